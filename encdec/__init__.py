@@ -1,0 +1,1 @@
+"""Three generations of encoder-decoder in JAX: Seq2Seq, attention, Transformer."""

@@ -1,0 +1,124 @@
+"""Layers that more than one system is made of.
+
+Dropout is on when, and only when, `apply` is given a "dropout" key.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from encdec.ops import dropout as dropout_ops
+from encdec.ops.recurrence import CELLS, Weights, initial, output, recur
+from encdec.types import Array
+
+glorot = nn.initializers.xavier_uniform()
+"""Glorot and Bengio 2010, equation 16."""
+
+Dense = partial(nn.Dense, kernel_init=glorot)
+"""y = x W + b; W Glorot uniform, b zero."""
+
+
+def embedding(vocabulary: int, width: int) -> nn.Embed:
+    """Rows of variance 1/width, so that sqrt(width) times a row has unit variance a feature."""
+    return nn.Embed(vocabulary, width, embedding_init=nn.initializers.normal(width**-0.5))
+
+
+class Dropout(nn.Module):
+    """Dropout at a rate, when a "dropout" key is given (see `encdec.ops.dropout`)."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """x: float, any shape."""
+        if self.rate == 0 or not self.has_rng("dropout"):
+            return x
+        return dropout_ops.dropout(self.make_rng("dropout"), x, self.rate)
+
+
+def _gates_init(block: Callable[..., Array], gates: int) -> Callable[..., Array]:
+    """Draws the block of each gate on its own: [n, gates * hidden]."""
+
+    def init(key: Array, shape: tuple[int, int]) -> Array:
+        blocks = [block(k, (shape[0], shape[1] // gates)) for k in jax.random.split(key, gates)]
+        return jnp.concatenate(blocks, -1)
+
+    return init
+
+
+def _bias_init(cell: str, hidden: int) -> Callable[..., Array]:
+    """Zero, but 1 for an LSTM's forget gate (Jozefowicz 2015)."""
+
+    def init(_: Array, shape: tuple[int]) -> Array:
+        bias = jnp.zeros(shape)
+        return bias.at[hidden : 2 * hidden].set(1) if cell == "lstm" else bias
+
+    return init
+
+
+class Recurrent(nn.Module):
+    """One recurrent layer.
+
+    Matrices between states are orthogonal gate by gate (Saxe 2014), those from inputs Glorot
+    uniform, biases as in `_bias_init`.
+
+    Attributes:
+      cell: "simple", "gru" or "lstm".
+      inputs: width of the inputs.
+      hidden: width of the state.
+      reverse: from the last token to the first.
+    """
+
+    cell: str
+    inputs: int
+    hidden: int
+    reverse: bool = False
+
+    def setup(self) -> None:
+        """Declares the parameters; a matrix that meets the last state keeps the cell's name."""
+        cell = CELLS[self.cell]
+        self.matrices = {
+            name: self.param(
+                name,
+                _gates_init(nn.initializers.orthogonal(), gates),
+                (self.hidden, gates * self.hidden),
+            )
+            for name, gates in cell.matrices.items()
+        }
+        width = cell.gates * self.hidden
+        self.kernel = self.param("kernel", _gates_init(glorot, cell.gates), (self.inputs, width))
+        self.bias = self.param("bias", _bias_init(self.cell, self.hidden), (width,))
+
+    def weights(self) -> Weights:
+        """The matrices that meet the last state, by the names that the cell's step uses."""
+        return dict(self.matrices)
+
+    def project(self, inputs: Array) -> Array:
+        """x = W e + b for all time steps: [..., inputs] -> [..., G]."""
+        return inputs @ self.kernel + self.bias
+
+    def __call__(self, x: Array, mask: Array, carry: Any) -> tuple[Any, Array]:
+        """Projected inputs [T, B, G], mask [T, B] -> (last state, outputs [T, B, hidden])."""
+        return recur(self.cell, self.weights(), carry, x, mask, reverse=self.reverse)
+
+    def step(self, x: Array, carry: Any) -> tuple[Any, Array]:
+        """One time step: projected [B, W, G] -> (state, output), each [B, W, hidden]."""
+        weights = self.weights()
+        carry = CELLS[self.cell].step(lambda name, u: u @ weights[name], carry, x)
+        return carry, output(carry)
+
+
+def zero_state(cell: str, batch: int, hidden: int) -> Any:
+    """The state before the first token, each array float32 [B, hidden]."""
+    return initial(cell, jnp.zeros((batch, hidden)))
+
+
+def spread(carry: Any, beams: int) -> Any:
+    """A state for each hypothesis: each array [B, ...] -> [B, W, ...]."""
+    return jax.tree.map(
+        lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], beams, *x.shape[1:])), carry
+    )

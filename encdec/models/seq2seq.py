@@ -1,0 +1,109 @@
+"""Seq2Seq: one fixed vector between two recurrent networks (Cho 2014, Sutskever 2014).
+
+Letters: see `encdec.types`. Inside, time leads: [T, B, ...].
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from encdec.config import Seq2SeqConfig
+from encdec.models.layers import Dense, Dropout, Recurrent, embedding, spread, zero_state
+from encdec.ops.recurrence import CELLS, output
+from encdec.types import Array
+
+
+class Seq2SeqMemory(NamedTuple):
+    """carries: each encoder layer's state after the last token, [B, hidden]. mask: [B, S]."""
+
+    carries: tuple[Any, ...]
+    mask: Array
+
+
+class Seq2SeqCache(NamedTuple):
+    """carries: each decoder layer's state, [B, W, hidden]."""
+
+    carries: tuple[Any, ...]
+
+
+class Seq2Seq(nn.Module):
+    """p(y | x) = prod_t p(y_t | y_<t, v) with v the encoder's last state.
+
+    The decoder starts from v, layer by layer (Sutskever 2014, section 2). With
+    `context_every_step`, v's top layer also enters the first cell and the output at each step
+    (Cho 2014, section 2.2: h_t = f(h(t-1), y(t-1), c)).
+    """
+
+    config: Seq2SeqConfig
+    src_vocabulary: int
+    tgt_vocabulary: int
+
+    def setup(self) -> None:
+        """Declares embeddings, both networks and the output projection."""
+        c = self.config
+        widths = [c.embed] + [c.hidden] * (c.layers - 1)
+        self.src_embedding = embedding(self.src_vocabulary, c.embed)
+        self.tgt_embedding = embedding(self.tgt_vocabulary, c.embed)
+        self.encoder = [Recurrent(c.cell, n, c.hidden, c.reverse_source) for n in widths]
+        self.decoder = [Recurrent(c.cell, n, c.hidden) for n in widths]
+        if c.context_every_step:
+            self.context_in = Dense(CELLS[c.cell].gates * c.hidden, use_bias=False)
+            self.context_out = Dense(self.tgt_vocabulary, use_bias=False)
+        self.dropout = Dropout(c.dropout)
+        self.logits = Dense(self.tgt_vocabulary)
+
+    def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
+        """Teacher forcing: src [B, S], src_mask [B, S], tgt_in [B, T] -> logits [B, T, V]."""
+        memory = self.encode(src, src_mask)
+        x = self.dropout(self.tgt_embedding(tgt_in.T))  # [T, B, D]
+        everywhere = jnp.ones(x.shape[:2], bool)
+        for layer, (network, carry) in enumerate(zip(self.decoder, memory.carries, strict=True)):
+            projected = network.project(x) + self._context_in(memory, layer)
+            x = self.dropout(network(projected, everywhere, carry)[1])
+        return self._logits(x, memory).swapaxes(0, 1)
+
+    def encode(self, src: Array, src_mask: Array) -> Seq2SeqMemory:
+        """Reads the source: src int32 [B, S], src_mask bool [B, S]."""
+        c = self.config
+        x = self.dropout(self.src_embedding(src.T))  # [S, B, D]
+        carries = []
+        for network in self.encoder:
+            start = zero_state(c.cell, src.shape[0], c.hidden)
+            carry, x = network(network.project(x), src_mask.T, start)
+            x = self.dropout(x)
+            carries.append(carry)
+        return Seq2SeqMemory(tuple(carries), src_mask)
+
+    def init_cache(self, memory: Seq2SeqMemory, beams: int, max_len: int) -> Seq2SeqCache:
+        """The state of W hypotheses before their first token; no array grows with max_len."""
+        del max_len
+        return Seq2SeqCache(spread(memory.carries, beams))
+
+    def decode_step(
+        self, memory: Seq2SeqMemory, cache: Seq2SeqCache, tokens: Array
+    ) -> tuple[Array, Array, Seq2SeqCache]:
+        """tokens [B, W] -> (logits [B, W, V], weights [B, W, 0, S], cache)."""
+        x = self.tgt_embedding(tokens)
+        carries = []
+        for layer, (network, carry) in enumerate(zip(self.decoder, cache.carries, strict=True)):
+            context = self._context_in(memory, layer)
+            context = context if isinstance(context, float) else context[:, None]
+            carry, x = network.step(network.project(x) + context, carry)
+            carries.append(carry)
+        logits = self._logits(x.swapaxes(0, 1), memory).swapaxes(0, 1)
+        weights = jnp.zeros((*tokens.shape, 0, memory.mask.shape[1]))
+        return logits, weights, Seq2SeqCache(tuple(carries))
+
+    def _context_in(self, memory: Seq2SeqMemory, layer: int) -> Array | float:
+        """What the fixed vector adds to a layer's input at every step: [B, G], or nothing."""
+        if layer or not self.config.context_every_step:
+            return 0.0
+        return self.context_in(output(memory.carries[-1]))
+
+    def _logits(self, x: Array, memory: Seq2SeqMemory) -> Array:
+        """[T, B, hidden] -> [T, B, V]."""
+        logits = self.logits(x)
+        if self.config.context_every_step:
+            logits = logits + self.context_out(output(memory.carries[-1]))
+        return logits

@@ -1,0 +1,277 @@
+"""The Transformer: N encoder and N decoder layers (Vaswani 2017).
+
+Letters: see `encdec.types`. Every sub-layer stands in a residual sum with a layer norm: after
+the sum as in the paper, LayerNorm(x + Dropout(Sublayer(x))), or before the sub-layer,
+x + Dropout(Sublayer(LayerNorm(x))), with one more norm at the end of each stack.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from encdec.config import TransformerConfig
+from encdec.models.layers import Dense, Dropout, embedding, glorot
+from encdec.ops import masks
+from encdec.ops.attention import scaled_dot_weights
+from encdec.ops.positions import sinusoidal
+from encdec.types import Array
+
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
+
+
+class KeyValue(NamedTuple):
+    """keys, values: each [B, S, H, K], or [B, W, T, H, K] in a hypothesis's cache."""
+
+    keys: Array
+    values: Array
+
+
+class TransformerMemory(NamedTuple):
+    """source: for each decoder layer, keys and values projected from the encoder. mask: [B, S]."""
+
+    source: tuple[KeyValue, ...]
+    mask: Array
+
+
+class TransformerCache(NamedTuple):
+    """past: for each layer, keys and values of the tokens so far. position: int32 [B, W]."""
+
+    past: tuple[KeyValue, ...]
+    position: Array
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani 2017, section 3.2.2): no biases, Glorot uniform."""
+
+    config: TransformerConfig
+
+    def setup(self) -> None:
+        """Declares W^Q, W^K and W^V as [D, H, K] and W^O as [H, K, D]."""
+        c = self.config
+        split = (c.width, c.heads, c.width // c.heads)
+        flat = nn.initializers.variance_scaling(1, "fan_avg", "uniform", in_axis=0, out_axis=(1, 2))
+        joined = nn.initializers.variance_scaling(1, "fan_avg", "uniform", (0, 1), 2)
+        self.wq, self.wk, self.wv = (self.param(n, flat, split) for n in ("wq", "wk", "wv"))
+        self.wo = self.param("wo", joined, (*split[1:], c.width))
+        self.dropout = Dropout(c.attention_dropout)
+
+    def queries(self, x: Array) -> Array:
+        """[B, T, D] -> [B, T, H, K]."""
+        return jnp.einsum("btd,dhk->bthk", x, self.wq)
+
+    def project(self, x: Array) -> KeyValue:
+        """Keys and values of [B, S, D]."""
+        keys = jnp.einsum("bsd,dhk->bshk", x, self.wk)
+        return KeyValue(keys, jnp.einsum("bsd,dhk->bshk", x, self.wv))
+
+    def __call__(self, queries: Array, past: KeyValue, mask: Array) -> tuple[Array, Array]:
+        """softmax(Q K^T / sqrt(K)) V, heads joined by W^O.
+
+        Args:
+          queries: [B, T, H, K].
+          past: keys and values [B, S, H, K].
+          mask: bool, broadcastable to [B, H, T, S].
+
+        Returns:
+          [B, T, D] and the weights [B, H, T, S].
+        """
+        weights = scaled_dot_weights(queries, past.keys, mask)
+        heads = jnp.einsum("bhts,bshk->bthk", self.dropout(weights), past.values)
+        return jnp.einsum("bthk,hkd->btd", heads, self.wo), weights
+
+
+class FeedForward(nn.Module):
+    """max(0, x W_1 + b_1) W_2 + b_2 (Vaswani 2017, equation 2), or another activation."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[..., D] -> [..., D]."""
+        inner = ACTIVATIONS[self.config.activation](Dense(self.config.feed_forward)(x))
+        return Dense(self.config.width)(Dropout(self.config.activation_dropout)(inner))
+
+
+class AddNorm(nn.Module):
+    """The residual sum and layer norm (Ba 2016) around a sub-layer."""
+
+    config: TransformerConfig
+
+    def setup(self) -> None:
+        """Declares the norm."""
+        self.norm = nn.LayerNorm(epsilon=1e-6)
+        self.dropout = Dropout(self.config.dropout)
+
+    def __call__(self, x: Array, sublayer: Callable[[Array], Array]) -> Array:
+        """[..., D] -> [..., D]."""
+        if self.config.norm == "pre":
+            return x + self.dropout(sublayer(self.norm(x)))
+        return self.norm(x + self.dropout(sublayer(x)))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, feed-forward."""
+
+    config: TransformerConfig
+
+    def setup(self) -> None:
+        """Declares both sub-layers."""
+        self.attention = Attention(self.config)
+        self.feed_forward = FeedForward(self.config)
+        self.add_norms = [AddNorm(self.config) for _ in range(2)]
+
+    def __call__(self, x: Array, mask: Array) -> Array:
+        """x [B, S, D], mask bool [B, 1, 1, S] -> [B, S, D]."""
+        attend = self.attention
+        x = self.add_norms[0](x, lambda x: attend(attend.queries(x), attend.project(x), mask)[0])
+        return self.add_norms[1](x, self.feed_forward)
+
+
+class DecoderLayer(nn.Module):
+    """Masked self-attention, encoder-decoder attention, feed-forward."""
+
+    config: TransformerConfig
+
+    def setup(self) -> None:
+        """Declares the three sub-layers."""
+        self.self_attention = Attention(self.config)
+        self.cross_attention = Attention(self.config)
+        self.feed_forward = FeedForward(self.config)
+        self.add_norms = [AddNorm(self.config) for _ in range(3)]
+
+    def __call__(self, x: Array, source: KeyValue, src_mask: Array) -> Array:
+        """All target positions: x [B, T, D], src_mask bool [B, 1, 1, S] -> [B, T, D]."""
+        attend, cross = self.self_attention, self.cross_attention
+        seen = masks.causal(x.shape[1])[None, None]
+        x = self.add_norms[0](x, lambda x: attend(attend.queries(x), attend.project(x), seen)[0])
+        x = self.add_norms[1](x, lambda x: cross(cross.queries(x), source, src_mask)[0])
+        return self.add_norms[2](x, self.feed_forward)
+
+    def step(
+        self, x: Array, source: KeyValue, src_mask: Array, past: KeyValue, position: Array
+    ) -> tuple[Array, Array, KeyValue]:
+        """One target position of each hypothesis.
+
+        Args:
+          x: [B, W, D].
+          source: [B, S, H, K], one for all hypotheses of a sentence.
+          src_mask: bool [B, 1, 1, S].
+          past: [B, W, T, H, K].
+          position: int32 [], where the token stands.
+
+        Returns:
+          [B, W, D], the source weights [B, W, H, S], and past with this token's.
+        """
+        batch, beams = x.shape[:2]
+        seen = (jnp.arange(past.keys.shape[2]) <= position)[None, None, None]  # [1, 1, 1, T]
+        results = {}
+
+        def self_attention(x: Array) -> Array:
+            now = self.self_attention.project(x)  # [B, W, H, K]
+            grown = KeyValue(
+                *(
+                    jax.lax.dynamic_update_slice_in_dim(old, new[:, :, None], position, axis=2)
+                    for old, new in zip(past, now, strict=True)
+                )
+            )
+            results["past"] = grown
+            queries = self.self_attention.queries(x).reshape(batch * beams, 1, *now.keys.shape[2:])
+            flat = KeyValue(*(a.reshape(batch * beams, *a.shape[2:]) for a in grown))
+            return self.self_attention(queries, flat, seen)[0].reshape(x.shape)
+
+        def cross_attention(x: Array) -> Array:
+            y, weights = self.cross_attention(self.cross_attention.queries(x), source, src_mask)
+            results["weights"] = weights.swapaxes(1, 2)  # [B, W, H, S]
+            return y
+
+        x = self.add_norms[0](x, self_attention)
+        x = self.add_norms[1](x, cross_attention)
+        return self.add_norms[2](x, self.feed_forward), results["weights"], results["past"]
+
+
+class Transformer(nn.Module):
+    """Embeddings and positions, N encoder layers, N decoder layers, linear output.
+
+    Matrices are Glorot uniform, biases zero, embeddings normal with variance 1/D, scaled by
+    sqrt(D) where they enter (section 3.4).
+    """
+
+    config: TransformerConfig
+    src_vocabulary: int
+    tgt_vocabulary: int
+    joint_vocabulary: bool = False
+
+    def setup(self) -> None:
+        """Declares all layers."""
+        c = self.config
+        self.tgt_embedding = embedding(self.tgt_vocabulary, c.width)
+        if not self._shares_source:
+            self.src_embedding = embedding(self.src_vocabulary, c.width)
+        self.encoder = [EncoderLayer(c) for _ in range(c.layers)]
+        self.decoder = [DecoderLayer(c) for _ in range(c.layers)]
+        if c.norm == "pre":
+            self.final_norms = [nn.LayerNorm(epsilon=1e-6) for _ in range(2)]
+        if not c.tie_embeddings:
+            self.logits = Dense(self.tgt_vocabulary)
+        self.dropout = Dropout(c.dropout)
+
+    @property
+    def _shares_source(self) -> bool:
+        return self.config.tie_embeddings and self.joint_vocabulary
+
+    def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
+        """Teacher forcing: src [B, S], src_mask [B, S], tgt_in [B, T] -> logits [B, T, V]."""
+        memory = self.encode(src, src_mask)
+        positions = jnp.arange(tgt_in.shape[1])
+        x = self._embed(self.tgt_embedding, tgt_in, positions, tgt_in.shape[1])
+        for layer, source in zip(self.decoder, memory.source, strict=True):
+            x = layer(x, source, src_mask[:, None, None])
+        return self._logits(x)
+
+    def encode(self, src: Array, src_mask: Array) -> TransformerMemory:
+        """Reads the source: src int32 [B, S], src_mask bool [B, S]."""
+        table = self.tgt_embedding if self._shares_source else self.src_embedding
+        x = self._embed(table, src, jnp.arange(src.shape[1]), src.shape[1])
+        for layer in self.encoder:
+            x = layer(x, src_mask[:, None, None])
+        if self.config.norm == "pre":
+            x = self.final_norms[0](x)
+        source = tuple(layer.cross_attention.project(x) for layer in self.decoder)
+        return TransformerMemory(source, src_mask)
+
+    def init_cache(self, memory: TransformerMemory, beams: int, max_len: int) -> TransformerCache:
+        """Room for max_len tokens of each of W hypotheses."""
+        batch, _, heads, width = memory.source[0].keys.shape
+        empty = jnp.zeros((batch, beams, max_len, heads, width), memory.source[0].keys.dtype)
+        past = tuple(KeyValue(empty, empty) for _ in self.decoder)
+        return TransformerCache(past, jnp.zeros((batch, beams), jnp.int32))
+
+    def decode_step(
+        self, memory: TransformerMemory, cache: TransformerCache, tokens: Array
+    ) -> tuple[Array, Array, TransformerCache]:
+        """tokens [B, W] -> (logits [B, W, V], weights [B, W, L * H, S], cache)."""
+        max_len = cache.past[0].keys.shape[2]
+        position = cache.position[0, 0]  # all hypotheses are equally long
+        x = self._embed(self.tgt_embedding, tokens, position, max_len)
+        maps, past = [], []
+        for layer, source, old in zip(self.decoder, memory.source, cache.past, strict=True):
+            x, weights, new = layer.step(x, source, memory.mask[:, None, None], old, position)
+            maps.append(weights)
+            past.append(new)
+        cache = TransformerCache(tuple(past), cache.position + 1)
+        return self._logits(x), jnp.concatenate(maps, 2), cache
+
+    def _embed(self, table: nn.Embed, tokens: Array, positions: Array, length: int) -> Array:
+        """Dropout(sqrt(D) E[token] + PE[position]): [B, T] -> [B, T, D]."""
+        width = self.config.width
+        encodings = jnp.asarray(sinusoidal(length, width))[positions]
+        return self.dropout(table(tokens) * width**0.5 + encodings)
+
+    def _logits(self, x: Array) -> Array:
+        """[B, T, D] -> [B, T, V]."""
+        if self.config.norm == "pre":
+            x = self.final_norms[1](x)
+        return self.tgt_embedding.attend(x) if self.config.tie_embeddings else self.logits(x)

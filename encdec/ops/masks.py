@@ -1,0 +1,15 @@
+"""Masks: bool, True = keep."""
+
+import jax.numpy as jnp
+
+from encdec.types import PAD, Array
+
+
+def padding(tokens: Array) -> Array:
+    """Where a token is real: int32 [..., S] -> bool [..., S]."""
+    return tokens != PAD
+
+
+def causal(length: int) -> Array:
+    """Position t may see positions up to t: bool [T, T] (Vaswani 2017, section 3.2.3)."""
+    return jnp.tril(jnp.ones((length, length), bool))

@@ -1,0 +1,115 @@
+"""Named settings: one recipe for each preset and model.
+
+`dates` runs on the built-in corpus; `tiny`, `base` and `big` are sizes for a person's own text.
+"""
+
+from encdec.config import (
+    MODELS,
+    AttentionConfig,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    Seq2SeqConfig,
+    TrainingConfig,
+    TransformerConfig,
+    nearest,
+)
+from encdec.types import InputError
+
+_SIZES: dict[str, dict[str, ModelConfig]] = {
+    "dates": {
+        "seq2seq": Seq2SeqConfig(embed=32, hidden=256, dropout=0.0),
+        "attention": AttentionConfig(embed=32, hidden=96, dropout=0.0),
+        "transformer": TransformerConfig(
+            layers=2, width=64, feed_forward=256, heads=4, dropout=0.0
+        ),
+    },
+    "tiny": {
+        "seq2seq": Seq2SeqConfig(embed=128, hidden=256, dropout=0.3),
+        "attention": AttentionConfig(embed=128, hidden=256, dropout=0.3),
+        "transformer": TransformerConfig(
+            layers=4, width=128, feed_forward=256, heads=4, dropout=0.3
+        ),
+    },
+    "base": {
+        # Sutskever 2014, section 3.4; Bahdanau 2015, appendix A.2.3; Vaswani 2017, table 3.
+        "seq2seq": Seq2SeqConfig(cell="lstm", layers=4, embed=1000, hidden=1000, dropout=0.0),
+        "attention": AttentionConfig(cell="gru", layers=1, embed=620, hidden=1000, dropout=0.0),
+        "transformer": TransformerConfig(
+            layers=6, width=512, feed_forward=2048, heads=8, dropout=0.1, tie_embeddings=True
+        ),
+    },
+    "big": {
+        # Luong 2015, section 4.1; Vaswani 2017, table 3.
+        "attention": AttentionConfig(
+            cell="lstm",
+            layers=4,
+            embed=1000,
+            hidden=1000,
+            dropout=0.2,
+            score="general",
+            order="luong",
+        ),
+        "transformer": TransformerConfig(
+            layers=6, width=1024, feed_forward=4096, heads=16, dropout=0.3, tie_embeddings=True
+        ),
+    },
+}
+
+PRESETS = tuple(_SIZES)
+
+_DATES_STEPS = {"seq2seq": 2000, "attention": 1200, "transformer": 1500}
+
+
+def preset(name: str, model: str) -> RunConfig:
+    """The settings of a preset for one of the three models.
+
+    Raises:
+      InputError: no such preset or model, with the nearest there is.
+    """
+    if name not in _SIZES:
+        raise InputError(f"unknown preset {name!r}{nearest(name, _SIZES)} ({', '.join(_SIZES)})")
+    if model not in MODELS:
+        raise InputError(f"unknown model {model!r}{nearest(model, MODELS)} ({', '.join(MODELS)})")
+    if model not in _SIZES[name]:
+        raise InputError(f"preset {name} has no {model}: one of {', '.join(_SIZES[name])}")
+    size = _SIZES[name][model]
+    return RunConfig(size, *(_dates(model) if name == "dates" else _text(name, model, size)))
+
+
+def _dates(model: str) -> tuple[DataConfig, TrainingConfig]:
+    data = DataConfig(
+        vocabulary="chars",
+        max_source_length=64,
+        max_target_length=16,
+        batch_tokens=4096,
+        shapes=2,
+    )
+    steps = _DATES_STEPS[model]
+    return data, TrainingConfig(
+        max_steps=steps,
+        learning_rate=2e-3,
+        schedule="cosine",
+        warmup=100,
+        label_smoothing=0.0,
+        evaluate_every=max(1, steps // 4),
+        select="exact_match",
+        evaluate_sentences=500,
+    )
+
+
+def _text(name: str, model: str, size: ModelConfig) -> tuple[DataConfig, TrainingConfig]:
+    data = DataConfig(
+        vocabulary_size=8000 if name == "tiny" else 32_000,
+        joint_vocabulary=isinstance(size, TransformerConfig) and size.tie_embeddings,
+        batch_tokens=4096 if name == "tiny" else 25_000,
+    )
+    if isinstance(size, TransformerConfig):
+        # Vaswani 2017, equation 3: the highest rate is width^-0.5 * warmup^-0.5.
+        warmup = 2000 if name == "tiny" else 4000
+        rate = 0.005 if name == "tiny" else (size.width * warmup) ** -0.5
+        training = TrainingConfig(learning_rate=rate, warmup=warmup, max_steps=8000)
+        return data, training
+    return data, TrainingConfig(
+        learning_rate=1e-3, schedule="constant", warmup=0, beta2=0.999, epsilon=1e-8
+    )
