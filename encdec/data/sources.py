@@ -1,0 +1,155 @@
+"""Parallel text: reading it from files, holding a part out, naming it by a digest."""
+
+import codecs
+import gzip
+import hashlib
+import struct
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from encdec.types import InputError
+
+
+class Pairs(NamedTuple):
+    """Sentences and their translations: src[i] and tgt[i] belong together."""
+
+    src: list[str]
+    tgt: list[str]
+
+
+def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
+    """Lines of text, one at a time, from lines of bytes.
+
+    Only `\\n` ends a line, so U+2028 and its like stay inside one; a `\\r` before it and a byte
+    order mark before the first line are cut.
+
+    Args:
+      stream: what a file open in binary mode yields.
+      name: the file's name for errors.
+
+    Raises:
+      InputError: a line is not UTF-8.
+    """
+    for number, line in enumerate(stream, 1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{name}, line {number}: not UTF-8 (byte {error.start + 1}); convert the file first"
+            ) from error
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """All lines of a UTF-8 text file; one whose name ends in `.gz` is unpacked.
+
+    Raises:
+      InputError: the file is missing, empty, not readable, not UTF-8 or not whole.
+    """
+    try:
+        with _open(Path(path)) as stream:
+            lines = list(decode_lines(stream, str(path)))
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise InputError(f"{path} is no whole gzip file ({error}): copy it anew") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if not lines:
+        raise InputError(f"{path} is empty: give a file with one sentence a line")
+    return lines
+
+
+def _open(path: Path) -> BinaryIO | gzip.GzipFile:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+
+
+def read_pairs(
+    source: str | Path | None = None,
+    target: str | Path | None = None,
+    tsv: str | Path | None = None,
+) -> tuple[Pairs, int]:
+    """Pairs from two files of as many lines, or from a TSV alone (its first two columns).
+
+    Returns:
+      The pairs with text on both sides, and the number of those left out for an empty side.
+
+    Raises:
+      InputError: a file cannot be read, line counts differ, a TSV line has no tab, no pair is left.
+    """
+    if tsv is not None and source is None and target is None:
+        every, name = _split_columns(read_lines(tsv), tsv), str(tsv)
+    elif tsv is None and source is not None and target is not None:
+        every, name = Pairs(read_lines(source), read_lines(target)), f"{source} and {target}"
+        if len(every.src) != len(every.tgt):
+            raise InputError(
+                f"{source} has {len(every.src)} lines but {target} has {len(every.tgt)}: "
+                "line i of one must translate line i of the other"
+            )
+    else:
+        raise InputError("give source and target, or tsv alone")
+    kept = [i for i, (s, t) in enumerate(zip(*every, strict=True)) if s.strip() and t.strip()]
+    if not kept:
+        raise InputError(f"{name}: no pair has text on both sides")
+    return _take(every, kept), len(every.src) - len(kept)
+
+
+def _split_columns(lines: list[str], path: str | Path) -> Pairs:
+    src, tgt = [], []
+    for number, line in enumerate(lines, 1):
+        columns = line.split("\t")
+        if len(columns) < 2:
+            raise InputError(f"{path}, line {number}: no tab between source and target")
+        src.append(columns[0])
+        tgt.append(columns[1])
+    return Pairs(src, tgt)
+
+
+def _take(pairs: Pairs, rows: Iterable[int]) -> Pairs:
+    rows = list(rows)
+    return Pairs([pairs.src[i] for i in rows], [pairs.tgt[i] for i in rows])
+
+
+def hold_out(pairs: Pairs, count: int, seed: int) -> tuple[Pairs, Pairs]:
+    """Splits pairs at random into (training, held out); no source text stands on both sides.
+
+    All pairs of one source text go to the same side, so no pair is lost and none leaks. Held out
+    are `count` pairs or the nearest number below that such groups allow, a tenth of all at most.
+
+    Raises:
+      InputError: too few different source texts to hold any out.
+    """
+    rows_of = defaultdict(list)
+    for i, text in enumerate(pairs.src):
+        rows_of[text].append(i)
+    groups = list(rows_of.values())
+    room = min(count, len(pairs.src) // 10)
+    held: list[int] = []
+    for g in np.random.default_rng(seed).permutation(len(groups)):
+        if len(held) == room:
+            break
+        if len(held) + len(groups[g]) <= room:
+            held += groups[g]
+    if not held:
+        raise InputError(
+            f"{len(pairs.src)} pairs with {len(groups)} different sources are too few to hold any "
+            "out: give validation files (valid_source and valid_target, or valid_tsv)"
+        )
+    outside = sorted(set(range(len(pairs.src))).difference(held))
+    return _take(pairs, outside), _take(pairs, held)
+
+
+def digest(pairs: Pairs) -> str:
+    """SHA-256 (hex) of a corpus; each text goes in with its length, so no two corpora share one."""
+    state = hashlib.sha256()
+    for side in pairs:
+        state.update(struct.pack("<Q", len(side)))
+        for text in side:
+            data = text.encode("utf-8", "surrogatepass")
+            state.update(struct.pack("<Q", len(data)))
+            state.update(data)
+    return state.hexdigest()

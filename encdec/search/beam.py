@@ -1,0 +1,244 @@
+"""Beam search: W hypotheses side by side (Graves 2012; Sutskever 2014, section 3.2).
+
+Hypotheses that ended and hypotheses that go on are kept apart. Tokens and back-pointers are
+recorded step by step, and the winners' paths are followed back once, at the end.
+
+Letters: see `encdec.types`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from encdec.search.types import Found, length_penalty, log_probs
+from encdec.types import BOS, EOS, PAD, Array, Cache, DecodeStep, Memory
+
+
+class _Ended(NamedTuple):
+    """The W best hypotheses that ended, best first; unused places score -inf.
+
+    scores, log_probs: [B, W]. lengths: [B, W], EOS included. parents: [B, W], the place among
+    the live ones that EOS was added to, at step length - 1.
+    """
+
+    scores: Array
+    log_probs: Array
+    lengths: Array
+    parents: Array
+
+
+class _Record(NamedTuple):
+    """What each step did. tokens, parents: int32 [T, B, W]. weights: [T, B, W, M, S] or None."""
+
+    tokens: Array
+    parents: Array
+    weights: Array | None
+
+
+class _State(NamedTuple):
+    step: Array
+    last: Array
+    live: Array
+    ended: _Ended
+    count: Array
+    done: Array
+    record: _Record
+    cache: Cache
+
+
+def beam_search(
+    step: DecodeStep,
+    memory: Memory,
+    cache: Cache,
+    limits: Array,
+    *,
+    beams: int,
+    max_len: int,
+    alpha: float = 0.0,
+    with_weights: bool = False,
+) -> Found:
+    """The W best sentences that a beam of W finds.
+
+    A hypothesis ends when EOS is among the W best continuations. A sentence is done when W
+    hypotheses have ended, or when no live one can still reach the worst of W ended, or at its
+    limit. With W = 1 this is greedy search; with W >= V^T it is exhaustive. Places that no ended
+    hypothesis takes go to live ones cut at the limit, after all that ended.
+
+    Args:
+      step: the model.
+      memory: of B sentences.
+      cache: of W hypotheses each, all alike.
+      limits: int32 [B], the most tokens that a sentence may have, EOS included.
+      beams: static; W.
+      max_len: static; the largest limit there can be.
+      alpha: exponent of the length penalty, at least 0.
+      with_weights: static; return the attention of the paths too.
+    """
+    start = _start(step, memory, cache, limits, beams, max_len, with_weights)
+
+    def body(s: _State) -> _State:
+        return _advance(s, step, memory, limits, beams, alpha)
+
+    end = jax.lax.while_loop(lambda s: (s.step < max_len) & ~s.done.all(), body, start)
+    return _collect(end, limits, alpha)
+
+
+def _start(
+    step: DecodeStep,
+    memory: Memory,
+    cache: Cache,
+    limits: Array,
+    beams: int,
+    max_len: int,
+    with_weights: bool,
+) -> _State:
+    """One live hypothesis a sentence: all W begin alike, so the others count for nothing."""
+    rows = limits.shape[0]
+    last = jnp.full((rows, beams), BOS, jnp.int32)
+    nothing = jnp.zeros((max_len, rows, beams), jnp.int32)
+    weights = None
+    if with_weights:
+        shape = jax.eval_shape(step, memory, cache, last)[1].shape
+        weights = jnp.zeros((max_len, *shape))
+    none = jnp.full((rows, beams), -jnp.inf)
+    integers = jnp.zeros((rows, beams), jnp.int32)
+    return _State(
+        step=jnp.zeros((), jnp.int32),
+        last=last,
+        live=none.at[:, 0].set(0),
+        ended=_Ended(none, none, integers, integers),
+        count=jnp.zeros((rows,), jnp.int32),
+        done=limits <= 0,
+        record=_Record(nothing, nothing, weights),
+        cache=cache,
+    )
+
+
+def _advance(
+    s: _State, step: DecodeStep, memory: Memory, limits: Array, beams: int, alpha: float
+) -> _State:
+    """One more token for every live hypothesis."""
+    logits, attended, cache = step(memory, s.cache, s.last)
+    width = logits.shape[-1]
+    totals = s.live[..., None] + log_probs(logits)  # [B, W, V]
+    # 2 W are enough: at most W of them are EOS, one for each live hypothesis.
+    best, places = jax.lax.top_k(totals.reshape(*s.done.shape, -1), min(2 * beams, beams * width))
+    tokens, parents = places % width, places // width
+    is_end = tokens == EOS
+    ends = is_end & (jnp.arange(best.shape[1]) < beams) & (best > -jnp.inf)
+    ended = _merge(s.ended, best, parents, ends & ~s.done[:, None], s.step + 1, alpha)
+    count = s.count + (ends & ~s.done[:, None]).sum(1)
+
+    live, chosen = jax.lax.top_k(jnp.where(is_end, -jnp.inf, best), beams)
+    tokens, parents = (jnp.take_along_axis(x, chosen, 1) for x in (tokens, parents))
+    # A sentence that is done keeps its last live scores, for `_collect`.
+    live = jnp.where(s.done[:, None], s.live, live)
+    now_done = (count >= beams) | ~_can_win(live, ended, limits, alpha) | (s.step + 1 >= limits)
+    # A finished sentence's pointers stand still, so its paths can be followed from the end.
+    own = jnp.broadcast_to(jnp.arange(beams), parents.shape)
+    tokens = jnp.where(s.done[:, None], PAD, tokens)
+    parents = jnp.where(s.done[:, None], own, parents)
+    weights = s.record.weights
+    if weights is not None:
+        weights = weights.at[s.step].set(attended)
+    record = _Record(
+        s.record.tokens.at[s.step].set(tokens), s.record.parents.at[s.step].set(parents), weights
+    )
+    return _State(
+        step=s.step + 1,
+        last=tokens,
+        live=live,
+        ended=ended,
+        count=count,
+        done=s.done | now_done,
+        record=record,
+        cache=_reorder(cache, parents),
+    )
+
+
+def _reorder(cache: Cache, parents: Array) -> Cache:
+    """Each place takes the cache of the hypothesis that it continues."""
+    if parents.shape[1] == 1:
+        return cache
+
+    def gather(x: Array) -> Array:
+        return jnp.take_along_axis(x, parents.reshape(*parents.shape, *[1] * (x.ndim - 2)), 1)
+
+    return jax.tree.map(gather, cache)
+
+
+def _merge(
+    ended: _Ended, totals: Array, parents: Array, ends: Array, length: Array, alpha: float
+) -> _Ended:
+    """The W best of those that ended before and those that end now."""
+    totals = jnp.where(ends, totals, -jnp.inf)
+    new = _Ended(
+        totals / length_penalty(length, alpha),
+        totals,
+        jnp.full_like(parents, length),
+        parents,
+    )
+    both = _Ended(*(jnp.concatenate(pair, 1) for pair in zip(ended, new, strict=True)))
+    _, order = jax.lax.top_k(both.scores, ended.scores.shape[1])
+    return _Ended(*(jnp.take_along_axis(x, order, 1) for x in both))
+
+
+def _can_win(live: Array, ended: _Ended, limits: Array, alpha: float) -> Array:
+    """Whether a live hypothesis may yet reach the worst of W ended ones: bool [B].
+
+    A log-probability only falls, and the penalty divides it by at most that of the limit.
+    """
+    return live[:, 0] / length_penalty(limits, alpha) > ended.scores[:, -1]
+
+
+def _collect(end: _State, limits: Array, alpha: float) -> Found:
+    """Ended hypotheses first, then live ones; each path from its last step to its first."""
+    beams = end.live.shape[1]
+    steps = jnp.minimum(limits, end.step)[:, None]  # a cut hypothesis is as long as its limit
+    cut = _Ended(
+        end.live / length_penalty(steps, alpha),
+        end.live,
+        jnp.broadcast_to(steps, end.live.shape),
+        jnp.broadcast_to(jnp.arange(beams), end.live.shape),
+    )
+    both = _Ended(*(jnp.concatenate(pair, 1) for pair in zip(end.ended, cut, strict=True)))
+    has_ended = jnp.arange(2 * beams) < beams
+    tier = jnp.where(both.scores == -jnp.inf, 2, jnp.where(has_ended, 0, 1))
+    order = jnp.lexsort((-both.scores, tier), axis=1)[:, :beams]
+    best = _Ended(*(jnp.take_along_axis(x, order, 1) for x in both))
+    tokens, weights = _follow(end.record, best, order < beams)
+    usable = best.scores > -jnp.inf
+    lengths = jnp.where(usable, best.lengths, 0)
+    tokens = jnp.where(usable[..., None], tokens, PAD)
+    return Found(tokens, best.scores, best.log_probs, lengths, weights)
+
+
+def _follow(record: _Record, paths: _Ended, with_eos: Array) -> tuple[Array, Array | None]:
+    """Follows back-pointers: tokens [B, W, T] and weights [B, W, T, M, S].
+
+    `place` is where a path stands among the live hypotheses after step t; an ended path's last
+    token is the EOS that follows the parent itself.
+    """
+    steps = record.tokens.shape[0]
+
+    def back(place: Array, x: tuple[Array, _Record]) -> tuple[Array, tuple[Array, Array | None]]:
+        t, made = x
+        on_path = t < paths.lengths
+        is_eos = with_eos & (t == paths.lengths - 1)
+        token = jnp.take_along_axis(made.tokens, place, 1)
+        token = jnp.where(on_path, jnp.where(is_eos, EOS, token), PAD)
+        came_from = jnp.take_along_axis(made.parents, place, 1)
+        before = jnp.where(on_path & ~is_eos, came_from, place)
+        weights = made.weights
+        if weights is not None:
+            weights = jnp.take_along_axis(weights, before[..., None, None], 1)
+            weights = jnp.where(on_path[..., None, None], weights, 0)
+        return before, (token, weights)
+
+    _, (tokens, weights) = jax.lax.scan(
+        back, paths.parents, (jnp.arange(steps), record), reverse=True
+    )
+    if weights is not None:
+        weights = jnp.moveaxis(weights, 0, 2)
+    return jnp.moveaxis(tokens, 0, 2), weights

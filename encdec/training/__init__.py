@@ -1,0 +1,1 @@
+"""From batches to parameters: the pure step, the optimiser, the host loop, checkpoints."""

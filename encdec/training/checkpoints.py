@@ -1,0 +1,149 @@
+"""Checkpoints: Orbax writes and reads them, a CRC a leaf guards them.
+
+A run keeps two: the latest, to resume from, and the best, to translate with.
+"""
+
+import json
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from encdec.types import InputError
+
+Kind = Literal["latest", "best"]
+
+
+class Checkpoints:
+    """The checkpoints of a run folder, written in the background.
+
+    A kill in mid-save leaves the one before it.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._folder = run.absolute() / "checkpoints"
+        self._managers = {kind: self._open(kind) for kind in ("latest", "best")}
+
+    def _open(self, kind: str) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
+        return ocp.CheckpointManager(self._folder / kind, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for manager in self._managers.values():
+            manager.close()
+
+    def step(self, kind: Kind) -> int | None:
+        """The step of a checkpoint, or None where there is none."""
+        return self._managers[kind].latest_step()
+
+    def save(self, kind: Kind, step: int, tree: Any, note: dict[str, Any]) -> None:
+        """Saves a pytree of arrays with a JSON note, in place of the last of its kind.
+
+        The arrays are copied before this returns: their buffers may be donated after.
+        """
+        manager = self._managers[kind]
+        manager.wait_until_finished()
+        leaves = _flatten(jax.device_get(tree))
+        described = {
+            name: {"type": _describe(leaf), "crc": _crc(leaf)} for name, leaf in leaves.items()
+        }
+        meta = {"leaves": described, "note": note}
+        args = ocp.args.Composite(arrays=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
+        manager.save(step, args=args, force=True)
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk."""
+        for manager in self._managers.values():
+            manager.wait_until_finished()
+
+    def drop_after(self, step: int) -> None:
+        """Deletes a best checkpoint later than the step that a run resumes from."""
+        best = self.step("best")
+        if best is not None and best > step:
+            self._managers["best"].delete(best)
+
+
+def steps(run: Path, kind: Kind) -> list[int]:
+    """Steps of the whole checkpoints of a kind, in order."""
+    folder = run / "checkpoints" / kind
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
+
+
+def load(run: Path, kind: Kind, like: Any) -> tuple[Any, dict[str, Any]]:
+    """Reads a checkpoint.
+
+    Args:
+      run: the run folder.
+      kind: which of the two.
+      like: a pytree of arrays or shapes; only its leaves are read.
+
+    Returns:
+      A pytree like `like` of NumPy arrays, and the note.
+
+    Raises:
+      InputError: there is none, it is of another model, or it is damaged.
+    """
+    saved_steps = steps(run, kind)
+    if not saved_steps:
+        raise InputError(f"{run} has no {kind} checkpoint yet: train it first")
+    path = run.absolute() / "checkpoints" / kind / str(saved_steps[-1])
+    try:
+        saved = json.loads((path / "meta" / "metadata").read_text())
+        wanted = _flatten(jax.eval_shape(lambda x: x, like))
+        _check_same(path, saved["leaves"], wanted)
+        leaves = _read(path, wanted)
+    except InputError:
+        raise
+    except Exception as error:  # Orbax and its storage raise many kinds
+        raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__})") from error
+    for name, leaf in leaves.items():
+        if _crc(leaf) != saved["leaves"][name]["crc"]:
+            raise InputError(f"checkpoint {path} is damaged: {name} has changed since it was saved")
+    tree = jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
+    return tree, saved["note"]
+
+
+def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
+    arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
+    request = ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True)
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        read = reader.restore(path, args=ocp.args.Composite(arrays=request))["arrays"]
+    return {name: np.asarray(leaf) for name, leaf in read.items()}
+
+
+def _describe(leaf: Any) -> str:
+    return f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+
+
+def _check_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Orbax casts a wrong type in silence, so types and shapes are compared first."""
+    for name, leaf in wanted.items():
+        if name not in saved:
+            raise InputError(f"checkpoint {path} is of another model: it has no {name}")
+        has = saved[name]["type"]
+        if has != _describe(leaf):
+            raise InputError(
+                f"checkpoint {path} is of another model: {name} is {has}, not {_describe(leaf)}"
+            )
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    return dict(zip(names, (leaf for _, leaf in leaves), strict=True))
+
+
+def _crc(leaf: Any) -> int:
+    return zlib.crc32(np.ascontiguousarray(leaf).tobytes())

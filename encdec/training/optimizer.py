@@ -1,0 +1,56 @@
+"""Schedules and optimisers, from Optax."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from encdec.config import TrainingConfig
+from encdec.types import Array, Params
+
+
+def schedule(config: TrainingConfig) -> optax.Schedule:
+    """Learning rate of update n = 0, 1, ...: a linear warm-up, then
+
+    inverse-sqrt: rate * sqrt(warmup / step) (Vaswani 2017, equation 3);
+    cosine: half a cosine down to 0 at max_steps (Loshchilov 2017, without restarts);
+    constant.
+    """
+    warmup = max(config.warmup, 1)
+    decays = {
+        "inverse-sqrt": lambda step: jnp.sqrt(warmup / step),
+        "cosine": lambda step: 0.5 * (1 + jnp.cos(jnp.pi * _progress(config, step))),
+        "constant": lambda step: jnp.ones_like(step),
+    }
+    decay = decays[config.schedule]
+
+    def rate(count: Array | int) -> Array:
+        step = jnp.asarray(count, jnp.float32) + 1
+        warm = jnp.minimum(step / warmup, 1.0)
+        return config.learning_rate * warm * decay(jnp.maximum(step, warmup))
+
+    return rate
+
+
+def _progress(config: TrainingConfig, step: Array) -> Array:
+    """Share of the steps after the warm-up that lie behind, 0 to 1."""
+    length = max(config.max_steps - config.warmup, 1)
+    return jnp.clip((step - config.warmup) / length, 0, 1)
+
+
+def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
+    """Clipping by global norm (Pascanu 2013), then Adam (Kingma 2015) or AdamW (Loshchilov 2019).
+
+    AdamW decays matrices alone, not biases and norms.
+    """
+    parts = []
+    if config.clip:
+        parts.append(optax.clip_by_global_norm(config.clip))
+    parts.append(optax.scale_by_adam(config.beta1, config.beta2, config.epsilon))
+    if config.optimizer == "adamw":
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=_matrices))
+    parts.append(optax.scale_by_learning_rate(schedule(config)))
+    return optax.chain(*parts)
+
+
+def _matrices(params: Params) -> Params:
+    return jax.tree.map(lambda p: p.ndim > 1, params)
