@@ -164,7 +164,8 @@ class DataConfig:
     vocabulary: Literal["chars", "words", "bytes", "sentencepiece"] = "sentencepiece"
     """What a token is."""
     vocabulary_size: int | None = None
-    """Tokens in a vocabulary; chars and words take all they see when this is left out."""
+    """Tokens in a vocabulary. Left out: all chars or words there are; 8,000 sentencepieces, or
+    fewer where the text has not as many."""
     joint_vocabulary: bool = False
     """One vocabulary for both sides."""
     max_source_length: int = 256
@@ -185,8 +186,6 @@ class DataConfig:
         )
         if self.vocabulary_size is not None:
             _require(self.vocabulary_size > 4, self, "vocabulary_size", "at least 5")
-        if self.vocabulary == "sentencepiece" and self.vocabulary_size is None:
-            raise InputError("vocabulary = 'sentencepiece' needs a vocabulary_size, say 8000")
         if self.vocabulary == "bytes" and self.vocabulary_size is not None:
             raise InputError("vocabulary = 'bytes' has one size: leave vocabulary_size out")
         self._check_pair("source", "target", "tsv")
@@ -268,7 +267,7 @@ class RunConfig:
 
     model: ModelConfig = field(default_factory=TransformerConfig)
     """Sizes and choices of the model."""
-    data: DataConfig = field(default_factory=lambda: DataConfig(vocabulary_size=8000))
+    data: DataConfig = field(default_factory=DataConfig)
     """Corpus, vocabulary, batches."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Loss, optimiser, schedule, validation."""

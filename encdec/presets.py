@@ -100,7 +100,7 @@ def _dates(model: str) -> tuple[DataConfig, TrainingConfig]:
 
 def _text(name: str, model: str, size: ModelConfig) -> tuple[DataConfig, TrainingConfig]:
     data = DataConfig(
-        vocabulary_size=8000 if name == "tiny" else 32_000,
+        vocabulary_size=None if name == "tiny" else 32_000,
         joint_vocabulary=isinstance(size, TransformerConfig) and size.tie_embeddings,
         batch_tokens=4096 if name == "tiny" else 25_000,
     )

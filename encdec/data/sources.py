@@ -72,30 +72,35 @@ def read_pairs(
     source: str | Path | None = None,
     target: str | Path | None = None,
     tsv: str | Path | None = None,
-) -> tuple[Pairs, int]:
+) -> Pairs:
     """Pairs from two files of as many lines, or from a TSV alone (its first two columns).
 
-    Returns:
-      The pairs with text on both sides, and the number of those left out for an empty side.
-
     Raises:
-      InputError: a file cannot be read, line counts differ, a TSV line has no tab, no pair is left.
+      InputError: a file cannot be read, line counts differ, a TSV line has no tab.
     """
     if tsv is not None and source is None and target is None:
-        every, name = _split_columns(read_lines(tsv), tsv), str(tsv)
-    elif tsv is None and source is not None and target is not None:
-        every, name = Pairs(read_lines(source), read_lines(target)), f"{source} and {target}"
-        if len(every.src) != len(every.tgt):
-            raise InputError(
-                f"{source} has {len(every.src)} lines but {target} has {len(every.tgt)}: "
-                "line i of one must translate line i of the other"
-            )
-    else:
+        return _split_columns(read_lines(tsv), tsv)
+    if tsv is not None or source is None or target is None:
         raise InputError("give source and target, or tsv alone")
-    kept = [i for i, (s, t) in enumerate(zip(*every, strict=True)) if s.strip() and t.strip()]
+    pairs = Pairs(read_lines(source), read_lines(target))
+    if len(pairs.src) != len(pairs.tgt):
+        raise InputError(
+            f"{source} has {len(pairs.src)} lines but {target} has {len(pairs.tgt)}: "
+            "line i of one must translate line i of the other"
+        )
+    return pairs
+
+
+def without_blanks(pairs: Pairs) -> tuple[Pairs, int]:
+    """The pairs with text on both sides, and the number of those left out.
+
+    Raises:
+      InputError: no pair is left.
+    """
+    kept = [i for i, (s, t) in enumerate(zip(*pairs, strict=True)) if s.strip() and t.strip()]
     if not kept:
-        raise InputError(f"{name}: no pair has text on both sides")
-    return _take(every, kept), len(every.src) - len(kept)
+        raise InputError("no pair of the corpus has text on both sides")
+    return _take(pairs, kept), len(pairs.src) - len(kept)
 
 
 def _split_columns(lines: list[str], path: str | Path) -> Pairs:

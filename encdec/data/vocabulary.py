@@ -22,6 +22,7 @@ SPECIALS = ("<pad>", "<s>", "</s>", "⁇")
 
 _FIRST = len(SPECIALS)
 _FORMAT = "encdec vocabulary 1"
+_PIECES = 8000  # of SentencePiece, where no size is given
 
 
 class Vocabulary(Protocol):
@@ -134,7 +135,7 @@ def build(kind: Kind, texts: Iterable[str], size: int | None) -> Vocabulary:
       kind: what a token is.
       texts: sentences; read once.
       size: ids in the vocabulary, special ones included. None takes all of the characters or
-        words, the most frequent first; bytes have one size, and sentencepiece needs a number.
+        words; for sentencepiece it means 8,000, or what a smaller text allows.
 
     Raises:
       InputError: no text, or a size that the texts do not allow, with one that they do.
@@ -144,8 +145,6 @@ def build(kind: Kind, texts: Iterable[str], size: int | None) -> Vocabulary:
             raise InputError(f"vocabulary_size = {size} cannot be used: bytes have 260 tokens")
         return ByteVocabulary()
     if kind == "sentencepiece":
-        if size is None:
-            raise InputError("vocabulary = 'sentencepiece' needs a vocabulary_size, say 8000")
         return SentencePieceVocabulary(_train_sentencepiece(texts, size))
     return TableVocabulary(kind, _most_frequent(kind, texts, size))
 
@@ -217,14 +216,15 @@ def _most_frequent(kind: str, texts: Iterable[str], size: int | None) -> tuple[s
     return tuple(ranked if size is None else ranked[: size - _FIRST])
 
 
-def _train_sentencepiece(texts: Iterable[str], size: int) -> bytes:
+def _train_sentencepiece(texts: Iterable[str], size: int | None) -> bytes:
     proto = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_some_text(texts),
             model_writer=proto,
             model_type="unigram",
-            vocab_size=size,
+            vocab_size=_PIECES if size is None else size,
+            hard_vocab_limit=size is not None,
             normalization_rule_name="identity",
             character_coverage=1.0,
             max_sentence_length=1 << 24,  # the default leaves out sentences above 4 KB, silently
@@ -236,7 +236,7 @@ def _train_sentencepiece(texts: Iterable[str], size: int) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise _explain(error, size) from error
+        raise _explain(error, size or _PIECES) from error
     return proto.getvalue()
 
 

@@ -1,0 +1,5 @@
+"""`python -m encdec` is `encdec`."""
+
+from encdec.cli import main
+
+main()

@@ -1,0 +1,396 @@
+"""The command line: `encdec train | translate | evaluate | attend`.
+
+Bad input ends with one line on stderr and exit code 2, before any work is lost.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TextIO
+
+import jax
+import numpy as np
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from encdec import config as configs
+from encdec import run as runs
+from encdec import translator as translators
+from encdec.arguments import parse
+from encdec.config import MODELS, DataConfig, RunConfig, TrainingConfig, nearest
+from encdec.data.sources import Pairs, decode_lines, read_lines, read_pairs
+from encdec.fitting import fit
+from encdec.presets import PRESETS, preset
+from encdec.report.logs import Counter
+from encdec.run import Run
+from encdec.translator import Evaluation, SearchOptions, Translation, Translator
+from encdec.types import InputError
+
+_USAGE = """usage: encdec COMMAND ...
+
+  train [PRESET]     train a run (the dates corpus and the Transformer if nothing is said)
+  translate RUN      lines in, translations out
+  evaluate RUN       score a run on its held-out sentences, or on files
+  attend RUN TEXT    draw where the model looks
+
+`encdec COMMAND --help` lists a command's options."""
+
+_WINDOW = 4096
+"""Lines that `translate` reads before it writes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; exits with 2 after one line on stderr about bad input."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "train": _train,
+        "translate": _translate,
+        "evaluate": _evaluate,
+        "attend": _attend,
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE)
+        return
+    try:
+        name, *rest = arguments
+        if name not in commands:
+            raise InputError(f"unknown command {name!r}{nearest(name, commands)} (encdec --help)")
+        _keep_compiled_programs()
+        commands[name](rest)
+    except InputError as error:
+        print(f"encdec: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _keep_compiled_programs() -> None:
+    """XLA's programs stay on disk, so that a command's second start need not compile again."""
+    if not jax.config.jax_compilation_cache_dir:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "encdec"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+# --- train ---------------------------------------------------------------------------------------
+
+
+def _train(arguments: list[str]) -> None:
+    config, folder = _resumed(arguments) if "--resume" in arguments else _wanted(arguments)
+    fit(config, folder)
+    translator = translators.load(folder)
+    _finish(translator)
+
+
+@dataclass(frozen=True)
+class _Resume:
+    resume: Annotated[Path, arg(help="Run folder to go on with, under its own settings.")]
+    max_steps: Annotated[int | None, arg(help="Go on to this step instead of the run's own.")] = None
+
+
+def _resumed(arguments: list[str]) -> tuple[RunConfig, Path]:
+    """The settings that stand in a run folder."""
+    options = parse(_Resume, arguments, "encdec train", "Goes on with a run.")
+    config = runs.load(options.resume).config
+    if options.max_steps is not None:
+        if config.training.schedule == "cosine" and options.max_steps != config.training.max_steps:
+            raise InputError(
+                f"max_steps of {options.resume} cannot change: its cosine schedule ends at "
+                f"{config.training.max_steps}"
+            )
+        training = replace(config.training, max_steps=options.max_steps)
+        config = replace(config, training=training)
+    return config, options.resume
+
+
+def _train_options(kind: type[Any]) -> type[Any]:
+    """The options of `encdec train` for one of the models."""
+    flat = OmitArgPrefixes
+    texts = {
+        "model": f"Which system: {', '.join(MODELS)}.",
+        "run": "Run folder; left out, one under runs/ named after the settings.",
+        "seed": "The one seed that every random number comes from.",
+    }
+    spec: list[Any] = [
+        ("model", Annotated[str, arg(help=texts["model"], metavar="{" + ",".join(MODELS) + "}")]),
+        ("run", Annotated[Path | None, arg(help=texts["run"])]),
+        ("seed", Annotated[int, arg(help=texts["seed"])]),
+        ("sizes", Annotated[kind, flat]),
+        ("data", Annotated[DataConfig, flat]),
+        ("training", Annotated[TrainingConfig, flat]),
+    ]
+    return make_dataclass("TrainOptions", spec, frozen=True)
+
+
+def _wanted(arguments: list[str]) -> tuple[RunConfig, Path]:
+    """The settings that the command line asks for, and the run folder."""
+    name, arguments = _take_preset(arguments)
+    model = _model_name(arguments)
+    start = preset(name or "dates", model)
+    description = (
+        f"Trains a run; running the same command again goes on with it, and so does "
+        f"`encdec train --resume RUN`. Presets: {', '.join(PRESETS)} "
+        f"(each for {', '.join(MODELS)}). Shown: {name or 'dates'}, {model}."
+    )
+    kind = _train_options(type(start.model))
+    default = kind(model, None, start.seed, start.model, start.data, start.training)
+    options: Any = parse(kind, arguments, "encdec train [PRESET]", description, default)
+    data = options.data
+    if data.has_files and name is None:
+        return _wanted(["tiny", *arguments])
+    if data.has_files and name == "dates":
+        raise InputError("preset dates makes its own corpus: for files use tiny, base or big")
+    if not data.has_files and name not in (None, "dates"):
+        raise InputError(f"preset {name} needs a corpus: give --source and --target, or --tsv")
+    config = RunConfig(options.sizes, _absolute(data), options.training, options.seed)
+    return config, options.run or _default_folder(name or "dates", config)
+
+
+def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Takes the preset out: the first word, or a preset's name that no option stands before."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    for i, (before, word) in enumerate(itertools.pairwise(arguments)):
+        if word in PRESETS and (not before.startswith("-") or "=" in before):
+            return word, arguments[: i + 1] + arguments[i + 2 :]
+    return None, arguments
+
+
+def _model_name(arguments: list[str]) -> str:
+    model = "transformer"
+    for word, after in itertools.pairwise([*arguments, ""]):
+        if word == "--model":
+            model = after
+        elif word.startswith("--model="):
+            model = word.removeprefix("--model=")
+    return model
+
+
+def _absolute(data: DataConfig) -> DataConfig:
+    """File names that hold from any working folder."""
+    names = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
+    given = {name: getattr(data, name) for name in names}
+    return replace(data, **{k: str(Path(v).absolute()) for k, v in given.items() if v is not None})
+
+
+def _default_folder(name: str, config: RunConfig) -> Path:
+    """A folder of its own for each set of settings, so that nothing collides."""
+    tree = configs.to_json(config)
+    if config.training.schedule != "cosine":
+        del tree["training"]["max_steps"]
+    mark = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
+    return Path("runs") / f"{name}-{config.model_name}-{mark}"
+
+
+def _finish(translator: Translator) -> None:
+    """Prints the held-out score, a few translations, and where things are."""
+    run = translator.run
+    found = _evaluated(translator, run.held_out, SearchOptions(), 8192)
+    print(_report(found))
+    for source, reference, hypothesis in itertools.islice(
+        zip(*run.held_out, found.hypotheses, strict=True), 5
+    ):
+        print(f"\n  source     {source}\n  reference  {reference}\n  translated {hypothesis}")
+    print(f"\nrun: {run.path}")
+    alignment = translator(run.held_out.src[0])
+    if alignment.weights is not None and alignment.weights.size:
+        picture = run.path / "attention.png"
+        _draw(run, alignment, picture)
+        print(f"where it looked: {picture}")
+    print(f"try: echo '{run.held_out.src[0]}' | encdec translate {run.path}")
+
+
+# --- translate -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _TranslateOptions:
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
+    input: Annotated[Path | None, arg(help="Lines to translate (.gz too); stdin if left out.")] = (
+        None
+    )
+    output: Annotated[Path | None, arg(help="Where translations go; stdout if left out.")] = None
+    nbest: Annotated[int, arg(help="Translations of each line, best first, one a line.")] = 1
+    scores: Annotated[bool, arg(help="Before each translation its score (nats) and a tab.")] = False
+    too_long: Annotated[
+        Literal["cut", "keep", "empty", "stop"],
+        arg(
+            help="A line longer than what the model was trained for is named on stderr and: cut to "
+            "that length, kept whole, translated to an empty line, or the end of the command."
+        ),
+    ] = "cut"
+    max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
+    search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+
+
+def _translate(arguments: list[str]) -> None:
+    options = parse(_TranslateOptions, arguments, "encdec translate", "Lines in, lines out.")
+    _check_batch(options.max_batch_tokens)
+    translator = translators.load(options.run)
+    with _reader(options.input) as lines, _writer(options.output, options.input) as out:
+        first = 1
+        while window := list(itertools.islice(lines, _WINDOW)):
+            for found in _translated(translator, window, first, options):
+                out.writelines(_lines(found, options))
+            out.flush()
+            first += len(window)
+
+
+def _lines(found: list[Translation], options: _TranslateOptions) -> Iterator[str]:
+    """`nbest` lines for each line in, empty ones where there are no more translations."""
+    for i in range(options.nbest):
+        score, text = (found[i].score, found[i].text) if i < len(found) else (-math.inf, "")
+        yield f"{score:.4f}\t{text}\n" if options.scores else f"{text}\n"
+
+
+def _translated(
+    translator: Translator, lines: list[str], first: int, options: _TranslateOptions
+) -> list[list[Translation]]:
+    """Translations of some lines, `nbest` of each (fewer where the search found fewer)."""
+    most = translator.run.config.data.max_source_length
+    for i, line in enumerate(lines):
+        length = translator.source_length(line)
+        if length > most:
+            message = (
+                f"line {first + i} has {length} tokens, more than the {most} that the model was "
+                "trained for"
+            )
+            if options.too_long == "stop":
+                raise InputError(f"{message}: shorten it, or say --too-long cut, keep or empty")
+            print(f"encdec: {message}: --too-long {options.too_long}", file=sys.stderr)
+            if options.too_long == "empty":
+                lines[i] = ""
+    return translator.nbest(
+        lines,
+        options.nbest,
+        options.search,
+        max_source_length=most if options.too_long == "cut" else None,
+        max_batch_tokens=options.max_batch_tokens,
+    )
+
+
+def _check_batch(max_batch_tokens: int) -> None:
+    if max_batch_tokens < 1:
+        raise InputError(
+            f"max_batch_tokens = {max_batch_tokens} cannot be used: it must be at least 1"
+        )
+
+
+@contextmanager
+def _reader(path: Path | None) -> Iterator[Iterator[str]]:
+    if path is None:
+        yield decode_lines(sys.stdin.buffer, "stdin")
+    else:
+        yield iter(read_lines(path))
+
+
+@contextmanager
+def _writer(path: Path | None, source: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+        yield sys.stdout
+        return
+    if source is not None and path.exists() and path.samefile(source):
+        raise InputError(f"--output {path} is the input: name another file")
+    unfinished = path.with_name(path.name + ".part")  # a failure leaves an older file alone
+    try:
+        with unfinished.open("w", encoding="utf-8", newline="\n") as out:
+            yield out
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+# --- evaluate ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _EvaluateOptions:
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
+    source: Annotated[
+        Path | None, arg(help="Source sentences; left out, the run's own held-out set.")
+    ] = None
+    target: Annotated[Path | None, arg(help="Reference translations, as many.")] = None
+    json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
+    max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
+    search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+
+
+def _evaluate(arguments: list[str]) -> None:
+    options = parse(_EvaluateOptions, arguments, "encdec evaluate", "Scores a run.")
+    _check_batch(options.max_batch_tokens)
+    if (options.source is None) != (options.target is None):
+        raise InputError("give both --source and --target, or neither for the run's held-out set")
+    translator = translators.load(options.run)
+    pairs = translator.run.held_out
+    if options.source is not None and options.target is not None:
+        pairs = read_pairs(options.source, options.target)
+    found = _evaluated(translator, pairs, options.search, options.max_batch_tokens)
+    print(json.dumps(found.summary()) if options.json else _report(found))
+
+
+def _evaluated(
+    translator: Translator, pairs: Pairs, search: SearchOptions, max_batch_tokens: int
+) -> Evaluation:
+    with Counter(len(pairs.src), "translated") as count:
+        return translator.evaluate(
+            pairs, search, max_batch_tokens=max_batch_tokens, progress=count.add
+        )
+
+
+def _report(found: Evaluation) -> str:
+    scores = found.scores
+    return (
+        f"held-out: {scores.sentences} sentences in {found.seconds:.1f} s\n"
+        f"  exact match  {scores.exact_match:.4f}\n"
+        f"  BLEU         {scores.bleu:.2f}  ({scores.bleu_signature})\n"
+        f"  chrF         {scores.chrf:.2f}  ({scores.chrf_signature})\n"
+        f"  loss         {found.loss:.4f} nats a token"
+    )
+
+
+# --- attend --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _AttendOptions:
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
+    text: Annotated[Positional[str], arg(metavar="TEXT", help="A source sentence.")]
+    out: Annotated[Path, arg(help="Picture to write: .png or .svg.")]
+    search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+
+
+def _attend(arguments: list[str]) -> None:
+    options = parse(_AttendOptions, arguments, "encdec attend", "Draws where the model looks.")
+    if not options.text.strip():
+        raise InputError("TEXT is empty: give a source sentence")
+    translator = translators.load(options.run)
+    found = translator(options.text, options.search)
+    if found.weights is None or not found.weights.size:
+        raise InputError(
+            f"{options.run} is a {translator.run.config.model_name} run: it has no attention to draw"
+        )
+    _draw(translator.run, found, options.out)
+    print(f"{found.text}\n{options.out}")
+
+
+def _draw(run: Run, found: Translation, path: Path) -> None:
+    from encdec.report import plots  # matplotlib takes its time to import
+
+    titles = None
+    if isinstance(run.config.model, configs.TransformerConfig):
+        heads = range(1, run.config.model.heads + 1)
+        layers = range(1, run.config.model.layers + 1)
+        titles = [f"layer {l}, head {h}" for l in layers for h in heads]
+    figure = plots.attention_figure(
+        np.asarray(found.weights), found.src_tokens, found.tgt_tokens, titles
+    )
+    plots.save_figure(figure, path)

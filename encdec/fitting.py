@@ -1,0 +1,201 @@
+"""Trains a run from its settings: corpus, vocabularies, folder, loop, last scores."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from encdec import run as runs
+from encdec.config import RunConfig
+from encdec.data import vocabulary
+from encdec.data.batching import Examples, Plan, deliver, encode_pairs, plan
+from encdec.data.dates import dates
+from encdec.data.sources import Pairs, digest, hold_out, read_pairs, without_blanks
+from encdec.data.vocabulary import Vocabulary
+from encdec.report.logs import MetricsLog, Progress
+from encdec.run import Run
+from encdec.training import checkpoints, loop
+from encdec.training.checkpoints import Checkpoints
+from encdec.training.optimizer import optimizer, schedule
+from encdec.training.step import TrainState, init_state, train_step
+from encdec.translator import SearchOptions, Translator, build_model
+from encdec.types import InputError, Params
+
+Say = Callable[[str], None]
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+class Corpus(NamedTuple):
+    """Sentences to train on, to validate on, and to be scored on."""
+
+    train: Pairs
+    valid: Pairs
+    held_out: Pairs
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained run. `trained_steps` are those of this call, 0 if all were done before."""
+
+    run: Run
+    trained_steps: int
+
+
+def read_corpus(config: RunConfig, say: Say) -> Corpus:
+    """The corpus that the settings name. Files without validation files have a part held out.
+
+    Raises:
+      InputError: see `encdec.data.sources`.
+    """
+    data = config.data
+    if not data.has_files:
+        made = dates(data.date_sentences, config.seed)
+        return Corpus(made.train, made.valid, made.test)
+    pairs, blank = without_blanks(read_pairs(data.source, data.target, data.tsv))
+    if blank:
+        say(f"{blank} pairs with an empty side are left out of training")
+    if data.has_validation_files:
+        valid = read_pairs(data.valid_source, data.valid_target, data.valid_tsv)
+        return Corpus(pairs, valid, valid)
+    train, valid = hold_out(pairs, data.held_out, config.seed)
+    say(f"{len(valid.src)} of {len(pairs.src)} pairs are held out to validate on")
+    return Corpus(train, valid, valid)
+
+
+def fit(config: RunConfig, folder: Path, say: Say = _to_stderr) -> Fitted:
+    """Trains a run in a folder, from its latest checkpoint if it has one.
+
+    Args:
+      config: settings; those of an existing run in the folder must be the same.
+      folder: is created; an existing one must hold this very run, or nothing.
+      say: told what happens, a line at a time.
+
+    Raises:
+      InputError: bad input, before anything is written.
+    """
+    corpus = read_corpus(config, say)
+    prepared = _prepare(config, folder, corpus, say)
+    run = prepared.run
+    with Checkpoints(run.path) as saved:
+        state, best = _first_state(run)
+        done = int(state.step)
+        if done >= config.training.max_steps:
+            say(f"{folder} has its {done} steps already")
+            return Fitted(run, 0)
+        say(f"{folder}: from step {done} of {config.training.max_steps}")
+        saved.drop_after(done)
+        _train(prepared, state, best, saved, say)
+    return Fitted(run, config.training.max_steps - done)
+
+
+class _Prepared(NamedTuple):
+    """All that the loop needs but parameters."""
+
+    run: Run
+    examples: Examples
+    plan: Plan
+    valid: Pairs
+
+
+def _prepare(config: RunConfig, folder: Path, corpus: Corpus, say: Say) -> _Prepared:
+    """The folder's run, or a new one. Whatever can be refused is, before the folder is made."""
+    data = config.data
+    mark = digest(corpus.train) + digest(corpus.valid)
+    old = _existing(folder, config, mark)
+    source, target = (
+        (old.src_vocabulary, old.tgt_vocabulary) if old else _vocabularies(config, corpus.train)
+    )
+    lengths = (data.max_source_length, data.max_target_length)
+    examples, left_out = encode_pairs(corpus.train, source, target, *lengths)
+    if left_out:
+        say(
+            f"{left_out} of {len(corpus.train.src)} pairs are left out of training: longer than "
+            f"{lengths[0]} source or {lengths[1]} target tokens"
+        )
+    buckets = plan(
+        *examples.lengths(),
+        batch_tokens=data.batch_tokens,
+        shapes=data.shapes,
+        rows_multiple=config.training.accumulate,
+    )
+    run = old
+    if run is None:
+        sources, targets = examples.lengths()
+        extra = max(10, int((targets - 2 * sources).max()))
+        run = Run(folder, config, mark, extra, source, target, corpus.held_out)
+        runs.create(run)
+    elif run.config != config:
+        run = runs.set_max_steps(run, config.training.max_steps)
+    return _Prepared(run, examples, buckets, corpus.valid)
+
+
+def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
+    """The run in the folder, if it is this one; None where there is nothing yet."""
+    if runs.is_run(folder):
+        run = runs.load(folder)
+        runs.check_same(run, config, mark)
+        return run
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there and holds no run: name another folder by --run")
+    return None
+
+
+def _vocabularies(config: RunConfig, train: Pairs) -> tuple[Vocabulary, Vocabulary]:
+    data = config.data
+    build = partial(vocabulary.build, data.vocabulary, size=data.vocabulary_size)
+    if data.joint_vocabulary:
+        joint = build(texts=[*train.src, *train.tgt])
+        return joint, joint
+    return build(texts=train.src), build(texts=train.tgt)
+
+
+def _first_state(run: Run) -> tuple[TrainState, float | None]:
+    """Where training begins: the latest checkpoint with its best score so far, or afresh."""
+    make = partial(init_state, build_model(run), optimizer(run.config.training))
+    key = jax.random.key(run.config.seed)
+    if not checkpoints.steps(run.path, "latest"):
+        return make(key), None
+    tree, note = checkpoints.load(run.path, "latest", jax.eval_shape(make, key))
+    return jax.tree.map(jnp.asarray, tree), note["best"]
+
+
+def _train(
+    prepared: _Prepared, state: TrainState, best: float | None, saved: Checkpoints, say: Say
+) -> None:
+    run, config, done = prepared.run, prepared.run.config.training, int(state.step)
+    sample = Pairs(*(side[: config.evaluate_sentences] for side in prepared.valid))
+
+    def evaluate(params: Params) -> dict[str, float]:
+        found = Translator(run, params).evaluate(sample, SearchOptions(beam=1)).summary()
+        return {name: value for name, value in found.items() if isinstance(value, int | float)}
+
+    step = partial(
+        train_step,
+        build_model(run),
+        optimizer(config),
+        config.label_smoothing,
+        config.accumulate,
+    )
+    with MetricsLog(run.path, resume_step=done) as log, Progress(config.max_steps, done) as bar:
+        loop.train(
+            loop.CompiledStep(step, len(prepared.plan.buckets), bar.say),
+            state,
+            deliver(prepared.examples, prepared.plan, run.config.seed, done),
+            # Philox draws dropout masks several times faster than the default generator.
+            jax.random.key(run.config.seed, impl="rbg"),
+            config,
+            schedule(config),
+            evaluate=evaluate,
+            checkpoints=saved,
+            best=best,
+            log=log,
+            bar=bar,
+        )
