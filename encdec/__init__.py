@@ -1,7 +1,7 @@
 """Three generations of encoder-decoder in JAX: Seq2Seq, attention, Transformer.
 
-    translator = encdec.load("runs/dates")
-    translator("Donnerstag, 3. Mai 1979").text
+translator = encdec.load("runs/dates")
+translator("Donnerstag, 3. Mai 1979").text
 """
 
 from encdec.translator import SearchOptions, Translation, Translator, load

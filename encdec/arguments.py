@@ -19,7 +19,7 @@ def parse(
     arguments: Sequence[str],
     prog: str,
     description: str,
-    default: Options | None = None,
+    default: Any = None,
 ) -> Options:
     """Arguments as a dataclass; tyro's boxes become one line.
 
@@ -65,7 +65,7 @@ def _unboxed(box: str) -> str:
 def _option_names(options: type[Any]) -> list[str]:
     names = ["--help"]
     for spec in fields(options):
-        nested = getattr(spec.type, "__origin__", spec.type)
-        inner = _option_names(nested) if hasattr(nested, "__dataclass_fields__") else []
+        nested: Any = getattr(spec.type, "__origin__", spec.type)
+        inner = _option_names(nested)[1:] if hasattr(nested, "__dataclass_fields__") else []
         names += inner or [f"--{spec.name.replace('_', '-')}"]
     return names

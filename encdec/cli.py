@@ -9,7 +9,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _keep_compiled_programs() -> None:
     """XLA's programs stay on disk, so that a command's second start need not compile again."""
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.read("jax_compilation_cache_dir"):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "encdec"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -93,7 +93,9 @@ def _train(arguments: list[str]) -> None:
 @dataclass(frozen=True)
 class _Resume:
     resume: Annotated[Path, arg(help="Run folder to go on with, under its own settings.")]
-    max_steps: Annotated[int | None, arg(help="Go on to this step instead of the run's own.")] = None
+    max_steps: Annotated[int | None, arg(help="Go on to this step instead of the run's own.")] = (
+        None
+    )
 
 
 def _resumed(arguments: list[str]) -> tuple[RunConfig, Path]:
@@ -178,7 +180,8 @@ def _absolute(data: DataConfig) -> DataConfig:
     """File names that hold from any working folder."""
     names = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
     given = {name: getattr(data, name) for name in names}
-    return replace(data, **{k: str(Path(v).absolute()) for k, v in given.items() if v is not None})
+    found: Any = {k: str(Path(v).absolute()) for k, v in given.items() if v is not None}
+    return replace(data, **found)
 
 
 def _default_folder(name: str, config: RunConfig) -> Path:
@@ -376,7 +379,7 @@ def _attend(arguments: list[str]) -> None:
     found = translator(options.text, options.search)
     if found.weights is None or not found.weights.size:
         raise InputError(
-            f"{options.run} is a {translator.run.config.model_name} run: it has no attention to draw"
+            f"{options.run} is a run of {translator.run.config.model_name}, which has no attention"
         )
     _draw(translator.run, found, options.out)
     print(f"{found.text}\n{options.out}")

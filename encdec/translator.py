@@ -210,12 +210,13 @@ class Translator:
         real = [i for i, text in enumerate(texts) if text.strip()]
         vocabulary = self.run.src_vocabulary
         encoded = [
-            np.array([*vocabulary.encode(texts[i])[:max_source_length], EOS], np.int32) for i in real
+            np.array([*vocabulary.encode(texts[i])[:max_source_length], EOS], np.int32)
+            for i in real
         ]
         if progress:
             progress(len(texts) - len(real))
         for rows, src in inference_batches(encoded, max_batch_tokens):
-            found = jax.device_get(self._find(src, rows, options, alignments))
+            found: Any = jax.device_get(self._find(src, rows, options, alignments))
             for row, index in enumerate(rows):
                 results[real[index]] = self._read(found, row, encoded[index], count)
             if progress:
@@ -278,8 +279,8 @@ class Translator:
             with_weights=alignments,
         )
 
-    def _read(self, found: Found, row: int, src: np.ndarray, count: int) -> list[Translation]:
-        """The translations of one row of a batch."""
+    def _read(self, found: Any, row: int, src: np.ndarray, count: int) -> list[Translation]:
+        """The translations of one row of a batch; `found` is a Found of NumPy arrays."""
         source, target = self.run.src_vocabulary, self.run.tgt_vocabulary
         usable = [w for w in range(count) if np.isfinite(found.scores[row, w])]
         results = []

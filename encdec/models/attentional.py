@@ -35,7 +35,7 @@ class AttentionalMemory(NamedTuple):
 
 
 class AttentionalCache(NamedTuple):
-    """carries: each layer's state [B, W, hidden]. fed: attentional vector [B, W, hidden] (Luong)."""
+    """carries: each layer's state. fed: Luong's attentional vector. Each [B, W, hidden]."""
 
     carries: tuple[Any, ...]
     fed: Array
@@ -104,7 +104,7 @@ def luong_step(
     source, biases = consts
     inputs, masks = x
     inputs = inputs + product("feed", carry.fed)
-    carries = []
+    carries: list[Any] = []
     for layer, state in enumerate(carry.carries):
         if layer:
             below = output(carries[-1]) * masks[layer - 1]
@@ -210,9 +210,7 @@ class Attentional(nn.Module):
         v = self.v if c.score == "additive" else None
         return AttentionalMemory(Source(keys, v, src_mask), values, tuple(starts))
 
-    def init_cache(
-        self, memory: AttentionalMemory, beams: int, max_len: int
-    ) -> AttentionalCache:
+    def init_cache(self, memory: AttentionalMemory, beams: int, max_len: int) -> AttentionalCache:
         """The state of W hypotheses before their first token; no array grows with max_len."""
         del max_len
         fed = jnp.zeros((memory.values.shape[0], beams, self.config.hidden))

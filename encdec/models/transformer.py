@@ -5,7 +5,6 @@ the sum as in the paper, LayerNorm(x + Dropout(Sublayer(x))), or before the sub-
 x + Dropout(Sublayer(LayerNorm(x))), with one more norm at the end of each stack.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from encdec.config import TransformerConfig
-from encdec.models.layers import Dense, Dropout, embedding, glorot
+from encdec.models.layers import Dense, Dropout, embedding
 from encdec.ops import masks
 from encdec.ops.attention import scaled_dot_weights
 from encdec.ops.positions import sinusoidal
@@ -96,7 +95,10 @@ class FeedForward(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """The residual sum and layer norm (Ba 2016) around a sub-layer."""
+    """The residual sum and layer norm (Ba 2016) around a sub-layer y:
+
+    post-norm x -> LayerNorm(x + Dropout(y(x))), pre-norm x -> x + Dropout(y(LayerNorm(x))).
+    """
 
     config: TransformerConfig
 
@@ -105,11 +107,14 @@ class AddNorm(nn.Module):
         self.norm = nn.LayerNorm(epsilon=1e-6)
         self.dropout = Dropout(self.config.dropout)
 
-    def __call__(self, x: Array, sublayer: Callable[[Array], Array]) -> Array:
-        """[..., D] -> [..., D]."""
-        if self.config.norm == "pre":
-            return x + self.dropout(sublayer(self.norm(x)))
-        return self.norm(x + self.dropout(sublayer(x)))
+    def enter(self, x: Array) -> Array:
+        """What the sub-layer sees of x [..., D]."""
+        return self.norm(x) if self.config.norm == "pre" else x
+
+    def leave(self, x: Array, y: Array) -> Array:
+        """x and the sub-layer's output y, each [..., D], joined."""
+        joined = x + self.dropout(y)
+        return joined if self.config.norm == "pre" else self.norm(joined)
 
 
 class EncoderLayer(nn.Module):
@@ -125,9 +130,11 @@ class EncoderLayer(nn.Module):
 
     def __call__(self, x: Array, mask: Array) -> Array:
         """x [B, S, D], mask bool [B, 1, 1, S] -> [B, S, D]."""
-        attend = self.attention
-        x = self.add_norms[0](x, lambda x: attend(attend.queries(x), attend.project(x), mask)[0])
-        return self.add_norms[1](x, self.feed_forward)
+        around_attention, around_feed_forward = self.add_norms
+        inner = around_attention.enter(x)
+        queries, past = self.attention.queries(inner), self.attention.project(inner)
+        x = around_attention.leave(x, self.attention(queries, past, mask)[0])
+        return around_feed_forward.leave(x, self.feed_forward(around_feed_forward.enter(x)))
 
 
 class DecoderLayer(nn.Module):
@@ -144,11 +151,11 @@ class DecoderLayer(nn.Module):
 
     def __call__(self, x: Array, source: KeyValue, src_mask: Array) -> Array:
         """All target positions: x [B, T, D], src_mask bool [B, 1, 1, S] -> [B, T, D]."""
-        attend, cross = self.self_attention, self.cross_attention
+        inner = self.add_norms[0].enter(x)
+        queries, past = self.self_attention.queries(inner), self.self_attention.project(inner)
         seen = masks.causal(x.shape[1])[None, None]
-        x = self.add_norms[0](x, lambda x: attend(attend.queries(x), attend.project(x), seen)[0])
-        x = self.add_norms[1](x, lambda x: cross(cross.queries(x), source, src_mask)[0])
-        return self.add_norms[2](x, self.feed_forward)
+        x = self.add_norms[0].leave(x, self.self_attention(queries, past, seen)[0])
+        return self._look_and_think(x, source, src_mask)[0]
 
     def step(
         self, x: Array, source: KeyValue, src_mask: Array, past: KeyValue, position: Array
@@ -166,30 +173,33 @@ class DecoderLayer(nn.Module):
           [B, W, D], the source weights [B, W, H, S], and past with this token's.
         """
         batch, beams = x.shape[:2]
+        inner = self.add_norms[0].enter(x)
+        past = _put(past, self.self_attention.project(inner), position)
         seen = (jnp.arange(past.keys.shape[2]) <= position)[None, None, None]  # [1, 1, 1, T]
-        results = {}
+        # Each hypothesis has a past of its own, so here it stands as a sentence of one token.
+        queries = self.self_attention.queries(inner.reshape(batch * beams, 1, -1))
+        alone = KeyValue(*(a.reshape(batch * beams, *a.shape[2:]) for a in past))
+        y = self.self_attention(queries, alone, seen)[0].reshape(x.shape)
+        x, weights = self._look_and_think(self.add_norms[0].leave(x, y), source, src_mask)
+        return x, weights.swapaxes(1, 2), past
 
-        def self_attention(x: Array) -> Array:
-            now = self.self_attention.project(x)  # [B, W, H, K]
-            grown = KeyValue(
-                *(
-                    jax.lax.dynamic_update_slice_in_dim(old, new[:, :, None], position, axis=2)
-                    for old, new in zip(past, now, strict=True)
-                )
-            )
-            results["past"] = grown
-            queries = self.self_attention.queries(x).reshape(batch * beams, 1, *now.keys.shape[2:])
-            flat = KeyValue(*(a.reshape(batch * beams, *a.shape[2:]) for a in grown))
-            return self.self_attention(queries, flat, seen)[0].reshape(x.shape)
+    def _look_and_think(self, x: Array, source: KeyValue, src_mask: Array) -> tuple[Array, Array]:
+        """Encoder-decoder attention and feed-forward: [B, T, D], and the weights [B, H, T, S]."""
+        _, around_attention, around_feed_forward = self.add_norms
+        queries = self.cross_attention.queries(around_attention.enter(x))
+        y, weights = self.cross_attention(queries, source, src_mask)
+        x = around_attention.leave(x, y)
+        y = self.feed_forward(around_feed_forward.enter(x))
+        return around_feed_forward.leave(x, y), weights
 
-        def cross_attention(x: Array) -> Array:
-            y, weights = self.cross_attention(self.cross_attention.queries(x), source, src_mask)
-            results["weights"] = weights.swapaxes(1, 2)  # [B, W, H, S]
-            return y
 
-        x = self.add_norms[0](x, self_attention)
-        x = self.add_norms[1](x, cross_attention)
-        return self.add_norms[2](x, self.feed_forward), results["weights"], results["past"]
+def _put(past: KeyValue, now: KeyValue, position: Array) -> KeyValue:
+    """past [B, W, T, H, K] with now [B, W, H, K] at a position."""
+    update = jax.lax.dynamic_update_slice_in_dim
+    return KeyValue(
+        update(past.keys, now.keys[:, :, None], position, axis=2),
+        update(past.values, now.values[:, :, None], position, axis=2),
+    )
 
 
 class Transformer(nn.Module):

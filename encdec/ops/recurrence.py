@@ -23,9 +23,7 @@ Weights = dict[str, Array]
 class Step(Protocol):
     """step(product, consts, carry, x) -> (carry, y): one time step over named products."""
 
-    def __call__(
-        self, product: Product, consts: Any, carry: Any, x: Any, /
-    ) -> tuple[Any, Any]: ...
+    def __call__(self, product: Product, consts: Any, carry: Any, x: Any, /) -> tuple[Any, Any]: ...
 
 
 # A matrix that meets a vector at each of T steps would, by plain differentiation, have its

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import tqdm
 
@@ -44,7 +44,7 @@ class MetricsLog:
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_step + 1)
 
-    def __enter__(self) -> "MetricsLog":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -90,7 +90,7 @@ class Counter:
         self._total, self._what, self._done, self._start = total, what, start, start
         self._begun = self._told = time.perf_counter()
 
-    def __enter__(self) -> "Counter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

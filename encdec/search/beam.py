@@ -41,7 +41,7 @@ class _State(NamedTuple):
     last: Array
     live: Array
     ended: _Ended
-    count: Array
+    ends: Array
     done: Array
     record: _Record
     cache: Cache
@@ -55,7 +55,7 @@ def beam_search(
     *,
     beams: int,
     max_len: int,
-    alpha: float = 0.0,
+    alpha: float | Array = 0.0,
     with_weights: bool = False,
 ) -> Found:
     """The W best sentences that a beam of W finds.
@@ -108,7 +108,7 @@ def _start(
         last=last,
         live=none.at[:, 0].set(0),
         ended=_Ended(none, none, integers, integers),
-        count=jnp.zeros((rows,), jnp.int32),
+        ends=jnp.zeros((rows,), jnp.int32),
         done=limits <= 0,
         record=_Record(nothing, nothing, weights),
         cache=cache,
@@ -116,7 +116,7 @@ def _start(
 
 
 def _advance(
-    s: _State, step: DecodeStep, memory: Memory, limits: Array, beams: int, alpha: float
+    s: _State, step: DecodeStep, memory: Memory, limits: Array, beams: int, alpha: float | Array
 ) -> _State:
     """One more token for every live hypothesis."""
     logits, attended, cache = step(memory, s.cache, s.last)
@@ -128,13 +128,15 @@ def _advance(
     is_end = tokens == EOS
     ends = is_end & (jnp.arange(best.shape[1]) < beams) & (best > -jnp.inf)
     ended = _merge(s.ended, best, parents, ends & ~s.done[:, None], s.step + 1, alpha)
-    count = s.count + (ends & ~s.done[:, None]).sum(1)
+    total_ends = s.ends + (ends & ~s.done[:, None]).sum(1)
 
     live, chosen = jax.lax.top_k(jnp.where(is_end, -jnp.inf, best), beams)
     tokens, parents = (jnp.take_along_axis(x, chosen, 1) for x in (tokens, parents))
     # A sentence that is done keeps its last live scores, for `_collect`.
     live = jnp.where(s.done[:, None], s.live, live)
-    now_done = (count >= beams) | ~_can_win(live, ended, limits, alpha) | (s.step + 1 >= limits)
+    now_done = (
+        (total_ends >= beams) | ~_can_win(live, ended, limits, alpha) | (s.step + 1 >= limits)
+    )
     # A finished sentence's pointers stand still, so its paths can be followed from the end.
     own = jnp.broadcast_to(jnp.arange(beams), parents.shape)
     tokens = jnp.where(s.done[:, None], PAD, tokens)
@@ -150,7 +152,7 @@ def _advance(
         last=tokens,
         live=live,
         ended=ended,
-        count=count,
+        ends=total_ends,
         done=s.done | now_done,
         record=record,
         cache=_reorder(cache, parents),
@@ -169,7 +171,7 @@ def _reorder(cache: Cache, parents: Array) -> Cache:
 
 
 def _merge(
-    ended: _Ended, totals: Array, parents: Array, ends: Array, length: Array, alpha: float
+    ended: _Ended, totals: Array, parents: Array, ends: Array, length: Array, alpha: float | Array
 ) -> _Ended:
     """The W best of those that ended before and those that end now."""
     totals = jnp.where(ends, totals, -jnp.inf)
@@ -184,7 +186,7 @@ def _merge(
     return _Ended(*(jnp.take_along_axis(x, order, 1) for x in both))
 
 
-def _can_win(live: Array, ended: _Ended, limits: Array, alpha: float) -> Array:
+def _can_win(live: Array, ended: _Ended, limits: Array, alpha: float | Array) -> Array:
     """Whether a live hypothesis may yet reach the worst of W ended ones: bool [B].
 
     A log-probability only falls, and the penalty divides it by at most that of the limit.
@@ -192,7 +194,7 @@ def _can_win(live: Array, ended: _Ended, limits: Array, alpha: float) -> Array:
     return live[:, 0] / length_penalty(limits, alpha) > ended.scores[:, -1]
 
 
-def _collect(end: _State, limits: Array, alpha: float) -> Found:
+def _collect(end: _State, limits: Array, alpha: float | Array) -> Found:
     """Ended hypotheses first, then live ones; each path from its last step to its first."""
     beams = end.live.shape[1]
     steps = jnp.minimum(limits, end.step)[:, None]  # a cut hypothesis is as long as its limit

@@ -33,7 +33,7 @@ def greedy(
     limits: Array,
     *,
     max_len: int,
-    alpha: float = 0.0,
+    alpha: float | Array = 0.0,
     with_weights: bool = False,
 ) -> Found:
     """The likeliest token at each step.
@@ -63,10 +63,10 @@ def sample(
     *,
     samples: int,
     max_len: int,
-    temperature: float = 1.0,
+    temperature: float | Array = 1.0,
     top_k: int = 0,
-    top_p: float = 1.0,
-    alpha: float = 0.0,
+    top_p: float | Array = 1.0,
+    alpha: float | Array = 0.0,
     with_weights: bool = False,
 ) -> Found:
     """Draws tokens from softmax(logits / temperature), cut to the likeliest.
@@ -105,7 +105,7 @@ def _top_k(scores: Array, k: int) -> Array:
     return jnp.where(scores >= least, scores, -jnp.inf)
 
 
-def _nucleus(scores: Array, p: float) -> Array:
+def _nucleus(scores: Array, p: float | Array) -> Array:
     """Keeps a token when the mass of the likelier ones is below p; the likeliest always stays."""
     ordered = -jnp.sort(-scores, axis=-1)
     mass = jnp.cumsum(jax.nn.softmax(ordered), -1) - jax.nn.softmax(ordered)
@@ -121,7 +121,7 @@ def _unroll(
     limits: Array,
     width: int,
     max_len: int,
-    alpha: float,
+    alpha: float | Array,
     with_weights: bool,
     choose: Choose,
 ) -> Found:

@@ -36,6 +36,6 @@ def log_probs(logits: Array) -> Array:
     return jnp.where((ids == PAD) | (ids == BOS), -jnp.inf, scores)
 
 
-def length_penalty(lengths: Array, alpha: float) -> Array:
+def length_penalty(lengths: Array, alpha: float | Array) -> Array:
     """((5 + length) / 6)^alpha (Wu 2016, equation 14)."""
     return ((5 + lengths.astype(jnp.float32)) / 6) ** alpha

@@ -7,7 +7,7 @@ import json
 import zlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
         return ocp.CheckpointManager(self._folder / kind, options=options)
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -60,7 +60,9 @@ class Checkpoints:
             name: {"type": _describe(leaf), "crc": _crc(leaf)} for name, leaf in leaves.items()
         }
         meta = {"leaves": described, "note": note}
-        args = ocp.args.Composite(arrays=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
+        args = ocp.args.Composite(
+            arrays=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta)
+        )
         manager.save(step, args=args, force=True)
 
     def wait(self) -> None:

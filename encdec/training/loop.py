@@ -81,9 +81,7 @@ class CompiledStep:
         self._shapes = shapes
         self._announce = announce
 
-    def __call__(
-        self, state: TrainState, batch: Batch, key: Array
-    ) -> tuple[TrainState, LossSums]:
+    def __call__(self, state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, LossSums]:
         """One update."""
         shape = (*batch.src.shape, batch.tgt.shape[1] - 1)
         if shape not in self._programs:

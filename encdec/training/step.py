@@ -28,9 +28,7 @@ class TrainState(NamedTuple):
     optimizer: Any
 
 
-def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, key: Array
-) -> TrainState:
+def init_state(model: nn.Module, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
     """Fresh parameters, drawn from the key, and a fresh optimiser."""
     token = jnp.ones((1, 1), jnp.int32)
     params = jax.jit(model.init)(key, token, token > 0, token)["params"]
@@ -42,10 +40,9 @@ def batch_loss(
 ) -> LossSums:
     """Sums of the loss over a batch; with a key, dropout is on."""
     rngs = None if key is None else {"dropout": key}
-    logits = model.apply(
-        {"params": params}, batch.src, masks.padding(batch.src), batch.tgt[:, :-1], rngs=rngs
-    )
-    return cross_entropy(logits, batch.tgt[:, 1:], smoothing)
+    src, tgt = jnp.asarray(batch.src), jnp.asarray(batch.tgt)
+    logits: Any = model.apply({"params": params}, src, masks.padding(src), tgt[:, :-1], rngs=rngs)
+    return cross_entropy(logits, tgt[:, 1:], smoothing)
 
 
 def train_step(

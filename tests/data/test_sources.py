@@ -5,7 +5,15 @@ from collections import Counter
 
 import pytest
 
-from encdec.data.sources import Pairs, decode_lines, digest, hold_out, read_lines, read_pairs, without_blanks
+from encdec.data.sources import (
+    Pairs,
+    decode_lines,
+    digest,
+    hold_out,
+    read_lines,
+    read_pairs,
+    without_blanks,
+)
 from encdec.types import InputError
 
 LINES = ["plain", "", "line\u2028separator \x0b\x85 stays", "Ünïcödé 😀", "\ttab and \r inside"]

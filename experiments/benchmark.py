@@ -1,0 +1,369 @@
+"""How fast are training and search, beside the same workload in plain PyTorch?
+
+    pip install "encdec[benchmark]"   # PyTorch; without it only encdec is timed
+    python experiments/benchmark.py --json benchmark.json
+
+Workload: float32, vocabulary 8,000, 128 sentences of 32 source and 32 target tokens. Models: the
+`tiny` preset's, with dropout 0.1 everywhere that nn.Transformer has it. Training: label smoothing
+0.1, clipping at 1.0, Adam, inverse square root after a warm-up. Search: random parameters, EOS
+made impossible, so that every sentence runs to its limit in both frameworks. What the PyTorch
+peers do otherwise stands at the head of `torch_peers.py`.
+
+After a first call and one more, the frameworks run in turn; figures are medians. "First call" is
+compiling and one run. Model FLOPs come from matrix shapes, 3 times the forward pass (one product
+for each matrix forwards, two backwards); their rate is set against the fastest float32 matrix
+product of JAX in the same run. Leave the machine alone meanwhile: another busy process makes both
+frameworks several times slower. On a GPU set XLA_PYTHON_CLIENT_PREALLOCATE=false, so that both
+fit.
+
+Device: to be filled. Duration: to be filled.
+Seen: to be filled from a run on a quiet machine.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from encdec import models
+from encdec.config import (
+    AttentionConfig,
+    ModelConfig,
+    Seq2SeqConfig,
+    TrainingConfig,
+    TransformerConfig,
+)
+from encdec.ops import masks
+from encdec.presets import preset
+from encdec.search import Found, beam_search, greedy
+from encdec.training.optimizer import optimizer
+from encdec.training.step import TrainState, init_state, train_step
+from encdec.types import BOS, EOS, UNK, Array, Batch, Cache, DecodeStep, InputError, Memory, Params
+
+DROPOUT = 0.1
+BEAMS = 5
+TRAINING = TrainingConfig()  # label smoothing 0.1, clip 1.0, inverse-sqrt
+
+Run = Callable[[], Any]
+"""One step or one search, done when it returns."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is timed."""
+
+    models: tuple[Literal["seq2seq", "attention", "transformer"], ...] = (
+        "seq2seq",
+        "attention",
+        "transformer",
+    )
+    """Models."""
+    sentences: int = 128
+    """Sentences in a batch."""
+    source_length: int = 32
+    """Source tokens of a sentence."""
+    target_length: int = 32
+    """Target tokens of a sentence."""
+    vocabulary: int = 8000
+    """Tokens in each vocabulary."""
+    rounds: int = 10
+    """Times that each framework runs; the median counts."""
+    precision: Literal["highest", "high"] = "highest"
+    """Float32 products: exact, or as a GPU's TensorFloat-32."""
+    json: Path | None = None
+    """File for the same figures, with every time."""
+
+    def __post_init__(self) -> None:
+        least = {"sentences": 1, "source_length": 1, "target_length": 1, "rounds": 1}
+        for name, minimum in (least | {"vocabulary": BEAMS + UNK}).items():
+            if getattr(self, name) < minimum:
+                raise InputError(
+                    f"{name} = {getattr(self, name)} cannot be used: give at least {minimum}"
+                )
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+      model, task, framework: what ran.
+      seconds: of each round.
+      per_second: target tokens (training) or sentences (search) a second.
+      peak_share: model FLOPs a second over those of the fastest matrix product; training only.
+      first_call: seconds of the first call, compiling included.
+    """
+
+    model: str
+    task: str
+    framework: str
+    seconds: list[float]
+    per_second: float
+    peak_share: float | None
+    first_call: float
+
+
+def model_config(name: str) -> ModelConfig:
+    """The `tiny` preset's sizes, with dropout where nn.Transformer has it."""
+    size = preset("tiny", name).model
+    if isinstance(size, TransformerConfig):
+        size = replace(size, attention_dropout=DROPOUT, activation_dropout=DROPOUT)
+    return replace(size, dropout=DROPOUT)
+
+
+def random_batch(options: Options) -> Batch:
+    """Random tokens, all sentences equally long: src [B, S] and tgt [B, T + 1], with EOS."""
+    random = np.random.default_rng(0)
+    src, tgt = (
+        random.integers(UNK + 1, options.vocabulary, (options.sentences, length), np.int32)
+        for length in (options.source_length, options.target_length + 1)
+    )
+    src[:, -1] = tgt[:, -1] = EOS
+    tgt[:, 0] = BOS
+    return Batch(src, tgt)
+
+
+def forward_flops(config: ModelConfig, options: Options) -> int:
+    """FLOPs of a forward pass: 2 n m for each row that meets a matrix [n, m]."""
+    S, T, V = options.source_length, options.target_length, options.vocabulary
+    if isinstance(config, TransformerConfig):
+        D, F = config.width, config.feed_forward
+        encoder = S * (4 * D * D + 2 * S * D + 2 * D * F)
+        cross = T * (2 * D * D + 2 * S * D) + S * 2 * D * D
+        decoder = T * (4 * D * D + 2 * T * D + 2 * D * F) + cross
+        products = config.layers * (encoder + decoder) + T * D * V
+    elif isinstance(config, Seq2SeqConfig):
+        E, H = config.embed, config.hidden
+        products = (S + T) * (E + H) * 3 * H + T * H * V
+    else:
+        products = _attention_products(config, S, T, V)
+    return 2 * options.sentences * products
+
+
+def _attention_products(config: AttentionConfig, S: int, T: int, V: int) -> int:
+    E, H = config.embed, config.hidden
+    encoder = 2 * S * (E + H) * 3 * H
+    bridge_and_keys = (1 + S) * 2 * H * H
+    look_back = H * H + S * H + S * 2 * H  # query, scores, weighted sum
+    cell = (E + 2 * H + H) * 3 * H
+    readout = (H + E + 2 * H) * E + E * V
+    return encoder + bridge_and_keys + T * (look_back + cell + readout)
+
+
+def training_run(model: nn.Module, batch: Batch) -> Run:
+    """Updates of `encdec`."""
+    adam = optimizer(TRAINING)
+    state = init_state(model, adam, jax.random.key(0))
+    smoothing = TRAINING.label_smoothing
+    update = jax.jit(partial(train_step, model, adam, smoothing, 1), donate_argnums=0)
+    batch, key = jax.device_put((batch, jax.random.key(1)))
+
+    def run() -> TrainState:
+        nonlocal state
+        state, _ = update(state, batch, key)
+        return jax.block_until_ready(state)
+
+    return run
+
+
+def endless(step: DecodeStep) -> DecodeStep:
+    """The step with EOS made impossible."""
+
+    def without_eos(memory: Memory, cache: Cache, tokens: Array) -> tuple[Array, Array, Cache]:
+        logits, weights, cache = step(memory, cache, tokens)
+        return logits.at[..., EOS].set(-jnp.inf), weights, cache
+
+    return without_eos
+
+
+@partial(jax.jit, static_argnames=("model", "beams", "max_len"))
+def search(model: nn.Module, params: Params, src: Array, *, beams: int, max_len: int) -> Found:
+    """Sentences of exactly max_len tokens; one beam is greedy search."""
+    bound = partial(model.apply, {"params": params})
+    memory = bound(src, masks.padding(src), method="encode")
+    cache = bound(memory, beams, max_len, method="init_cache")
+    step = endless(partial(bound, method="decode_step"))
+    limits = jnp.full(len(src), max_len)
+    if beams == 1:
+        return greedy(step, memory, cache, limits, max_len=max_len)
+    return beam_search(step, memory, cache, limits, beams=beams, max_len=max_len)
+
+
+def search_run(model: nn.Module, batch: Batch, beams: int) -> Run:
+    """Searches of `encdec`."""
+    params = init_state(model, optimizer(TRAINING), jax.random.key(0)).params
+    src, max_len = jax.device_put(batch.src), batch.tgt.shape[1] - 1
+    return lambda: jax.block_until_ready(search(model, params, src, beams=beams, max_len=max_len))
+
+
+def torch_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str, Run]:
+    """The same tasks in PyTorch."""
+    import torch
+    import torch_peers
+
+    torch_peers.prepare(options.precision)
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    length = max(options.source_length, options.target_length)
+    model = torch_peers.build(config, options.vocabulary, length).to(device)
+    src, tgt = (torch.from_numpy(x).long().to(device) for x in batch)
+    max_len = options.target_length
+
+    def finished(call: Run) -> Any:
+        result = call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    calls: dict[str, Run] = {
+        "training": torch_peers.trainer(model, TRAINING, src, tgt),
+        "greedy": partial(torch_peers.greedy, model, src, max_len),
+        f"beam {BEAMS}": partial(torch_peers.beam_search, model, src, max_len, BEAMS),
+    }
+    return {task: partial(finished, call) for task, call in calls.items()}
+
+
+def encdec_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str, Run]:
+    """All tasks in `encdec`."""
+    model = models.build(config, options.vocabulary, options.vocabulary)
+    return {
+        "training": training_run(model, batch),
+        "greedy": search_run(model, batch, 1),
+        f"beam {BEAMS}": search_run(model, batch, BEAMS),
+    }
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is there, on the device that JAX uses."""
+    if importlib.util.find_spec("torch") is None:
+        print("PyTorch is not installed: encdec alone is timed", file=sys.stderr)
+        return False
+    import torch
+
+    if jax.default_backend() == "gpu" and not torch.cuda.is_available():
+        print("PyTorch sees no GPU: encdec alone is timed", file=sys.stderr)
+        return False
+    return True
+
+
+def clock(run: Run) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def in_turn(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, list[float]]]:
+    """For each framework: seconds of the first call, and of each round, warm."""
+    firsts = {name: clock(run) for name, run in runs.items()}
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(clock(run))
+    return {name: (firsts[name], times[name]) for name in runs}
+
+
+def product_run(size: int) -> Run:
+    """A square matrix product."""
+    x = jnp.ones((size, size))
+    multiply = jax.jit(jnp.matmul)
+    return lambda: jax.block_until_ready(multiply(x, x))
+
+
+def matmul_peak() -> float:
+    """FLOPs a second of the fastest square float32 product, sizes doubled until one takes 50 ms."""
+    best, size, seconds = 0.0, 256, 0.0
+    while seconds < 0.05 and size < 8192:
+        size *= 2
+        run = product_run(size)
+        run()
+        seconds = statistics.median(clock(run) for _ in range(10))
+        best = max(best, 2 * size**3 / seconds)
+    return best
+
+
+def compare(name: str, config: ModelConfig, options: Options, peak: float) -> list[Row]:
+    """All rows of one model: training, greedy, beam; each framework in turn."""
+    batch = random_batch(options)
+    by_framework = {"encdec": encdec_runs(config, batch, options)}
+    if has_torch():
+        by_framework["PyTorch"] = torch_runs(config, batch, options)
+    flops = 3 * forward_flops(config, options)
+    rows = []
+    for task in by_framework["encdec"]:
+        print(f"{name}: {task} ...", file=sys.stderr)
+        runs = {framework: runs[task] for framework, runs in by_framework.items()}
+        for framework, (first, seconds) in in_turn(runs, options.rounds).items():
+            median = statistics.median(seconds)
+            is_training = task == "training"
+            units = options.sentences * (options.target_length if is_training else 1)
+            share = flops / median / peak if is_training else None
+            rows.append(Row(name, task, framework, seconds, units / median, share, first))
+    return rows
+
+
+def as_table(rows: list[Row]) -> str:
+    """Rows as text; a unit is a target token (training) or a sentence (search)."""
+    lines = [
+        f"{'model':12}{'task':10}{'framework':10}{'unit/s':>9}{'ms':>9}{'peak':>6}{'first s':>9}"
+    ]
+    for r in rows:
+        share = f"{r.peak_share:.0%}" if r.peak_share is not None else ""
+        ms = 1000 * statistics.median(r.seconds)
+        lines.append(
+            f"{r.model:12}{r.task:10}{r.framework:10}{r.per_second:9.0f}{ms:9.1f}{share:>6}"
+            f"{r.first_call:9.1f}"
+        )
+    return "\n".join(lines)
+
+
+def machine(peak: float) -> dict[str, Any]:
+    """Where the figures come from."""
+    names = ["jax", "flax", *(["torch"] if importlib.util.find_spec("torch") else [])]
+    return {
+        "device": jax.devices()[0].device_kind,
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in names},
+        "matmul_gflops": peak / 1e9,
+    }
+
+
+def main(options: Options) -> None:
+    """Measures, prints the table, writes the file."""
+    with jax.default_matmul_precision(options.precision):
+        peak = matmul_peak()
+        rows = [r for n in options.models for r in compare(n, model_config(n), options, peak)]
+    about = machine(peak)
+    print("  ".join(f"{name}: {value}" for name, value in about.items()))
+    print(as_table(rows))
+    if options.json:
+        result = {
+            **about,
+            "options": dataclasses.asdict(options),
+            "rows": [row._asdict() for row in rows],
+        }
+        options.json.write_text(json.dumps(result, indent=2, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except InputError as error:
+        sys.exit(f"benchmark: {error}")
