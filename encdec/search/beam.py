@@ -37,11 +37,15 @@ class _Record(NamedTuple):
 
 
 class _State(NamedTuple):
+    """live, held: float32 [B, W], the log-probability of the hypothesis in each place of the beam,
+    under `live` if it goes on and under `held` if it has ended; -inf in the other.
+    """
+
     step: Array
     last: Array
     live: Array
+    held: Array
     ended: _Ended
-    ends: Array
     done: Array
     record: _Record
     cache: Cache
@@ -60,8 +64,10 @@ def beam_search(
 ) -> Found:
     """The W best sentences that a beam of W finds.
 
-    A hypothesis ends when EOS is among the W best continuations. A sentence is done when W
-    hypotheses have ended, or when no live one can still reach the worst of W ended, or at its
+    At each step the beam is the W likeliest of all continuations and of the hypotheses that ended
+    in it before: one that ended keeps its place until W likelier ones push it out. Of all that
+    ever ended in the beam, the W best by score are returned. A sentence is done when its beam
+    holds no live hypothesis, when no live one can still reach the worst of W that ended, or at its
     limit. With W = 1 this is greedy search; with W >= V^T it is exhaustive. Places that no ended
     hypothesis takes go to live ones cut at the limit, after all that ended.
 
@@ -107,8 +113,8 @@ def _start(
         step=jnp.zeros((), jnp.int32),
         last=last,
         live=none.at[:, 0].set(0),
+        held=none,
         ended=_Ended(none, none, integers, integers),
-        ends=jnp.zeros((rows,), jnp.int32),
         done=limits <= 0,
         record=_Record(nothing, nothing, weights),
         cache=cache,
@@ -122,25 +128,23 @@ def _advance(
     logits, attended, cache = step(memory, s.cache, s.last)
     width = logits.shape[-1]
     totals = s.live[..., None] + log_probs(logits)  # [B, W, V]
-    # 2 W are enough: at most W of them are EOS, one for each live hypothesis.
-    best, places = jax.lax.top_k(totals.reshape(*s.done.shape, -1), min(2 * beams, beams * width))
-    tokens, parents = places % width, places // width
-    is_end = tokens == EOS
-    ends = is_end & (jnp.arange(best.shape[1]) < beams) & (best > -jnp.inf)
-    ended = _merge(s.ended, best, parents, ends & ~s.done[:, None], s.step + 1, alpha)
-    total_ends = s.ends + (ends & ~s.done[:, None]).sum(1)
+    best, places = jax.lax.top_k(totals.reshape(*s.done.shape, -1), beams)
+    beam, chosen = jax.lax.top_k(jnp.concatenate([s.held, best], 1), beams)
+    continues = chosen >= beams  # the others ended before
+    place = jnp.take_along_axis(places, jnp.maximum(chosen - beams, 0), 1)
+    tokens, parents = place % width, place // width
+    ends_now = continues & (tokens == EOS)
+    goes_on = continues & ~ends_now
+    ended = _merge(s.ended, beam, parents, ends_now & ~s.done[:, None], s.step + 1, alpha)
+    live = jnp.where(goes_on, beam, -jnp.inf)
 
-    live, chosen = jax.lax.top_k(jnp.where(is_end, -jnp.inf, best), beams)
-    tokens, parents = (jnp.take_along_axis(x, chosen, 1) for x in (tokens, parents))
-    # A sentence that is done keeps its last live scores, for `_collect`.
-    live = jnp.where(s.done[:, None], s.live, live)
-    now_done = (
-        (total_ends >= beams) | ~_can_win(live, ended, limits, alpha) | (s.step + 1 >= limits)
-    )
-    # A finished sentence's pointers stand still, so its paths can be followed from the end.
+    # A sentence that is done stands still, so that its paths can be followed from the end.
+    def unless_done(new: Array, old: Array) -> Array:
+        return jnp.where(s.done[:, None], old, new)
+
+    live = unless_done(live, s.live)
     own = jnp.broadcast_to(jnp.arange(beams), parents.shape)
-    tokens = jnp.where(s.done[:, None], PAD, tokens)
-    parents = jnp.where(s.done[:, None], own, parents)
+    tokens, parents = unless_done(tokens, PAD), unless_done(parents, own)
     weights = s.record.weights
     if weights is not None:
         weights = weights.at[s.step].set(attended)
@@ -151,9 +155,9 @@ def _advance(
         step=s.step + 1,
         last=tokens,
         live=live,
+        held=unless_done(jnp.where(goes_on, -jnp.inf, beam), s.held),
         ended=ended,
-        ends=total_ends,
-        done=s.done | now_done,
+        done=s.done | ~_can_win(live, ended, limits, alpha) | (s.step + 1 >= limits),
         record=record,
         cache=_reorder(cache, parents),
     )
@@ -187,11 +191,11 @@ def _merge(
 
 
 def _can_win(live: Array, ended: _Ended, limits: Array, alpha: float | Array) -> Array:
-    """Whether a live hypothesis may yet reach the worst of W ended ones: bool [B].
+    """Whether there is a live hypothesis that may yet reach the worst of W ended ones: bool [B].
 
     A log-probability only falls, and the penalty divides it by at most that of the limit.
     """
-    return live[:, 0] / length_penalty(limits, alpha) > ended.scores[:, -1]
+    return live.max(1) / length_penalty(limits, alpha) > ended.scores[:, -1]
 
 
 def _collect(end: _State, limits: Array, alpha: float | Array) -> Found:
