@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _keep_compiled_programs() -> None:
     """XLA's programs stay on disk, so that a command's second start need not compile again."""
-    if not jax.config.read("jax_compilation_cache_dir"):
+    if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009  (mypy cannot see it)
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "encdec"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -98,6 +98,10 @@ class Options:
                 )
 
 
+MakeRuns = Callable[[ModelConfig, Batch, Options], dict[str, Run]]
+"""One framework's runs, by task."""
+
+
 class Row(NamedTuple):
     """One line of the table.
 
@@ -197,7 +201,8 @@ def search(model: nn.Module, params: Params, src: Array, *, beams: int, max_len:
     bound = partial(model.apply, {"params": params})
     memory = bound(src, masks.padding(src), method="encode")
     cache = bound(memory, beams, max_len, method="init_cache")
-    step = endless(partial(bound, method="decode_step"))
+    one_token: Any = partial(bound, method="decode_step")
+    step = endless(one_token)
     limits = jnp.full(len(src), max_len)
     if beams == 1:
         return greedy(step, memory, cache, limits, max_len=max_len)
@@ -247,17 +252,18 @@ def encdec_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str
     }
 
 
-def has_torch() -> bool:
-    """Whether PyTorch is there, on the device that JAX uses."""
+def frameworks_there() -> dict[str, MakeRuns]:
+    """`encdec`, and PyTorch if it is there on the device that JAX uses."""
+    frameworks: dict[str, MakeRuns] = {"encdec": encdec_runs}
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: encdec alone is timed", file=sys.stderr)
-        return False
+        return frameworks
     import torch
 
     if jax.default_backend() == "gpu" and not torch.cuda.is_available():
         print("PyTorch sees no GPU: encdec alone is timed", file=sys.stderr)
-        return False
-    return True
+        return frameworks
+    return frameworks | {"PyTorch": torch_runs}
 
 
 def clock(run: Run) -> float:
@@ -298,17 +304,17 @@ def matmul_peak() -> float:
     return best
 
 
-def compare(name: str, config: ModelConfig, options: Options, peak: float) -> list[Row]:
-    """All rows of one model: training, greedy, beam; each framework in turn."""
+def compare(
+    name: str, config: ModelConfig, options: Options, peak: float, frameworks: dict[str, MakeRuns]
+) -> list[Row]:
+    """All rows of one model: training, greedy, beam; the frameworks in turn."""
     batch = random_batch(options)
-    by_framework = {"encdec": encdec_runs(config, batch, options)}
-    if has_torch():
-        by_framework["PyTorch"] = torch_runs(config, batch, options)
+    made = {framework: make(config, batch, options) for framework, make in frameworks.items()}
     flops = 3 * forward_flops(config, options)
     rows = []
-    for task in by_framework["encdec"]:
+    for task in made["encdec"]:
         print(f"{name}: {task} ...", file=sys.stderr)
-        runs = {framework: runs[task] for framework, runs in by_framework.items()}
+        runs = {framework: of_task[task] for framework, of_task in made.items()}
         for framework, (first, seconds) in in_turn(runs, options.rounds).items():
             median = statistics.median(seconds)
             is_training = task == "training"
@@ -347,19 +353,21 @@ def machine(peak: float) -> dict[str, Any]:
 
 def main(options: Options) -> None:
     """Measures, prints the table, writes the file."""
+    frameworks = frameworks_there()
+    rows: list[Row] = []
     with jax.default_matmul_precision(options.precision):
         peak = matmul_peak()
-        rows = [r for n in options.models for r in compare(n, model_config(n), options, peak)]
+        for name in options.models:
+            rows += compare(name, model_config(name), options, peak, frameworks)
     about = machine(peak)
-    print("  ".join(f"{name}: {value}" for name, value in about.items()))
+    print(*(f"{name}: {value}" for name, value in about.items()), sep="\n")
     print(as_table(rows))
     if options.json:
-        result = {
-            **about,
+        tree = about | {
             "options": dataclasses.asdict(options),
             "rows": [row._asdict() for row in rows],
         }
-        options.json.write_text(json.dumps(result, indent=2, default=str) + "\n")
+        options.json.write_text(json.dumps(tree, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encdec.config import (
@@ -124,6 +123,8 @@ class AttentionPeer(nn.Module):
 class TransformerPeer(nn.Module):
     """nn.Transformer between embeddings with sinusoidal positions and a linear output."""
 
+    positions: Tensor
+
     def __init__(self, config: TransformerConfig, vocabulary: int, length: int) -> None:
         super().__init__()
         self.src_embedding = nn.Embedding(vocabulary, config.width)
@@ -213,12 +214,12 @@ def trainer(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         adam, lambda n: min((n + 1) / warmup, (warmup / (n + 1)) ** 0.5)
     )
-    model.train()
 
     def update() -> Tensor:
+        model.train()
         adam.zero_grad()
         logits = model(src, tgt[:, :-1])
-        loss = F.cross_entropy(
+        loss = nn.functional.cross_entropy(
             logits.flatten(0, 1),
             tgt[:, 1:].flatten(),
             ignore_index=PAD,
