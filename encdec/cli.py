@@ -388,12 +388,11 @@ def _attend(arguments: list[str]) -> None:
 def _draw(run: Run, found: Translation, path: Path) -> None:
     from encdec.report import plots  # matplotlib takes its time to import
 
-    titles = None
-    if isinstance(run.config.model, configs.TransformerConfig):
-        heads = range(1, run.config.model.heads + 1)
-        layers = range(1, run.config.model.layers + 1)
-        titles = [f"layer {l}, head {h}" for l in layers for h in heads]
+    model, titles, heads = run.config.model, None, None
+    if isinstance(model, configs.TransformerConfig):
+        heads = model.heads
+        titles = [f"layer {l + 1}, head {h + 1}" for l in range(model.layers) for h in range(heads)]
     figure = plots.attention_figure(
-        np.asarray(found.weights), found.src_tokens, found.tgt_tokens, titles
+        np.asarray(found.weights), found.src_tokens, found.tgt_tokens, titles, heads
     )
     plots.save_figure(figure, path)

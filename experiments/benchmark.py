@@ -39,6 +39,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import tyro
 
 from encdec import models
@@ -169,10 +170,10 @@ def _attention_products(config: AttentionConfig, S: int, T: int, V: int) -> int:
     return encoder + bridge_and_keys + T * (look_back + cell + readout)
 
 
-def training_run(model: nn.Module, batch: Batch) -> Run:
-    """Updates of `encdec`."""
-    adam = optimizer(TRAINING)
-    state = init_state(model, adam, jax.random.key(0))
+def training_run(
+    model: nn.Module, adam: optax.GradientTransformation, state: TrainState, batch: Batch
+) -> Run:
+    """Updates of `encdec`; it uses the state up."""
     smoothing = TRAINING.label_smoothing
     update = jax.jit(partial(train_step, model, adam, smoothing, 1), donate_argnums=0)
     batch, key = jax.device_put((batch, jax.random.key(1)))
@@ -209,9 +210,8 @@ def search(model: nn.Module, params: Params, src: Array, *, beams: int, max_len:
     return beam_search(step, memory, cache, limits, beams=beams, max_len=max_len)
 
 
-def search_run(model: nn.Module, batch: Batch, beams: int) -> Run:
+def search_run(model: nn.Module, params: Params, batch: Batch, beams: int) -> Run:
     """Searches of `encdec`."""
-    params = init_state(model, optimizer(TRAINING), jax.random.key(0)).params
     src, max_len = jax.device_put(batch.src), batch.tgt.shape[1] - 1
     return lambda: jax.block_until_ready(search(model, params, src, beams=beams, max_len=max_len))
 
@@ -245,10 +245,12 @@ def torch_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str,
 def encdec_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str, Run]:
     """All tasks in `encdec`."""
     model = models.build(config, options.vocabulary, options.vocabulary)
+    adam = optimizer(TRAINING)
+    state = init_state(model, adam, jax.random.key(0))
     return {
-        "training": training_run(model, batch),
-        "greedy": search_run(model, batch, 1),
-        f"beam {BEAMS}": search_run(model, batch, BEAMS),
+        "training": training_run(model, adam, jax.tree.map(jnp.copy, state), batch),
+        "greedy": search_run(model, state.params, batch, 1),
+        f"beam {BEAMS}": search_run(model, state.params, batch, BEAMS),
     }
 
 

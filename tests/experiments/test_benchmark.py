@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[2] / "experiments"
 CONFIGS: dict[str, ModelConfig] = {
     "seq2seq": Seq2SeqConfig(embed=6, hidden=10, dropout=0.0),
     "attention": AttentionConfig(embed=6, hidden=10, dropout=0.0),
-    "transformer": TransformerConfig(layers=2, width=12, feed_forward=14, heads=4, dropout=0.0),
+    "transformer": TransformerConfig(layers=1, width=12, feed_forward=14, heads=4, dropout=0.0),
 }
 SIZES = {"sentences": 3, "source_length": 5, "target_length": 7, "vocabulary": 23, "rounds": 2}
 
@@ -50,11 +50,8 @@ def _pair(peers: ModuleType, name: str) -> tuple[Any, Params, Any]:
     model = models.build(CONFIGS[name], vocabulary, vocabulary)
     token = np.ones((1, 1), np.int32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), token, token > 0, token)["params"]
-    leaves, tree = jax.tree.flatten(shapes)
     random = np.random.default_rng(5)
-    params: Any = tree.unflatten(
-        [random.normal(0, 0.4, x.shape).astype(np.float32) for x in leaves]
-    )
+    params: Any = jax.tree.map(lambda x: random.normal(0, 0.4, x.shape).astype(np.float32), shapes)
     for layer in params.values():
         if "candidate" in layer:
             layer["candidate"] = np.zeros_like(layer["candidate"])
@@ -117,24 +114,23 @@ def _attention(p: Params) -> dict[str, Any]:
 
 def _transformer(p: Params) -> dict[str, Any]:
     values = _ends(p)
-    for side in ("encoder", "decoder"):
-        kinds = {"self_attn": "attention"}
-        if side == "decoder":
-            kinds = {"self_attn": "self_attention", "multihead_attn": "cross_attention"}
-        for layer in range(2):
-            ours, theirs = p[f"{side}_{layer}"], f"transformer.{side}.layers.{layer}"
-            for kind, name in kinds.items():
-                a = ours[name]
-                width = a["wq"].shape[0]
-                joined = [a[w].reshape(width, width).T for w in ("wq", "wk", "wv")]
-                values[f"{theirs}.{kind}.in_proj_weight"] = np.concatenate(joined)
-                values[f"{theirs}.{kind}.out_proj.weight"] = a["wo"].reshape(width, width).T
-            for i in range(2):
-                values |= _dense(f"{theirs}.linear{i + 1}", ours["feed_forward"][f"Dense_{i}"])
-            for i in range(len(kinds) + 1):
-                norm = ours[f"add_norms_{i}"]["norm"]
-                values[f"{theirs}.norm{i + 1}.weight"] = norm["scale"]
-                values[f"{theirs}.norm{i + 1}.bias"] = norm["bias"]
+    attentions = {
+        "encoder": {"self_attn": "attention"},
+        "decoder": {"self_attn": "self_attention", "multihead_attn": "cross_attention"},
+    }
+    for side, kinds in attentions.items():
+        ours, theirs = p[f"{side}_0"], f"transformer.{side}.layers.0"
+        for kind, name in kinds.items():
+            heads = ours[name]
+            joined = [heads[w].reshape(12, 12).T for w in ("wq", "wk", "wv")]
+            values[f"{theirs}.{kind}.in_proj_weight"] = np.concatenate(joined)
+            values[f"{theirs}.{kind}.out_proj.weight"] = heads["wo"].reshape(12, 12).T
+        for i in range(2):
+            values |= _dense(f"{theirs}.linear{i + 1}", ours["feed_forward"][f"Dense_{i}"])
+        for i in range(len(kinds) + 1):
+            norm = ours[f"add_norms_{i}"]["norm"]
+            values[f"{theirs}.norm{i + 1}.weight"] = norm["scale"]
+            values[f"{theirs}.norm{i + 1}.bias"] = norm["bias"]
     return values
 
 
@@ -149,21 +145,19 @@ def test_peer_computes_what_the_model_does(
 
     options = benchmark.Options(**SIZES)
     src, tgt = benchmark.random_batch(options)
+    their_src, their_tgt = (torch.from_numpy(x).long() for x in (src, tgt))
     model, params, peer = _pair(peers, name)
     logits = jax.jit(model.apply)({"params": params}, src, src > 0, tgt[:, :-1])
-    theirs = peer(torch.from_numpy(src).long(), torch.from_numpy(tgt[:, :-1]).long())
-    np.testing.assert_allclose(logits, theirs.detach(), atol=2e-5)
+    np.testing.assert_allclose(logits, peer(their_src, their_tgt[:, :-1]).detach(), atol=2e-5)
 
-    greedy = benchmark.search(model, params, src, beams=1, max_len=7)
-    np.testing.assert_array_equal(
-        greedy.tokens[:, 0], peers.greedy(peer, torch.from_numpy(src).long(), 7)
-    )
-    beam = benchmark.search(model, params, src, beams=4, max_len=7)
-    tokens, totals = peers.beam_search(peer, torch.from_numpy(src).long(), 7, 4)
-    np.testing.assert_allclose(beam.log_probs, totals, rtol=1e-5)
-    np.testing.assert_array_equal(beam.tokens, tokens)
-    assert (np.asarray(beam.lengths) == 7).all()
-    assert EOS not in np.asarray(beam.tokens)
+    found = benchmark.search(model, params, src, beams=4, max_len=7)
+    tokens, totals = peers.beam_search(peer, their_src, 7, 4)
+    np.testing.assert_array_equal(found.tokens, tokens)
+    np.testing.assert_allclose(found.log_probs, totals, rtol=1e-5)
+    assert EOS not in tokens
+    assert tokens.shape == (3, 4, 7)
+    one, _ = peers.beam_search(peer, their_src, 7, 1)
+    np.testing.assert_array_equal(one[:, 0], peers.greedy(peer, their_src, 7))
 
 
 def test_updates_are_the_same(benchmark: ModuleType, peers: ModuleType) -> None:
@@ -172,9 +166,8 @@ def test_updates_are_the_same(benchmark: ModuleType, peers: ModuleType) -> None:
     training = replace(benchmark.TRAINING, warmup=2, learning_rate=0.01)
     batch = benchmark.random_batch(benchmark.Options(**SIZES))
     model, params, peer = _pair(peers, "transformer")
-    for parameter_name, parameter in peer.named_parameters():
-        parameter.requires_grad_("in_proj_bias" not in parameter_name)
-        parameter.requires_grad_("out_proj.bias" not in parameter_name)
+    for name, parameter in peer.named_parameters():
+        parameter.requires_grad_(not name.endswith(("in_proj_bias", "out_proj.bias")))
     update = peers.trainer(peer, training, *(torch.from_numpy(x).long() for x in batch))
     with jax.numpy_dtype_promotion("standard"):  # Optax promotes
         adam = optimizer(training)
@@ -205,7 +198,7 @@ def test_flops_are_those_that_torch_counts(
 def test_peer_has_our_parameters(peers: ModuleType, name: str) -> None:
     """But for a second bias in each of torch's GRUs, and biases in its attention."""
     _, params, peer = _pair(peers, name)
-    extra = {"seq2seq": 2 * 3 * 10, "attention": 3 * 3 * 10, "transformer": 2 * 3 * 4 * 12}[name]
+    extra = {"seq2seq": 2 * 3 * 10, "attention": 3 * 3 * 10, "transformer": 3 * 4 * 12}[name]
     ours = sum(x.size for x in jax.tree.leaves(params))
     assert sum(x.numel() for x in peer.parameters()) == ours + extra
 
