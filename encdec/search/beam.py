@@ -139,7 +139,7 @@ def _advance(
     live = jnp.where(goes_on, beam, -jnp.inf)
 
     # A sentence that is done stands still, so that its paths can be followed from the end.
-    def unless_done(new: Array, old: Array) -> Array:
+    def unless_done(new: Array, old: Array | int) -> Array:
         return jnp.where(s.done[:, None], old, new)
 
     live = unless_done(live, s.live)

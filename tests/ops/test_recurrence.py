@@ -1,0 +1,89 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from encdec.ops import recurrence
+from encdec.ops.recurrence import CELLS, recur
+from tests import oracles
+
+T, B, H = 5, 3, 4
+LENGTHS = (5, 2, 0)
+
+
+def problem(cell: str, seed: int = 0):
+    """Weights, first state, inputs and mask; the third sentence is empty."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: rng.normal(size=(H, gates * H)).astype(np.float32)
+        for name, gates in CELLS[cell].matrices.items()
+    }
+    h, c = rng.normal(size=(2, B, H)).astype(np.float32)
+    carry = recurrence.LSTMState(c, h) if cell == "lstm" else h
+    x = rng.normal(size=(T, B, CELLS[cell].gates * H)).astype(np.float32)
+    mask = np.arange(T)[:, None] < np.array(LENGTHS)
+    return weights, carry, x, mask
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_recur_is_a_loop_over_real_tokens(cell: str, reverse: bool) -> None:
+    weights, carry, x, mask = problem(cell)
+    last, outputs = jax.jit(partial(recur, cell, reverse=reverse))(weights, carry, x, mask)
+    for b, length in enumerate(LENGTHS):
+        state = (carry.c[b], carry.h[b]) if cell == "lstm" else carry[b]
+        steps = range(length)
+        for t in reversed(steps) if reverse else steps:
+            state = oracles.cell_step(cell, weights, state, x[t, b])
+            np.testing.assert_allclose(outputs[t, b], oracles.shown(state), atol=2e-6)
+        np.testing.assert_allclose(
+            np.stack([leaf[b] for leaf in jax.tree.leaves(last)]),
+            np.stack(state if cell == "lstm" else [state]),
+            atol=2e-6,
+        )
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_are_those_of_plain_differentiation(cell: str) -> None:
+    weights, carry, x, mask = problem(cell)
+    target = np.random.default_rng(9).normal(size=(T, B, H)).astype(np.float32)
+
+    def plain(weights, carry, x):
+        def body(carry, inputs):
+            x, m = inputs
+            new = CELLS[cell].step(lambda name, u: u @ weights[name], carry, x)
+            carry = jax.tree.map(lambda n, o: jnp.where(m[:, None], n, o), new, carry)
+            return carry, carry.h if cell == "lstm" else carry
+
+        last, outputs = jax.lax.scan(body, carry, (x, mask))
+        return (outputs * target).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(last))
+
+    def ours(weights, carry, x):
+        last, outputs = recur(cell, weights, carry, x, mask)
+        return (outputs * target).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(last))
+
+    expected = jax.jit(jax.grad(plain, (0, 1, 2)))(weights, carry, x)
+    found = jax.jit(jax.grad(ours, (0, 1, 2)))(weights, carry, x)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
+
+
+def test_scan_gradients_against_finite_differences() -> None:
+    """Matrices [n, m] and [B, n, m], constants, first state and inputs alike."""
+    rng = np.random.default_rng(1)
+    W, V, c, h, xs = (
+        rng.normal(size=size).astype(np.float32) * 0.5
+        for size in ((H, H), (B, H, 2), (B, 2), (B, H), (T, B, H))
+    )
+
+    def step(product, const, carry, x):
+        carry = jnp.tanh(x + product("W", carry))
+        return carry, product("V", carry[:, None])[:, 0] * const
+
+    def loss(W, V, c, h, xs):
+        last, ys = recurrence.scan(step, False, {"W": W, "V": V}, c, h, xs)
+        return (last**2).sum() + jnp.sin(ys).sum()
+
+    check_grads(jax.jit(loss), (W, V, c, h, xs), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)

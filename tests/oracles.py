@@ -1,0 +1,191 @@
+"""Plain NumPy, one loop a sum: what the models and operations are checked against.
+
+Parameters are read from the models' own trees; nothing here is shared with the library.
+"""
+
+import numpy as np
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def dense(p, x):
+    return x @ p["kernel"] + p.get("bias", 0)
+
+
+def cell_step(cell, p, state, x):
+    """One step for one sentence: state h, or (c, h) of an LSTM; x is W e + b."""
+    if cell == "simple":
+        return np.tanh(x + state @ p["recurrent"])
+    if cell == "gru":
+        n = len(state)
+        r = sigmoid(x[:n] + state @ p["gates"][:, :n])
+        z = sigmoid(x[n : 2 * n] + state @ p["gates"][:, n:])
+        candidate = np.tanh(x[2 * n :] + (r * state) @ p["candidate"])
+        return z * state + (1 - z) * candidate
+    c, h = state
+    i, f, g, o = np.split(x + h @ p["recurrent"], 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return c, sigmoid(o) * np.tanh(c)
+
+
+def shown(state):
+    return state[1] if isinstance(state, tuple) else state
+
+
+def zero(cell, n):
+    return (np.zeros(n), np.zeros(n)) if cell == "lstm" else np.zeros(n)
+
+
+def layer(cell, p, inputs, state, *, shift=0.0):
+    """A layer over the tokens of one sentence: last state and outputs."""
+    outputs = []
+    for e in inputs:
+        state = cell_step(cell, p, state, e @ p["kernel"] + p["bias"] + shift)
+        outputs.append(shown(state))
+    return state, np.array(outputs)
+
+
+def seq2seq(config, p, src, tgt_in):
+    """Logits [T, V] of one sentence without padding."""
+    x = p["src_embedding"]["embedding"][src]
+    states = []
+    for l in range(config.layers):
+        inputs = x[::-1] if config.reverse_source else x
+        state, out = layer(config.cell, p[f"encoder_{l}"], inputs, zero(config.cell, config.hidden))
+        x = out[::-1] if config.reverse_source else out
+        states.append(state)
+    fixed = shown(states[-1])
+    x = p["tgt_embedding"]["embedding"][tgt_in]
+    for l in range(config.layers):
+        every_step = config.context_every_step and l == 0
+        shift = fixed @ p["context_in"]["kernel"] if every_step else 0.0
+        _, x = layer(config.cell, p[f"decoder_{l}"], x, states[l], shift=shift)
+    logits = dense(p["logits"], x)
+    return logits + fixed @ p["context_out"]["kernel"] if config.context_every_step else logits
+
+
+def attentional(config, p, src, tgt_in):
+    """Logits [T, V] and weights [T, S] of one sentence without padding."""
+    x = p["src_embedding"]["embedding"][src]
+    starts = []
+    for l in range(config.layers):
+        side = p[f"forwards_{l}"]["kernel"].shape[1] // {"simple": 1, "gru": 3, "lstm": 4}[config.cell]
+        last, right = layer(config.cell, p[f"forwards_{l}"], x, zero(config.cell, side))
+        first, left = layer(config.cell, p[f"backwards_{l}"], x[::-1], zero(config.cell, side))
+        x = np.concatenate([right, left[::-1]], -1)
+        h = np.tanh(dense(p[f"bridges_{l}"], np.concatenate([shown(last), shown(first)])))
+        starts.append((np.zeros_like(h), h) if config.cell == "lstm" else h)
+    values = x
+
+    def look(h):
+        scores = []
+        for value in values:
+            if config.score == "additive":
+                scores.append(p["v"] @ np.tanh(h @ p["query"] + dense(p["keys"], value)))
+            elif config.score == "general":
+                scores.append(h @ (value @ p["keys"]["kernel"]))
+            else:
+                scores.append(h @ value)
+        weights = softmax(np.array(scores))
+        return weights, sum(w * value for w, value in zip(weights, values, strict=True))
+
+    states, fed, logits, maps = starts, np.zeros(config.hidden), [], []
+    for token in tgt_in:
+        e = p["tgt_embedding"]["embedding"][token]
+        decoder = [p[f"decoder_{l}"] for l in range(config.layers)]
+        x = e @ decoder[0]["kernel"] + decoder[0]["bias"]
+        if config.order == "bahdanau":
+            weights, context = look(shown(states[0]))
+            x = x + context @ p["context"]
+        else:
+            x = x + fed @ p["feed"]
+        new = []
+        for l in range(config.layers):
+            if l:
+                x = shown(new[-1]) @ decoder[l]["kernel"] + decoder[l]["bias"]
+            new.append(cell_step(config.cell, decoder[l], states[l], x))
+        states, h = new, shown(new[-1])
+        if config.order == "bahdanau":
+            parts = zip((h, e, context), (p[f"readout_{i}"] for i in range(3)), strict=True)
+            top = np.tanh(sum(dense(q, part) for part, q in parts))
+        else:
+            weights, context = look(h)
+            top = fed = np.tanh(context @ p["combine_context"] + h @ p["combine_state"])
+        logits.append(dense(p["logits"], top))
+        maps.append(weights)
+    return np.array(logits), np.array(maps)
+
+
+def positions(length, width):
+    table = np.zeros((length, width))
+    for pos in range(length):
+        for i in range(width // 2):
+            table[pos, 2 * i] = np.sin(pos / 10000 ** (2 * i / width))
+            table[pos, 2 * i + 1] = np.cos(pos / 10000 ** (2 * i / width))
+    return table
+
+
+def layer_norm(p, x):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
+
+
+def heads_attention(p, x, y, allowed):
+    """Queries from x [T, D], keys and values from y [S, D], head by head."""
+    out, maps = 0, []
+    for h in range(p["wq"].shape[1]):
+        q, k, v = x @ p["wq"][:, h], y @ p["wk"][:, h], y @ p["wv"][:, h]
+        scores = np.where(allowed, q @ k.T / np.sqrt(q.shape[-1]), -1e30)
+        maps.append(softmax(scores))
+        out = out + maps[-1] @ v @ p["wo"][h]
+    return out, np.array(maps)
+
+
+def transformer(config, p, src, tgt_in):
+    """Logits [T, V] and encoder-decoder weights [L * H, T, S] of one sentence without padding."""
+
+    def around(q, x, sublayer):
+        if config.norm == "pre":
+            return x + sublayer(layer_norm(q["norm"], x))
+        return layer_norm(q["norm"], x + sublayer(x))
+
+    def feed_forward(q):
+        return lambda x: dense(q["Dense_1"], np.maximum(dense(q["Dense_0"], x), 0))
+
+    D = config.width
+    tables = p["tgt_embedding"]["embedding"]
+    x = p.get("src_embedding", p["tgt_embedding"])["embedding"][src] * np.sqrt(D)
+    x = x + positions(len(src), D)
+    for l in range(config.layers):
+        q = p[f"encoder_{l}"]
+        x = around(q["add_norms_0"], x, lambda x, q=q: heads_attention(q["attention"], x, x, True)[0])
+        x = around(q["add_norms_1"], x, feed_forward(q["feed_forward"]))
+    memory = layer_norm(p["final_norms_0"], x) if config.norm == "pre" else x
+    x = tables[tgt_in] * np.sqrt(D) + positions(len(tgt_in), D)
+    past = np.tril(np.ones((len(tgt_in), len(tgt_in)), bool))
+    maps = []
+    for l in range(config.layers):
+        q = p[f"decoder_{l}"]
+
+        def self_attention(x, q=q):
+            return heads_attention(q["self_attention"], x, x, past)[0]
+
+        def cross_attention(x, q=q):
+            y, weights = heads_attention(q["cross_attention"], x, memory, True)
+            maps.append(weights)
+            return y
+
+        x = around(q["add_norms_0"], x, self_attention)
+        x = around(q["add_norms_1"], x, cross_attention)
+        x = around(q["add_norms_2"], x, feed_forward(q["feed_forward"]))
+    if config.norm == "pre":
+        x = layer_norm(p["final_norms_1"], x)
+    logits = x @ tables.T if config.tie_embeddings else dense(p["logits"], x)
+    return logits, np.concatenate(maps)
