@@ -28,7 +28,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -308,37 +308,31 @@ def matmul_peak() -> float:
 
 def compare(
     name: str, config: ModelConfig, options: Options, peak: float, frameworks: dict[str, MakeRuns]
-) -> list[Row]:
-    """All rows of one model: training, greedy, beam; the frameworks in turn."""
+) -> Iterator[Row]:
+    """The rows of one model: training, greedy, beam; the frameworks in turn."""
     batch = random_batch(options)
     made = {framework: make(config, batch, options) for framework, make in frameworks.items()}
     flops = 3 * forward_flops(config, options)
-    rows = []
     for task in made["encdec"]:
-        print(f"{name}: {task} ...", file=sys.stderr)
         runs = {framework: of_task[task] for framework, of_task in made.items()}
         for framework, (first, seconds) in in_turn(runs, options.rounds).items():
             median = statistics.median(seconds)
             is_training = task == "training"
             units = options.sentences * (options.target_length if is_training else 1)
             share = flops / median / peak if is_training else None
-            rows.append(Row(name, task, framework, seconds, units / median, share, first))
-    return rows
+            yield Row(name, task, framework, seconds, units / median, share, first)
 
 
-def as_table(rows: list[Row]) -> str:
-    """Rows as text; a unit is a target token (training) or a sentence (search)."""
-    lines = [
-        f"{'model':12}{'task':10}{'framework':10}{'unit/s':>9}{'ms':>9}{'peak':>6}{'first s':>9}"
-    ]
-    for r in rows:
-        share = f"{r.peak_share:.0%}" if r.peak_share is not None else ""
-        ms = 1000 * statistics.median(r.seconds)
-        lines.append(
-            f"{r.model:12}{r.task:10}{r.framework:10}{r.per_second:9.0f}{ms:9.1f}{share:>6}"
-            f"{r.first_call:9.1f}"
-        )
-    return "\n".join(lines)
+HEAD = f"{'model':12}{'task':10}{'framework':10}{'unit/s':>9}{'ms':>9}{'peak':>6}{'first s':>9}"
+
+
+def line(row: Row) -> str:
+    """One line of the table; a unit is a target token (training) or a sentence (search)."""
+    share = "" if row.peak_share is None else f"{row.peak_share:.0%}"
+    return (
+        f"{row.model:12}{row.task:10}{row.framework:10}{row.per_second:9.0f}"
+        f"{1000 * statistics.median(row.seconds):9.1f}{share:>6}{row.first_call:9.1f}"
+    )
 
 
 def machine(peak: float) -> dict[str, Any]:
@@ -356,14 +350,15 @@ def machine(peak: float) -> dict[str, Any]:
 def main(options: Options) -> None:
     """Measures, prints the table, writes the file."""
     frameworks = frameworks_there()
-    rows: list[Row] = []
+    rows = []
     with jax.default_matmul_precision(options.precision):
         peak = matmul_peak()
+        about = machine(peak)
+        print(*(f"{name}: {value}" for name, value in about.items()), HEAD, sep="\n", flush=True)
         for name in options.models:
-            rows += compare(name, model_config(name), options, peak, frameworks)
-    about = machine(peak)
-    print(*(f"{name}: {value}" for name, value in about.items()), sep="\n")
-    print(as_table(rows))
+            for row in compare(name, model_config(name), options, peak, frameworks):
+                print(line(row), flush=True)
+                rows.append(row)
     if options.json:
         tree = about | {
             "options": dataclasses.asdict(options),

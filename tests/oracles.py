@@ -3,6 +3,8 @@
 Parameters are read from the models' own trees; nothing here is shared with the library.
 """
 
+from functools import partial
+
 import numpy as np
 
 
@@ -76,7 +78,8 @@ def attentional(config, p, src, tgt_in):
     x = p["src_embedding"]["embedding"][src]
     starts = []
     for l in range(config.layers):
-        side = p[f"forwards_{l}"]["kernel"].shape[1] // {"simple": 1, "gru": 3, "lstm": 4}[config.cell]
+        gates = {"simple": 1, "gru": 3, "lstm": 4}[config.cell]
+        side = p[f"forwards_{l}"]["kernel"].shape[1] // gates
         last, right = layer(config.cell, p[f"forwards_{l}"], x, zero(config.cell, side))
         first, left = layer(config.cell, p[f"backwards_{l}"], x[::-1], zero(config.cell, side))
         x = np.concatenate([right, left[::-1]], -1)
@@ -165,7 +168,8 @@ def transformer(config, p, src, tgt_in):
     x = x + positions(len(src), D)
     for l in range(config.layers):
         q = p[f"encoder_{l}"]
-        x = around(q["add_norms_0"], x, lambda x, q=q: heads_attention(q["attention"], x, x, True)[0])
+        attend = partial(heads_attention, q["attention"])
+        x = around(q["add_norms_0"], x, lambda x, attend=attend: attend(x, x, True)[0])
         x = around(q["add_norms_1"], x, feed_forward(q["feed_forward"]))
     memory = layer_norm(p["final_norms_0"], x) if config.norm == "pre" else x
     x = tables[tgt_in] * np.sqrt(D) + positions(len(tgt_in), D)

@@ -1,0 +1,173 @@
+"""All three models against NumPy loops with the same weights, and what must not change them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from encdec import models
+from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
+from encdec.types import PAD
+from tests import oracles
+
+B, S, T, W, SRC, TGT = 3, 7, 5, 2, 11, 13
+LENGTHS = (7, 4, 1)
+
+CONFIGS: list[ModelConfig] = [
+    Seq2SeqConfig(cell="simple", layers=1, embed=6, hidden=8, context_every_step=True),
+    Seq2SeqConfig(cell="gru", layers=2, embed=6, hidden=8, reverse_source=False),
+    Seq2SeqConfig(cell="lstm", layers=2, embed=6, hidden=8, context_every_step=True),
+    AttentionConfig(cell="simple", layers=1, embed=6, hidden=8, score="dot"),
+    AttentionConfig(cell="gru", layers=2, embed=6, hidden=8, score="additive"),
+    AttentionConfig(cell="lstm", layers=2, embed=6, hidden=8, score="general", order="luong"),
+    AttentionConfig(cell="gru", layers=1, embed=6, hidden=8, score="additive", order="luong"),
+    TransformerConfig(layers=2, width=8, feed_forward=12, heads=2, norm="post"),
+    TransformerConfig(layers=1, width=6, feed_forward=10, heads=3, norm="pre", tie_embeddings=True),
+]
+
+
+def name(config: ModelConfig) -> str:
+    return "-".join(
+        str(getattr(config, field))
+        for field in ("cell", "layers", "score", "order", "norm")
+        if hasattr(config, field)
+    ) + ("-context" if getattr(config, "context_every_step", False) else "")
+
+
+def sentences(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    src = rng.integers(4, SRC, (B, S)).astype(np.int32)
+    src[np.arange(S) >= np.array(LENGTHS)[:, None]] = PAD
+    return src, rng.integers(4, TGT, (B, T)).astype(np.int32)
+
+
+class Bound:
+    """A model with random parameters, its methods compiled."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.model = models.build(config, SRC, TGT)
+        src, tgt = sentences()
+        params = jax.jit(self.model.init)(jax.random.key(0), src, src != PAD, tgt)["params"]
+        rng = np.random.default_rng(1)
+        # Zero biases and a zero v would hide mistakes.
+        self.params = jax.tree.map(
+            lambda p: p + 0.2 * rng.normal(size=p.shape).astype(np.float32), params
+        )
+        apply = partial(self.model.apply, {"params": self.params})
+        self.full = jax.jit(lambda src, tgt: apply(src, src != PAD, tgt))
+        self.encode = jax.jit(lambda src: apply(src, src != PAD, method="encode"))
+        self.init_cache = partial(apply, method="init_cache")
+        self.step = jax.jit(partial(apply, method="decode_step"))
+
+    def oracle(self, src, tgt_in):
+        p = jax.tree.map(lambda x: np.asarray(x, np.float64), self.params)
+        if isinstance(self.config, Seq2SeqConfig):
+            logits = oracles.seq2seq(self.config, p, src, tgt_in)
+            return logits, np.zeros((0, len(tgt_in), len(src)))
+        if isinstance(self.config, AttentionConfig):
+            logits, weights = oracles.attentional(self.config, p, src, tgt_in)
+            return logits, weights[None]
+        return oracles.transformer(self.config, p, src, tgt_in)
+
+
+@pytest.fixture(scope="module", params=CONFIGS, ids=name)
+def bound(request: pytest.FixtureRequest) -> Bound:
+    return Bound(request.param)
+
+
+def test_full_pass_is_the_oracle_sentence_by_sentence(bound: Bound) -> None:
+    src, tgt = sentences()
+    logits = bound.full(src, tgt)
+    assert logits.shape == (B, T, TGT)
+    for b, length in enumerate(LENGTHS):
+        expected, _ = bound.oracle(src[b, :length], tgt[b])
+        np.testing.assert_allclose(logits[b], expected, rtol=1e-4, atol=2e-5)
+
+
+def test_steps_are_the_full_pass_and_their_weights_the_oracles(bound: Bound) -> None:
+    """Two hypotheses of a sentence with different prefixes, side by side."""
+    src, first = sentences()
+    _, second = sentences(seed=5)
+    memory = bound.encode(src)
+    cache = bound.init_cache(memory, W, T)
+    assert all(leaf.shape[:2] == (B, W) for leaf in jax.tree.leaves(cache))
+    for t in range(T):
+        tokens = np.stack([first[:, t], second[:, t]], 1)
+        logits, weights, cache = bound.step(memory, cache, tokens)
+        for w, prefix in enumerate((first, second)):
+            np.testing.assert_allclose(
+                logits[:, w], bound.full(src, prefix)[:, t], rtol=1e-4, atol=2e-5
+            )
+            for b, length in enumerate(LENGTHS):
+                _, maps = bound.oracle(src[b, :length], prefix[b, : t + 1])
+                assert weights.shape == (B, W, len(maps), S)
+                np.testing.assert_allclose(weights[b, w, :, :length], maps[:, t], atol=1e-5)
+                assert (np.asarray(weights[b, w, :, length:]) == 0).all()
+
+
+def test_a_sentence_does_not_notice_padding_or_its_neighbours(bound: Bound) -> None:
+    src, tgt = sentences()
+    logits = bound.full(src, tgt)
+    wider = np.pad(src[::-1], ((0, 0), (0, 3)))
+    np.testing.assert_allclose(bound.full(wider, tgt[::-1])[::-1], logits, rtol=1e-5, atol=1e-5)
+
+
+def test_an_empty_sentence_is_finite(bound: Bound) -> None:
+    src, tgt = sentences()
+    src[1] = PAD
+
+    def loss(params):
+        return (bound.model.apply({"params": params}, src, src != PAD, tgt) ** 2).sum()
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(bound.params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradient)))
+
+
+def test_no_logit_depends_on_a_later_token(bound: Bound) -> None:
+    """By gradient: each target position gets an embedding row of its own."""
+    src, _ = sentences()
+    tgt = np.tile(np.arange(4, 4 + T, dtype=np.int32), (B, 1))
+    src = np.where(src == PAD, PAD, 4).astype(np.int32)
+
+    def logits_of(table, t):
+        tree = dict(bound.params) | {"tgt_embedding": {"embedding": table}}
+        out = bound.model.apply({"params": tree}, src, src != PAD, tgt)
+        # A tied output would depend on the table directly; its last row stands for no input.
+        return jnp.sin(out[:, t, -1]).sum()
+
+    table = bound.params["tgt_embedding"]["embedding"]
+    gradient = jax.jit(jax.grad(logits_of), static_argnums=1)
+    for t in (0, 2):
+        seen = np.abs(gradient(table, t)[4 : 4 + T]).sum(-1)
+        assert (seen[: t + 1] > 0).all()
+        assert (seen[t + 1 :] == 0).all()
+
+
+def test_dropout_needs_a_key_and_obeys_it(bound: Bound) -> None:
+    src, tgt = sentences()
+    wet = models.build(type(bound.config)(**{**vars(bound.config), "dropout": 0.3}), SRC, TGT)
+    apply = partial(wet.apply, {"params": bound.params}, src, src != PAD, tgt)
+    np.testing.assert_allclose(apply(), bound.full(src, tgt), rtol=1e-4, atol=1e-5)
+    drop = jax.jit(lambda key: apply(rngs={"dropout": key}))
+    one, same, other = (drop(jax.random.key(seed, impl="rbg")) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.allclose(one, other)
+    assert not np.allclose(one, apply())
+
+
+def test_one_compilation_a_shape(bound: Bound) -> None:
+    traces = []
+
+    @jax.jit
+    def run(src, tgt):
+        traces.append(src.shape)
+        return bound.model.apply({"params": bound.params}, src, src != PAD, tgt)
+
+    src, tgt = sentences()
+    other, _ = sentences(seed=3)
+    for source in (src, other, src[:, :4], other[:, :4]):
+        run(source, tgt)
+    assert traces == [(B, S), (B, 4)]
