@@ -189,8 +189,7 @@ def _train(
             loop.CompiledStep(step, len(prepared.plan.buckets), bar.say),
             state,
             deliver(prepared.examples, prepared.plan, run.config.seed, done),
-            # Philox draws dropout masks several times faster than the default generator.
-            jax.random.key(run.config.seed, impl="rbg"),
+            jax.random.key(run.config.seed),
             config,
             schedule(config),
             evaluate=evaluate,

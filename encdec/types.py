@@ -42,6 +42,27 @@ class Batch(NamedTuple):
     tgt: np.ndarray | Array
 
 
+class LogitFactors(NamedTuple):
+    """The last linear map left undone: logits = features @ kernel + bias.
+
+    A batch's logits are the largest array of all; the loss works through them part by part.
+
+    Attributes:
+      features: float [B, T, D].
+      kernel: float32 [D, V].
+      bias: float32 [V], or None.
+    """
+
+    features: Array
+    kernel: Array
+    bias: Array | None
+
+    def logits(self) -> Array:
+        """[B, T, V]."""
+        logits = self.features @ self.kernel
+        return logits if self.bias is None else logits + self.bias
+
+
 DecodeStep = Callable[[Memory, Cache, Array], tuple[Array, Array, Cache]]
 """(memory, cache, tokens int32 [B, W]) -> (logits [B, W, V], weights [B, W, M, S], cache).
 

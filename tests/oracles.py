@@ -70,7 +70,7 @@ def seq2seq(config, p, src, tgt_in):
         shift = fixed @ p["context_in"]["kernel"] if every_step else 0.0
         _, x = layer(config.cell, p[f"decoder_{l}"], x, states[l], shift=shift)
     logits = dense(p["logits"], x)
-    return logits + fixed @ p["context_out"]["kernel"] if config.context_every_step else logits
+    return logits + fixed @ p["context_out"] if config.context_every_step else logits
 
 
 def attentional(config, p, src, tgt_in):

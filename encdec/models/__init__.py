@@ -13,8 +13,8 @@ def build(
 ) -> nn.Module:
     """The module of a configuration.
 
-    Each has `__call__(src, src_mask, tgt_in) -> logits` for training, and for search `encode`,
-    `init_cache` and `decode_step`.
+    Each has `__call__(src, src_mask, tgt_in) -> logits`, the same but for the last product as
+    `logit_factors` for training, and for search `encode`, `init_cache` and `decode_step`.
 
     Args:
       config: sizes and choices.

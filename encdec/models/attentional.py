@@ -11,11 +11,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from encdec.config import AttentionConfig
-from encdec.models.layers import Dense, Dropout, Recurrent, embedding, glorot, spread, zero_state
+from encdec.models.layers import (
+    Dense,
+    Dropout,
+    Output,
+    Recurrent,
+    embedding,
+    glorot,
+    spread,
+    zero_state,
+)
 from encdec.ops import recurrence
 from encdec.ops.attention import additive_scores, dot_scores, masked_softmax
 from encdec.ops.recurrence import CELLS, Product, Weights, output
-from encdec.types import Array
+from encdec.types import Array, LogitFactors
 
 
 class Source(NamedTuple):
@@ -160,14 +169,18 @@ class Attentional(nn.Module):
             self.combine_context = self.param("combine_context", glorot, (2 * side, c.hidden))
             self.combine_state = self.param("combine_state", glorot, (c.hidden, c.hidden))
         self.dropout = Dropout(c.dropout)
-        self.logits = Dense(self.tgt_vocabulary)
+        self.logits = Output(c.embed if c.order == "bahdanau" else c.hidden, self.tgt_vocabulary)
 
     def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
         """Teacher forcing: src [B, S], src_mask [B, S], tgt_in [B, T] -> logits [B, T, V]."""
+        return self.logit_factors(src, src_mask, tgt_in).logits()
+
+    def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
+        """As `__call__`, without the last product."""
         memory = self.encode(src, src_mask)
         embedded = self.dropout(self.tgt_embedding(tgt_in.T))  # [T, B, D]
         if self.config.order == "bahdanau":
-            return self._bahdanau_logits(memory, embedded).swapaxes(0, 1)
+            return self._factors(self._bahdanau(memory, embedded).swapaxes(0, 1))
         x = self.decoder[0].project(embedded)[:, :, None]  # [T, B, 1, G]
         ones = jnp.ones((*x.shape[:3], self.config.hidden))
         masks = tuple(self.dropout(ones) for _ in self.decoder[1:])
@@ -176,10 +189,10 @@ class Attentional(nn.Module):
         start = self.init_cache(memory, 1, 0)
         weights = self._weights(memory)
         _, (vectors, _) = recurrence.scan(step, False, weights, consts, start, (x, masks))
-        return self.logits(self.dropout(vectors[:, :, 0])).swapaxes(0, 1)
+        return self._factors(vectors[:, :, 0].swapaxes(0, 1))
 
-    def _bahdanau_logits(self, memory: AttentionalMemory, embedded: Array) -> Array:
-        """[T, B, D] -> [T, B, V]; only the bottom layer sees the source step by step."""
+    def _bahdanau(self, memory: AttentionalMemory, embedded: Array) -> Array:
+        """[T, B, D] -> [T, B, D]; only the bottom layer sees the source step by step."""
         x = self.decoder[0].project(embedded)[:, :, None]  # [T, B, 1, G]
         start = spread(memory.starts[0], 1)
         step = _BAHDANAU[self.config.cell]
@@ -233,7 +246,7 @@ class Attentional(nn.Module):
             cache, (vector, weights) = luong_step(
                 product, consts, cache, (x, ones), cell=self.config.cell
             )
-            return self.logits(vector), weights[:, :, None], cache
+            return self._factors(vector).logits(), weights[:, :, None], cache
         bottom, (h, context, weights) = bahdanau_step(
             product, memory.source, cache.carries[0], x, cell=self.config.cell
         )
@@ -241,15 +254,18 @@ class Attentional(nn.Module):
         for network, carry in zip(self.decoder[1:], cache.carries[1:], strict=True):
             carry, h = network.step(network.project(h), carry)
             carries.append(carry)
-        logits = self._read_out(h, embedded, context)
+        logits = self._factors(self._read_out(h, embedded, context)).logits()
         return logits, weights[:, :, None], cache._replace(carries=tuple(carries))
 
     def _read_out(self, h: Array, embedded: Array, context: Array) -> Array:
-        """logits = W_o tanh(U_o h_t + V_o y(t-1) + C_o c_t) (Bahdanau 2015, appendix A.2.2,
-        with tanh in place of maxout)."""
+        """tanh(U_o h_t + V_o y(t-1) + C_o c_t) (Bahdanau 2015, appendix A.2.2, with tanh in place
+        of maxout)."""
         of_h, of_token, of_context = self.readout
-        mixed = jnp.tanh(of_h(h) + of_token(embedded) + of_context(context))
-        return self.logits(self.dropout(mixed))
+        return jnp.tanh(of_h(h) + of_token(embedded) + of_context(context))
+
+    def _factors(self, x: Array) -> LogitFactors:
+        """logits = W_o x + b."""
+        return LogitFactors(self.dropout(x), self.logits.kernel, self.logits.bias)
 
     def _weights(self, memory: AttentionalMemory) -> Weights:
         """All matrices that a step's products take, by name."""

@@ -27,6 +27,18 @@ def embedding(vocabulary: int, width: int) -> nn.Embed:
     return nn.Embed(vocabulary, width, embedding_init=nn.initializers.normal(width**-0.5))
 
 
+class Output(nn.Module):
+    """The parameters of the last linear map: kernel [inputs, V] Glorot uniform, bias [V] zero."""
+
+    inputs: int
+    vocabulary: int
+
+    def setup(self) -> None:
+        """Declares both."""
+        self.kernel = self.param("kernel", glorot, (self.inputs, self.vocabulary))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.vocabulary,))
+
+
 class Dropout(nn.Module):
     """Dropout at a rate, when a "dropout" key is given (see `encdec.ops.dropout`)."""
 

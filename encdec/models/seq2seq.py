@@ -9,9 +9,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from encdec.config import Seq2SeqConfig
-from encdec.models.layers import Dense, Dropout, Recurrent, embedding, spread, zero_state
+from encdec.models.layers import (
+    Dense,
+    Dropout,
+    Output,
+    Recurrent,
+    embedding,
+    glorot,
+    spread,
+    zero_state,
+)
 from encdec.ops.recurrence import CELLS, output
-from encdec.types import Array
+from encdec.types import Array, LogitFactors
 
 
 class Seq2SeqMemory(NamedTuple):
@@ -49,19 +58,23 @@ class Seq2Seq(nn.Module):
         self.decoder = [Recurrent(c.cell, n, c.hidden) for n in widths]
         if c.context_every_step:
             self.context_in = Dense(CELLS[c.cell].gates * c.hidden, use_bias=False)
-            self.context_out = Dense(self.tgt_vocabulary, use_bias=False)
+            self.context_out = self.param("context_out", glorot, (c.hidden, self.tgt_vocabulary))
         self.dropout = Dropout(c.dropout)
-        self.logits = Dense(self.tgt_vocabulary)
+        self.logits = Output(c.hidden, self.tgt_vocabulary)
 
     def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
         """Teacher forcing: src [B, S], src_mask [B, S], tgt_in [B, T] -> logits [B, T, V]."""
+        return self.logit_factors(src, src_mask, tgt_in).logits()
+
+    def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
+        """As `__call__`, without the last product."""
         memory = self.encode(src, src_mask)
         x = self.dropout(self.tgt_embedding(tgt_in.T))  # [T, B, D]
         everywhere = jnp.ones(x.shape[:2], bool)
         for layer, (network, carry) in enumerate(zip(self.decoder, memory.carries, strict=True)):
             projected = network.project(x) + self._context_in(memory, layer)
             x = self.dropout(network(projected, everywhere, carry)[1])
-        return self._logits(x, memory).swapaxes(0, 1)
+        return self._factors(x.swapaxes(0, 1), memory)
 
     def encode(self, src: Array, src_mask: Array) -> Seq2SeqMemory:
         """Reads the source: src int32 [B, S], src_mask bool [B, S]."""
@@ -91,7 +104,7 @@ class Seq2Seq(nn.Module):
             context = context if isinstance(context, float) else context[:, None]
             carry, x = network.step(network.project(x) + context, carry)
             carries.append(carry)
-        logits = self._logits(x.swapaxes(0, 1), memory).swapaxes(0, 1)
+        logits = self._factors(x, memory).logits()
         weights = jnp.zeros((*tokens.shape, 0, memory.mask.shape[1]))
         return logits, weights, Seq2SeqCache(tuple(carries))
 
@@ -101,9 +114,11 @@ class Seq2Seq(nn.Module):
             return 0.0
         return self.context_in(output(memory.carries[-1]))
 
-    def _logits(self, x: Array, memory: Seq2SeqMemory) -> Array:
-        """[T, B, hidden] -> [T, B, V]."""
-        logits = self.logits(x)
+    def _factors(self, x: Array, memory: Seq2SeqMemory) -> LogitFactors:
+        """x [B, T, hidden]; the fixed vector, where it is seen, stands beside each x."""
+        kernel, bias = self.logits.kernel, self.logits.bias
         if self.config.context_every_step:
-            logits = logits + self.context_out(output(memory.carries[-1]))
-        return logits
+            fixed = jnp.broadcast_to(output(memory.carries[-1])[:, None], x.shape)
+            x = jnp.concatenate([x, fixed], -1)
+            kernel = jnp.concatenate([kernel, self.context_out])
+        return LogitFactors(x, kernel, bias)

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from encdec.config import TransformerConfig
-from encdec.models.layers import Dense, Dropout, embedding
+from encdec.models.layers import Dense, Dropout, Output, embedding
 from encdec.ops import masks
 from encdec.ops.attention import scaled_dot_weights
 from encdec.ops.positions import sinusoidal
-from encdec.types import Array
+from encdec.types import Array, LogitFactors
 
 ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
 
@@ -225,7 +225,7 @@ class Transformer(nn.Module):
         if c.norm == "pre":
             self.final_norms = [nn.LayerNorm(epsilon=1e-6) for _ in range(2)]
         if not c.tie_embeddings:
-            self.logits = Dense(self.tgt_vocabulary)
+            self.logits = Output(c.width, self.tgt_vocabulary)
         self.dropout = Dropout(c.dropout)
 
     @property
@@ -234,12 +234,16 @@ class Transformer(nn.Module):
 
     def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
         """Teacher forcing: src [B, S], src_mask [B, S], tgt_in [B, T] -> logits [B, T, V]."""
+        return self.logit_factors(src, src_mask, tgt_in).logits()
+
+    def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
+        """As `__call__`, without the last product."""
         memory = self.encode(src, src_mask)
         positions = jnp.arange(tgt_in.shape[1])
         x = self._embed(self.tgt_embedding, tgt_in, positions, tgt_in.shape[1])
         for layer, source in zip(self.decoder, memory.source, strict=True):
             x = layer(x, source, src_mask[:, None, None])
-        return self._logits(x)
+        return self._factors(x)
 
     def encode(self, src: Array, src_mask: Array) -> TransformerMemory:
         """Reads the source: src int32 [B, S], src_mask bool [B, S]."""
@@ -272,7 +276,7 @@ class Transformer(nn.Module):
             maps.append(weights)
             past.append(new)
         cache = TransformerCache(tuple(past), cache.position + 1)
-        return self._logits(x), jnp.concatenate(maps, 2), cache
+        return self._factors(x).logits(), jnp.concatenate(maps, 2), cache
 
     def _embed(self, table: nn.Embed, tokens: Array, positions: Array, length: int) -> Array:
         """Dropout(sqrt(D) E[token] + PE[position]): [B, T] -> [B, T, D]."""
@@ -280,8 +284,10 @@ class Transformer(nn.Module):
         encodings = jnp.asarray(sinusoidal(length, width))[positions]
         return self.dropout(table(tokens) * width**0.5 + encodings)
 
-    def _logits(self, x: Array) -> Array:
-        """[B, T, D] -> [B, T, V]."""
+    def _factors(self, x: Array) -> LogitFactors:
+        """x [B, T, D]."""
         if self.config.norm == "pre":
             x = self.final_norms[1](x)
-        return self.tgt_embedding.attend(x) if self.config.tie_embeddings else self.logits(x)
+        if self.config.tie_embeddings:
+            return LogitFactors(x, self.tgt_embedding.embedding.T, None)
+        return LogitFactors(x, self.logits.kernel, self.logits.bias)

@@ -41,8 +41,11 @@ def batch_loss(
     """Sums of the loss over a batch; with a key, dropout is on."""
     rngs = None if key is None else {"dropout": key}
     src, tgt = jnp.asarray(batch.src), jnp.asarray(batch.tgt)
-    logits: Any = model.apply({"params": params}, src, masks.padding(src), tgt[:, :-1], rngs=rngs)
-    return cross_entropy(logits, tgt[:, 1:], smoothing)
+    factors: Any = model.apply(
+        {"params": params}, src, masks.padding(src), tgt[:, :-1], rngs=rngs, method="logit_factors"
+    )
+    labels = tgt[:, 1:]
+    return cross_entropy(factors.features, factors.kernel, factors.bias, labels, smoothing)
 
 
 def train_step(

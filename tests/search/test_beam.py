@@ -1,0 +1,185 @@
+"""Beam search against brute force, against a plain loop, and what it must not depend on."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from encdec.search import beam_search, greedy
+from encdec.types import BOS, EOS, PAD
+from tests.search.stubs import ROWS, Table, start, table
+
+SENTENCES = [5, 17, 101]
+
+
+def penalty(length: int, alpha: float) -> float:
+    return ((5 + length) / 6) ** alpha
+
+
+def found(model: Table, sentences: list[int], limits: list[int], beams: int, **options):
+    search = jax.jit(
+        partial(beam_search, model.step, beams=beams, max_len=max(*limits, 1), **options)
+    )
+    return jax.device_get(search(*start(sentences, beams), jnp.asarray(limits)))
+
+
+def hypotheses(result, b: int) -> list[tuple[float, float, list[int]]]:
+    """(score, log-probability, tokens) of the places that are taken."""
+    taken = np.isfinite(result.scores[b])
+    return [
+        (result.scores[b, w], result.log_probs[b, w], result.tokens[b, w, :length].tolist())
+        for w, length in enumerate(result.lengths[b])
+        if taken[w]
+    ]
+
+
+def assert_same(ours, expected) -> None:
+    assert [tokens for _, _, tokens in ours] == [tokens for _, _, tokens in expected]
+    for place in (0, 1):
+        np.testing.assert_allclose(
+            [one[place] for one in ours], [one[place] for one in expected], rtol=1e-4, atol=1e-5
+        )
+
+
+def exhaustive(model: Table, sentence: int, vocabulary: int, limit: int, alpha: float):
+    """Every sentence that ends within the limit, best first; then every one that is cut."""
+    letters = [token for token in range(vocabulary) if token not in (PAD, BOS, EOS)]
+    ended = [[*body, EOS] for n in range(limit) for body in itertools.product(letters, repeat=n)]
+    cut = [list(body) for body in itertools.product(letters, repeat=limit)]
+    ranked = []
+    for tier in (ended, cut):
+        totals = [(model.total(sentence, tokens), tokens) for tokens in tier]
+        scored = [(total / penalty(len(tokens), alpha), total, tokens) for total, tokens in totals]
+        ranked += sorted(scored, reverse=True)
+    return ranked
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.3])
+def test_a_full_beam_is_exhaustive_search(alpha: float) -> None:
+    vocabulary, limit = 6, 3  # three letters and EOS: 13 sentences end, 27 are cut
+    model = table(vocabulary, seed=2)
+    ours = found(model, SENTENCES, [limit] * 3, 40, alpha=alpha)
+    for b, sentence in enumerate(SENTENCES):
+        expected = exhaustive(model, sentence, vocabulary, limit, alpha)
+        assert len(expected) == 40
+        assert_same(hypotheses(ours, b), expected)
+
+
+def by_loop(model: Table, sentence: int, limit: int, beams: int, alpha: float):
+    """The search as its docstring tells it, with lists; to the limit, no early stop."""
+    beam = [(0.0, [], False)]
+    ended: list[tuple[float, float, list[int]]] = []
+    for _ in range(limit):
+        candidates = [one for one in beam if one[2]]
+        for total, tokens, is_ended in beam:
+            if not is_ended:
+                for token, gained in enumerate(model.log_probs(sentence, tokens)):
+                    candidates.append((total + gained, [*tokens, token], token == EOS))
+        candidates = [one for one in candidates if one[0] > -np.inf]
+        before = [tokens for _, tokens, is_ended in beam if is_ended]
+        beam = sorted(candidates, key=lambda one: -one[0])[:beams]
+        for total, tokens, is_ended in beam:
+            if is_ended and tokens not in before:
+                ended.append((total / penalty(len(tokens), alpha), total, tokens))
+    best = sorted(ended, key=lambda one: -one[0])[:beams]
+    cut = [
+        (total / penalty(len(tokens), alpha), total, tokens)
+        for total, tokens, is_ended in beam
+        if not is_ended
+    ]
+    return (best + sorted(cut, key=lambda one: -one[0]))[:beams]
+
+
+@pytest.mark.parametrize("beams", [1, 2, 5])
+@pytest.mark.parametrize(("alpha", "eos"), [(0.0, 0.0), (0.6, 1.0), (2.0, -1.0), (0.6, 6.0)])
+def test_a_beam_is_the_plain_loop(beams: int, alpha: float, eos: float) -> None:
+    model = table(9, seed=beams, eos=eos)
+    limits = [7, 4, 9]
+    ours = found(model, SENTENCES, limits, beams, alpha=alpha)
+    for b, sentence in enumerate(SENTENCES):
+        expected = by_loop(model, sentence, limits[b], beams, alpha)
+        # Stopping early is right about the sentences that ended; it does not care for cut ones.
+        ended = [one for one in expected if one[2][-1] == EOS]
+        assert_same(hypotheses(ours, b)[: len(ended)], ended)
+        if not ended:
+            assert_same(hypotheses(ours, b), expected)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6])
+def test_beam_one_is_greedy(alpha: float) -> None:
+    model = table(8, seed=3, eos=0.5)
+    limits = jnp.asarray([6, 11, 0])
+    both = [
+        search(model.step, *start(SENTENCES, 1), limits, max_len=11, alpha=alpha, with_weights=True)
+        for search in (greedy, partial(beam_search, beams=1))
+    ]
+    one, other = jax.device_get(both)
+    np.testing.assert_array_equal(one.tokens, other.tokens)
+    np.testing.assert_array_equal(one.lengths, other.lengths)
+    np.testing.assert_allclose(one.scores[:2], other.scores[:2], rtol=1e-6)
+    np.testing.assert_allclose(one.weights, other.weights)
+
+
+def test_a_sentence_does_not_depend_on_its_neighbours() -> None:
+    model = table(9, seed=4)
+    together = found(model, SENTENCES, [3, 8, 5], 4, alpha=0.6)
+    for b, (sentence, limit) in enumerate(zip(SENTENCES, [3, 8, 5], strict=True)):
+        alone = found(model, [sentence], [limit], 4, alpha=0.6)
+        assert_same(hypotheses(together, b), hypotheses(alone, 0))
+
+
+def test_limits_and_padding() -> None:
+    """A cut sentence is as long as its limit; one of limit 0 is empty; after EOS comes PAD."""
+    model = table(9, seed=5, eos=-30.0)
+    ours = found(model, SENTENCES, [0, 4, 6], 3)
+    np.testing.assert_array_equal(ours.scores[0], [0, -np.inf, -np.inf])
+    assert (ours.tokens[0] == PAD).all()
+    assert (ours.lengths[0] == 0).all()
+    np.testing.assert_array_equal(ours.lengths[1:], [[4] * 3, [6] * 3])
+    assert not np.isin(ours.tokens, [BOS, EOS]).any()
+    ours = found(table(9, seed=5, eos=3.0), SENTENCES, [6] * 3, 3)
+    for tokens, length in zip(ours.tokens.reshape(9, -1), ours.lengths.reshape(9), strict=True):
+        assert tokens[length - 1] == EOS
+        assert (tokens[length:] == PAD).all()
+
+
+def test_weights_are_those_of_the_path() -> None:
+    model = table(9, seed=6, eos=0.5)
+    ours = found(model, SENTENCES, [7, 5, 8], 4, alpha=0.6, with_weights=True)
+    for b, sentence in enumerate(SENTENCES):
+        for w, (_, _, tokens) in enumerate(hypotheses(ours, b)):
+            for t in range(len(tokens)):
+                expected = model.attention[model.row(sentence, tokens[:t])]
+                np.testing.assert_array_equal(ours.weights[b, w, t], expected)
+            assert (ours.weights[b, w, len(tokens) :] == 0).all()
+
+
+def test_all_found_are_different_and_scored_by_the_model() -> None:
+    model = table(9, seed=7)
+    ours = found(model, SENTENCES, [8] * 3, 5, alpha=0.9)
+    for b, sentence in enumerate(SENTENCES):
+        got = hypotheses(ours, b)
+        assert len({tuple(tokens) for _, _, tokens in got}) == len(got) == 5
+        for score, total, tokens in got:
+            assert total == pytest.approx(model.total(sentence, tokens), rel=1e-4)
+            assert score == pytest.approx(total / penalty(len(tokens), 0.9), rel=1e-5)
+
+
+def test_one_compilation_a_shape() -> None:
+    model = table(9, seed=8)
+    traces = 0
+
+    @partial(jax.jit, static_argnames="max_len")
+    def search(memory, cache, limits, alpha, *, max_len):
+        nonlocal traces
+        traces += 1
+        return beam_search(
+            model.step, memory, cache, limits, beams=3, max_len=max_len, alpha=alpha
+        ).tokens
+
+    for sentences, limits, alpha in (([1, 2], [3, 4], 0.0), ([7, ROWS - 1], [5, 1], 0.6)):
+        search(*start(sentences, 3), jnp.asarray(limits), alpha, max_len=5)
+    assert traces == 1
