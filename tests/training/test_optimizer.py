@@ -1,0 +1,77 @@
+"""Schedules against the papers' formulas, updates against NumPy."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from encdec.config import TrainingConfig
+from encdec.training.optimizer import optimizer, schedule
+
+CONFIG = TrainingConfig(max_steps=50, warmup=8, learning_rate=0.01)
+
+
+def rates(config: TrainingConfig) -> list[float]:
+    of = jax.jit(schedule(config))
+    return [float(of(step)) for step in range(config.max_steps)]
+
+
+def test_inverse_square_root_is_the_papers_equation_3() -> None:
+    width, warmup = 512, 8
+    config = replace(CONFIG, warmup=warmup, learning_rate=(width * warmup) ** -0.5)
+    expected = [width**-0.5 * min(n**-0.5, n * warmup**-1.5) for n in range(1, 51)]
+    np.testing.assert_allclose(rates(config), expected, rtol=1e-5)
+
+
+def test_cosine_falls_from_the_top_to_nothing() -> None:
+    found = rates(replace(CONFIG, schedule="cosine"))
+    np.testing.assert_allclose(found[:8], [0.01 * n / 8 for n in range(1, 9)], rtol=1e-5)
+    assert found[28] == pytest.approx(0.005, rel=1e-5)  # half way from step 8 to step 50
+    assert found[49] == pytest.approx(0, abs=1e-9)
+    assert (np.diff(found[7:]) < 0).all()
+
+
+@pytest.mark.parametrize("warmup", [0, 8])
+def test_constant(warmup: int) -> None:
+    found = rates(replace(CONFIG, schedule="constant", warmup=warmup))
+    np.testing.assert_allclose(found[warmup:], 0.01, rtol=1e-6)
+    np.testing.assert_allclose(found[:warmup], [0.01 * n / 8 for n in range(1, warmup + 1)])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_updates_are_adams(clip: float, decay: float) -> None:
+    """Kingma 2015, algorithm 1, with decoupled decay (Loshchilov 2019) of matrices alone."""
+    config = replace(
+        CONFIG,
+        schedule="constant",
+        clip=clip,
+        optimizer="adamw" if decay else "adam",
+        weight_decay=decay,
+    )
+    rng = np.random.default_rng(0)
+    params = {"matrix": rng.normal(size=(3, 5)), "bias": rng.normal(size=7)}
+    ours = jax.tree.map(jnp.float32, params)
+    adam = optimizer(config)
+    state = adam.init(ours)
+    mean = {name: np.zeros_like(p) for name, p in params.items()}
+    square = {name: np.zeros_like(p) for name, p in params.items()}
+    for n in range(1, 6):
+        gradients = {name: rng.normal(size=p.shape) for name, p in params.items()}
+        with jax.numpy_dtype_promotion("standard"):  # Optax's Adam raises a float to an int
+            updates, state = adam.update(jax.tree.map(jnp.float32, gradients), state, ours)
+        ours = optax.apply_updates(ours, updates)
+        norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+        rate = 0.01 * min(n / 8, 1)
+        for name, g in gradients.items():
+            g = g * (clip / norm if clip and norm > clip else 1)
+            mean[name] = 0.9 * mean[name] + 0.1 * g
+            square[name] = 0.98 * square[name] + 0.02 * g**2
+            step = mean[name] / (1 - 0.9**n) / (np.sqrt(square[name] / (1 - 0.98**n)) + 1e-9)
+            step = step + (decay * params[name] if name == "matrix" else 0)
+            params[name] = params[name] - rate * step
+    for name, p in params.items():
+        np.testing.assert_allclose(ours[name], p, rtol=2e-5, atol=1e-6)
