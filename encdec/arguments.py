@@ -44,7 +44,8 @@ def parse(
     for word in unknown:
         if word.startswith("-"):
             name = word.split("=")[0]
-            raise InputError(f"unknown option {name}{nearest(name, _option_names(options))}")
+            close = nearest(name.strip("-"), _option_names(options))
+            raise InputError(f"unknown option {name}{close.replace('mean ', 'mean --')}")
     if unknown:
         raise InputError(f"unexpected argument {unknown[0]!r} ({prog} --help)")
     return parsed
@@ -63,9 +64,9 @@ def _unboxed(box: str) -> str:
 
 
 def _option_names(options: type[Any]) -> list[str]:
-    names = ["--help"]
+    names = ["help"]
     for spec in fields(options):
         nested: Any = getattr(spec.type, "__origin__", spec.type)
         inner = _option_names(nested)[1:] if hasattr(nested, "__dataclass_fields__") else []
-        names += inner or [f"--{spec.name.replace('_', '-')}"]
+        names += inner or [spec.name.replace("_", "-")]
     return names

@@ -81,9 +81,12 @@ def fit(config: RunConfig, folder: Path, say: Say = _to_stderr) -> Fitted:
     Raises:
       InputError: bad input, before anything is written.
     """
-    corpus = read_corpus(config, say)
-    prepared = _prepare(config, folder, corpus, say)
+    notes: list[str] = []  # told once nothing can be refused any more
+    corpus = read_corpus(config, notes.append)
+    prepared = _prepare(config, folder, corpus, notes.append)
     run = prepared.run
+    for note in notes:
+        say(note)
     with Checkpoints(run.path) as saved:
         state, best = _first_state(run)
         done = int(state.step)

@@ -1,0 +1,33 @@
+"""A run folder with fresh parameters: enough to open, translate and draw with."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+
+from encdec import run as runs
+from encdec.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, TransformerConfig
+from encdec.data import vocabulary
+from encdec.data.dates import dates
+from encdec.run import Run
+from encdec.training.checkpoints import Checkpoints
+from encdec.translator import build_model
+
+SMALL = TransformerConfig(layers=2, width=8, feed_forward=12, heads=2)
+
+
+def small_run(path: Path, model: ModelConfig = SMALL, joint: bool = False) -> Run:
+    """Writes a run on dates with an untrained model."""
+    made = dates(200, 0)
+    data = DataConfig(vocabulary="chars", joint_vocabulary=joint)
+    source = vocabulary.build("chars", [*made.train.src, *(made.train.tgt if joint else [])], None)
+    target = source if joint else vocabulary.build("chars", made.train.tgt, None)
+    config = RunConfig(model, data, TrainingConfig(max_steps=1))
+    run = Run(path, config, "0" * 64, 12, source, target, made.test)
+    held_out = replace(run, held_out=type(made.test)(*(side[:7] for side in made.test)))
+    runs.create(held_out)
+    token = jax.numpy.ones((1, 1), jax.numpy.int32)
+    params = jax.jit(build_model(run).init)(jax.random.key(0), token, token > 0, token)["params"]
+    with Checkpoints(path) as saved:
+        saved.save("best", 1, {"params": params}, {})
+    return held_out
