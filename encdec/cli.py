@@ -3,7 +3,6 @@
 Bad input ends with one line on stderr and exit code 2, before any work is lost.
 """
 
-import hashlib
 import itertools
 import json
 import math
@@ -11,24 +10,23 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Literal, TextIO
 
 import jax
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec import config as configs
-from encdec import run as runs
 from encdec import translator as translators
 from encdec.arguments import parse
-from encdec.config import MODELS, DataConfig, RunConfig, TrainingConfig, nearest
+from encdec.config import nearest
 from encdec.data.sources import Pairs, decode_lines, read_lines, read_pairs
 from encdec.fitting import fit
-from encdec.presets import PRESETS, preset
 from encdec.report.logs import Counter
 from encdec.run import Run
+from encdec.train_arguments import parse_train
 from encdec.translator import Evaluation, SearchOptions, Translation, Translator
 from encdec.types import InputError
 
@@ -84,113 +82,9 @@ def _keep_compiled_programs() -> None:
 
 
 def _train(arguments: list[str]) -> None:
-    config, folder = _resumed(arguments) if "--resume" in arguments else _wanted(arguments)
+    config, folder = parse_train(arguments)
     fit(config, folder)
-    translator = translators.load(folder)
-    _finish(translator)
-
-
-@dataclass(frozen=True)
-class _Resume:
-    resume: Annotated[Path, arg(help="Run folder to go on with, under its own settings.")]
-    max_steps: Annotated[int | None, arg(help="Go on to this step instead of the run's own.")] = (
-        None
-    )
-
-
-def _resumed(arguments: list[str]) -> tuple[RunConfig, Path]:
-    """The settings that stand in a run folder."""
-    options = parse(_Resume, arguments, "encdec train", "Goes on with a run.")
-    config = runs.load(options.resume).config
-    if options.max_steps is not None:
-        if config.training.schedule == "cosine" and options.max_steps != config.training.max_steps:
-            raise InputError(
-                f"max_steps of {options.resume} cannot change: its cosine schedule ends at "
-                f"{config.training.max_steps}"
-            )
-        training = replace(config.training, max_steps=options.max_steps)
-        config = replace(config, training=training)
-    return config, options.resume
-
-
-def _train_options(kind: type[Any]) -> type[Any]:
-    """The options of `encdec train` for one of the models."""
-    flat = OmitArgPrefixes
-    texts = {
-        "model": f"Which system: {', '.join(MODELS)}.",
-        "run": "Run folder; left out, one under runs/ named after the settings.",
-        "seed": "The one seed that every random number comes from.",
-    }
-    spec: list[Any] = [
-        ("model", Annotated[str, arg(help=texts["model"], metavar="{" + ",".join(MODELS) + "}")]),
-        ("run", Annotated[Path | None, arg(help=texts["run"])]),
-        ("seed", Annotated[int, arg(help=texts["seed"])]),
-        ("sizes", Annotated[kind, flat]),
-        ("data", Annotated[DataConfig, flat]),
-        ("training", Annotated[TrainingConfig, flat]),
-    ]
-    return make_dataclass("TrainOptions", spec, frozen=True)
-
-
-def _wanted(arguments: list[str]) -> tuple[RunConfig, Path]:
-    """The settings that the command line asks for, and the run folder."""
-    name, arguments = _take_preset(arguments)
-    model = _model_name(arguments)
-    start = preset(name or "dates", model)
-    description = (
-        f"Trains a run; running the same command again goes on with it, and so does "
-        f"`encdec train --resume RUN`. Presets: {', '.join(PRESETS)} "
-        f"(each for {', '.join(MODELS)}). Shown: {name or 'dates'}, {model}."
-    )
-    kind = _train_options(type(start.model))
-    default = kind(model, None, start.seed, start.model, start.data, start.training)
-    options: Any = parse(kind, arguments, "encdec train [PRESET]", description, default)
-    data = options.data
-    if data.has_files and name is None:
-        return _wanted(["tiny", *arguments])
-    if data.has_files and name == "dates":
-        raise InputError("preset dates makes its own corpus: for files use tiny, base or big")
-    if not data.has_files and name not in (None, "dates"):
-        raise InputError(f"preset {name} needs a corpus: give --source and --target, or --tsv")
-    config = RunConfig(options.sizes, _absolute(data), options.training, options.seed)
-    return config, options.run or _default_folder(name or "dates", config)
-
-
-def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Takes the preset out: the first word, or a preset's name that no option stands before."""
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], arguments[1:]
-    for i, (before, word) in enumerate(itertools.pairwise(arguments)):
-        if word in PRESETS and (not before.startswith("-") or "=" in before):
-            return word, arguments[: i + 1] + arguments[i + 2 :]
-    return None, arguments
-
-
-def _model_name(arguments: list[str]) -> str:
-    model = "transformer"
-    for word, after in itertools.pairwise([*arguments, ""]):
-        if word == "--model":
-            model = after
-        elif word.startswith("--model="):
-            model = word.removeprefix("--model=")
-    return model
-
-
-def _absolute(data: DataConfig) -> DataConfig:
-    """File names that hold from any working folder."""
-    names = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
-    given = {name: getattr(data, name) for name in names}
-    found: Any = {k: str(Path(v).absolute()) for k, v in given.items() if v is not None}
-    return replace(data, **found)
-
-
-def _default_folder(name: str, config: RunConfig) -> Path:
-    """A folder of its own for each set of settings, so that nothing collides."""
-    tree = configs.to_json(config)
-    if config.training.schedule != "cosine":
-        del tree["training"]["max_steps"]
-    mark = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
-    return Path("runs") / f"{name}-{config.model_name}-{mark}"
+    _finish(translators.load(folder))
 
 
 def _finish(translator: Translator) -> None:

@@ -24,6 +24,7 @@ ALLOWED = {
         *("config", "data", "report", "run", "training", "translator", "types"),
     },
     "arguments": {"config", "types"},
+    "train_arguments": {"arguments", "config", "presets", "run", "types"},
 }
 """What each part may import of the others; `cli` and what stands above it may import all."""
 SYSTEMS = ("seq2seq", "attentional", "transformer")

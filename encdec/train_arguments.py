@@ -1,0 +1,131 @@
+"""What `encdec train` was asked for: presets, overrides, or a run to go on with."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import OmitArgPrefixes, arg
+
+from encdec import config as configs
+from encdec import run as runs
+from encdec.arguments import parse
+from encdec.config import MODELS, DataConfig, RunConfig, TrainingConfig
+from encdec.presets import PRESETS, preset
+from encdec.types import InputError
+
+
+def parse_train(arguments: Sequence[str]) -> tuple[RunConfig, Path]:
+    """The settings and the run folder.
+
+    Raises:
+      InputError: an option, preset or setting cannot be used.
+    """
+    words = list(arguments)
+    return _resumed(words) if "--resume" in words else _wanted(words)
+
+
+@dataclass(frozen=True)
+class _Resume:
+    resume: Annotated[Path, arg(help="Run folder to go on with, under its own settings.")]
+    max_steps: Annotated[int | None, arg(help="Go on to this step instead of the run's own.")] = (
+        None
+    )
+
+
+def _resumed(arguments: list[str]) -> tuple[RunConfig, Path]:
+    """The settings that stand in a run folder."""
+    options = parse(_Resume, arguments, "encdec train", "Goes on with a run.")
+    config = runs.load(options.resume).config
+    if options.max_steps is not None:
+        if config.training.schedule == "cosine" and options.max_steps != config.training.max_steps:
+            raise InputError(
+                f"max_steps of {options.resume} cannot change: its cosine schedule ends at "
+                f"{config.training.max_steps}"
+            )
+        training = replace(config.training, max_steps=options.max_steps)
+        config = replace(config, training=training)
+    return config, options.resume
+
+
+def _train_options(kind: type[Any]) -> type[Any]:
+    """The options of `encdec train` for one of the models."""
+    flat = OmitArgPrefixes
+    texts = {
+        "model": f"Which system: {', '.join(MODELS)}.",
+        "run": "Run folder; left out, one under runs/ named after the settings.",
+        "seed": "The one seed that every random number comes from.",
+    }
+    spec: list[Any] = [
+        ("model", Annotated[str, arg(help=texts["model"], metavar="{" + ",".join(MODELS) + "}")]),
+        ("run", Annotated[Path | None, arg(help=texts["run"])]),
+        ("seed", Annotated[int, arg(help=texts["seed"])]),
+        ("sizes", Annotated[kind, flat]),
+        ("data", Annotated[DataConfig, flat]),
+        ("training", Annotated[TrainingConfig, flat]),
+    ]
+    return make_dataclass("TrainOptions", spec, frozen=True)
+
+
+def _wanted(arguments: list[str]) -> tuple[RunConfig, Path]:
+    """The settings that the command line asks for, and the run folder."""
+    name, arguments = _take_preset(arguments)
+    model = _model_name(arguments)
+    start = preset(name or "dates", model)
+    description = (
+        f"Trains a run; running the same command again goes on with it, and so does "
+        f"`encdec train --resume RUN`. Presets: {', '.join(PRESETS)} "
+        f"(each for {', '.join(MODELS)}). Shown: {name or 'dates'}, {model}."
+    )
+    kind = _train_options(type(start.model))
+    default = kind(model, None, start.seed, start.model, start.data, start.training)
+    options: Any = parse(kind, arguments, "encdec train [PRESET]", description, default)
+    data = options.data
+    if data.has_files and name is None:
+        return _wanted(["tiny", *arguments])
+    if data.has_files and name == "dates":
+        raise InputError("preset dates makes its own corpus: for files use tiny, base or big")
+    if not data.has_files and name not in (None, "dates"):
+        raise InputError(f"preset {name} needs a corpus: give --source and --target, or --tsv")
+    config = RunConfig(options.sizes, _absolute(data), options.training, options.seed)
+    return config, options.run or _default_folder(name or "dates", config)
+
+
+def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Takes the preset out: the first word, or a preset's name that no option stands before."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    for i, (before, word) in enumerate(itertools.pairwise(arguments)):
+        if word in PRESETS and (not before.startswith("-") or "=" in before):
+            return word, arguments[: i + 1] + arguments[i + 2 :]
+    return None, arguments
+
+
+def _model_name(arguments: list[str]) -> str:
+    model = "transformer"
+    for word, after in itertools.pairwise([*arguments, ""]):
+        if word == "--model":
+            model = after
+        elif word.startswith("--model="):
+            model = word.removeprefix("--model=")
+    return model
+
+
+def _absolute(data: DataConfig) -> DataConfig:
+    """File names that hold from any working folder."""
+    names = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
+    given = {name: getattr(data, name) for name in names}
+    found: Any = {k: str(Path(v).absolute()) for k, v in given.items() if v is not None}
+    return replace(data, **found)
+
+
+def _default_folder(name: str, config: RunConfig) -> Path:
+    """A folder of its own for each set of settings, so that nothing collides."""
+    tree = configs.to_json(config)
+    if config.training.schedule != "cosine":
+        del tree["training"]["max_steps"]
+    mark = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
+    return Path("runs") / f"{name}-{config.model_name}-{mark}"
