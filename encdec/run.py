@@ -49,8 +49,15 @@ class Run:
 
 
 def create(run: Run) -> None:
-    """Writes the folder, `config.json` last: a folder without it was never a run."""
-    run.path.mkdir(parents=True, exist_ok=True)
+    """Writes the folder, `config.json` last: a folder without it was never a run.
+
+    Raises:
+      InputError: it cannot be made.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"run folder {run.path} cannot be made: {error.strerror}") from error
     vocabulary.save(run.src_vocabulary, run.path / "source.vocab")
     vocabulary.save(run.tgt_vocabulary, run.path / "target.vocab")
     rows = [json.dumps(pair, ensure_ascii=False) for pair in zip(*run.held_out, strict=True)]

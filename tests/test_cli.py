@@ -190,6 +190,7 @@ def test_another_corpus_for_a_run_that_is_there_is_refused(
         (["--tsv", "latin1.tsv"], ["latin1.tsv", "line 2", "UTF-8"]),
         (["--tsv", "columns.tsv"], ["columns.tsv", "line 2", "tab"]),
         (["--source", "three", "--target", "two"], ["three", "two", "3", "2"]),
+        ([*THREE, "--vocabulary", "words", "--run", "src/run"], ["src/run", "cannot be made"]),
         (["--resume", "nowhere"], ["nowhere", "not a folder"]),
         (["--resume", "."], ["not a run folder"]),
         (
