@@ -12,6 +12,7 @@ from encdec.data.dates import dates
 from encdec.run import Run
 from encdec.training.checkpoints import Checkpoints
 from encdec.translator import build_model
+from encdec.types import EOS
 
 SMALL = TransformerConfig(layers=2, width=8, feed_forward=12, heads=2)
 
@@ -28,6 +29,8 @@ def small_run(path: Path, model: ModelConfig = SMALL, joint: bool = False) -> Ru
     runs.create(held_out)
     token = jax.numpy.ones((1, 1), jax.numpy.int32)
     params = jax.jit(build_model(run).init)(jax.random.key(0), token, token > 0, token)["params"]
+    # So that sentences end before their limit.
+    params["logits"]["bias"] = params["logits"]["bias"].at[EOS].set(2.0)
     with Checkpoints(path) as saved:
         saved.save("best", 1, {"params": params}, {})
     return held_out

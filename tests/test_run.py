@@ -1,0 +1,87 @@
+"""Run folders: what is written is read again, and what is damaged is named."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from encdec import run as runs
+from encdec.config import TrainingConfig
+from encdec.run import Run
+from encdec.types import InputError
+from tests.small_run import small_run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return small_run(tmp_path_factory.mktemp("runs") / "dates")
+
+
+@pytest.fixture
+def copy(made: Run, tmp_path: Path) -> Path:
+    for file in made.path.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def test_what_is_written_is_read_again(made: Run) -> None:
+    found = runs.load(str(made.path))
+    assert (found.config, found.corpus, found.extra_length, found.held_out) == (
+        *(made.config, made.corpus, made.extra_length, made.held_out),
+    )
+    for side in ("src_vocabulary", "tgt_vocabulary"):
+        text = made.held_out.src[0]
+        assert getattr(found, side).encode(text) == getattr(made, side).encode(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("config.json", "{", "config.json is damaged"),
+        ("config.json", "[]", "not of a run that this version"),
+        ("config.json", '{"format": 99}', "not of a run that this version"),
+        ("config.json", '{"format": 1, "corpus": ""}', "damaged: config, extra_length missing"),
+        ("heldout.jsonl", '["one"', "heldout.jsonl is damaged"),
+        ("heldout.jsonl", '["one"]\n', "heldout.jsonl is damaged"),
+        ("source.vocab", "nonsense", "source.vocab"),
+        ("target.vocab", None, "target.vocab cannot be read"),
+    ],
+)
+def test_damage_is_named(copy: Path, file: str, text: str | None, message: str) -> None:
+    (copy / file).unlink()
+    if text is not None:
+        (copy / file).write_text(text)
+    with pytest.raises(InputError, match=message):
+        runs.load(copy)
+
+
+def test_a_field_of_another_version_is_named(copy: Path) -> None:
+    tree = json.loads((copy / "config.json").read_text())
+    tree["config"]["model"]["windows"] = 3
+    (copy / "config.json").write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=r"unknown field model\.windows; did you mean width"):
+        runs.load(copy)
+
+
+def test_only_the_steps_of_a_run_may_change(made: Run) -> None:
+    def wanted(**changes: object):
+        return replace(made.config, training=replace(made.config.training, **changes))
+
+    runs.check_same(made, made.config, made.corpus)
+    runs.check_same(made, wanted(max_steps=9), made.corpus)
+    with pytest.raises(InputError, match=r"clip = 1.0, not 2.0: .*--resume .*--run"):
+        runs.check_same(made, wanted(clip=2.0), made.corpus)
+    with pytest.raises(InputError, match="begun on another corpus"):
+        runs.check_same(made, made.config, "1" * 64)
+    cosine = replace(made, config=wanted(schedule="cosine"))
+    longer = TrainingConfig(max_steps=2, schedule="cosine")
+    with pytest.raises(InputError, match="max_steps = 1, not 2"):
+        runs.check_same(cosine, replace(made.config, training=longer), made.corpus)
+
+
+def test_more_steps_are_recorded(copy: Path) -> None:
+    runs.set_max_steps(runs.load(copy), 7)
+    assert runs.load(copy).config.training.max_steps == 7
+    assert not list(copy.glob("*.tmp"))
