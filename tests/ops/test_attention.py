@@ -65,3 +65,13 @@ def test_gradients_against_finite_differences() -> None:
         return jnp.sin(3 * additive).sum() + (dot**2).sum()
 
     check_grads(jax.jit(through), (queries, keys, v), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
+
+
+def test_scaled_dot_gradients_against_finite_differences() -> None:
+    queries, keys = arrays((B, Q, H, A), (B, S, H, A))
+    mask = np.arange(S) < np.array([[[[2]]], [[[5]]]])
+
+    def through(queries, keys):
+        return jnp.sin(3 * scaled_dot_weights(queries, keys, mask)).sum()
+
+    check_grads(jax.jit(through), (queries, keys), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from encdec.ops import losses, masks
 from encdec.ops.dropout import dropout, hashed
@@ -67,6 +68,12 @@ def test_cross_entropy_gradient_is_p_minus_q(with_bias: bool) -> None:
         assert gradient[2] is None
 
 
+def test_cross_entropy_gradient_against_finite_differences() -> None:
+    factors, labels = batch()
+    loss = jax.jit(lambda *f: cross_entropy(*f, labels, 0.1).loss)
+    check_grads(loss, factors, order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
+
+
 def test_positions_are_the_papers_formula() -> None:
     np.testing.assert_allclose(sinusoidal(11, 6), oracles.positions(11, 6), atol=1e-6)
 
@@ -84,6 +91,12 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
     share, n = (dropped == 0).mean(), x.size
     assert abs(share - rate) < 4 * np.sqrt(rate * (1 - rate) / n)
     np.testing.assert_allclose(dropped[dropped != 0], 1 / (1 - rate), rtol=1e-6)
+
+
+def test_dropout_gradient_against_finite_differences() -> None:
+    (x, _, _), _ = batch()
+    drop = jax.jit(lambda x: jnp.sin(dropout(jax.random.key(2), x, 0.3)).sum())
+    check_grads(drop, (x,), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
 
 
 def test_dropout_at_rate_zero_is_nothing() -> None:
