@@ -85,3 +85,23 @@ def test_more_steps_are_recorded(copy: Path) -> None:
     runs.set_max_steps(runs.load(copy), 7)
     assert runs.load(copy).config.training.max_steps == 7
     assert not list(copy.glob("*.tmp"))
+
+
+def test_a_new_folder_is_whole_or_not_there(made: Run, tmp_path: Path, monkeypatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = replace(made, path=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_write_config", stop)
+        with pytest.raises(KeyboardInterrupt):
+            runs.create(run)
+    assert not run.path.exists()
+    run.path.mkdir()
+    runs.create(run)
+    assert runs.load(run.path).held_out == made.held_out
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "precious").touch()
+    with pytest.raises(InputError, match="taken cannot be made"):
+        runs.create(replace(made, path=tmp_path / "taken"))
+    assert (tmp_path / "taken" / "precious").exists()
