@@ -5,8 +5,9 @@
 
 Files: github.com/brendenlake/SCAN, folder simple_split. Published for an LSTM: 99.8 % exact match.
 
-Device: 2 cores of an AMD EPYC, 2026-11-24. Duration: 10 minutes each, with tests running beside.
-Seen, exact match on the 4,182 test commands: attention 1.0000, transformer 0.9967.
+Device: 2 cores of an AMD EPYC, 2026-11-24, with tests running beside. Duration in minutes: seq2seq
+14, attention 10, transformer 10.
+Seen, exact match on the 4,182 test commands: seq2seq 0.9998, attention 1.0000, transformer 0.9967.
 """
 
 import sys
