@@ -44,8 +44,8 @@ def parse(
     for word in unknown:
         if word.startswith("-"):
             name = word.split("=")[0]
-            close = nearest(name.strip("-"), _option_names(options))
-            raise InputError(f"unknown option {name}{close.replace('mean ', 'mean --')}")
+            close = nearest(name.strip("-"), _option_names(options), "--")
+            raise InputError(f"unknown option {name}{close}")
     if unknown:
         raise InputError(f"unexpected argument {unknown[0]!r} ({prog} --help)")
     return parsed

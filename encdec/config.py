@@ -324,7 +324,7 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
-def nearest(word: str, options: typing.Iterable[str]) -> str:
-    """`; did you mean X?` with the option closest to the word, or nothing."""
+def nearest(word: str, options: typing.Iterable[str], prefix: str = "") -> str:
+    """`; did you mean X?` with the option closest to the word, behind a prefix, or nothing."""
     close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {prefix}{close[0]}?" if close else ""

@@ -146,7 +146,7 @@ def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
         run = runs.load(folder)
         runs.check_same(run, config, mark)
         return run
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not runs.is_vacant(folder):
         raise InputError(f"{folder} is there and holds no run: name another folder by --run")
     return None
 

@@ -49,41 +49,46 @@ class Run:
 
 
 def create(run: Run) -> None:
-    """Writes a new folder. It gets its name when it is whole, so a kill leaves no half of a run.
+    """Writes a new folder, `config.json` last: a folder without it was never a run.
 
     Raises:
       InputError: it cannot be made.
     """
-    unfinished = run.path.with_name(run.path.name + ".unfinished")
     try:
-        unfinished.mkdir(parents=True, exist_ok=True)
-        vocabulary.save(run.src_vocabulary, unfinished / "source.vocab")
-        vocabulary.save(run.tgt_vocabulary, unfinished / "target.vocab")
+        run.path.mkdir(parents=True, exist_ok=True)
+        vocabulary.save(run.src_vocabulary, run.path / "source.vocab")
+        vocabulary.save(run.tgt_vocabulary, run.path / "target.vocab")
         rows = [json.dumps(pair, ensure_ascii=False) for pair in zip(*run.held_out, strict=True)]
-        _write(unfinished / "heldout.jsonl", "".join(row + "\n" for row in rows))
-        _write_config(run, unfinished)
-        if run.path.exists():
-            run.path.rmdir()  # it is empty, or this refuses
-        unfinished.rename(run.path)
+        _write(run.path / "heldout.jsonl", "".join(row + "\n" for row in rows))
+        _write_config(run)
     except OSError as error:
         raise InputError(f"run folder {run.path} cannot be made: {error.strerror}") from error
 
 
-def _write_config(run: Run, folder: Path) -> None:
+def is_vacant(path: Path) -> bool:
+    """Whether a run can begin here: there is nothing, or only what a kill left of `create`."""
+    if not path.is_dir():
+        return not path.exists()
+    ours = {"source.vocab", "target.vocab", "heldout.jsonl"}
+    unfinished = {name + ".tmp" for name in (*ours, "config.json")}
+    return {file.name for file in path.iterdir()} <= ours | unfinished
+
+
+def _write_config(run: Run) -> None:
     tree = {
         "format": FORMAT,
         "corpus": run.corpus,
         "extra_length": run.extra_length,
         "config": configs.to_json(run.config),
     }
-    _write(folder / "config.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    _write(run.path / "config.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
 
 
 def set_max_steps(run: Run, max_steps: int) -> Run:
     """Records that the run is to go on to another step."""
     training = replace(run.config.training, max_steps=max_steps)
     run = replace(run, config=replace(run.config, training=training))
-    _write_config(run, run.path)
+    _write_config(run)
     return run
 
 

@@ -77,8 +77,8 @@ def _wanted(arguments: list[str]) -> tuple[RunConfig, Path]:
     start = preset(name or "dates", model)
     description = (
         f"Trains a run; running the same command again goes on with it, and so does "
-        f"`encdec train --resume RUN`. Presets: {', '.join(PRESETS)} "
-        f"(each for {', '.join(MODELS)}). Shown: {name or 'dates'}, {model}."
+        f"`encdec train --resume RUN`. Presets: {', '.join(PRESETS)}. "
+        f"Shown: {name or 'dates'}, {model}."
     )
     kind = _train_options(type(start.model))
     default = kind(model, None, start.seed, start.model, start.data, start.training)

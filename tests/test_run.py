@@ -87,21 +87,29 @@ def test_more_steps_are_recorded(copy: Path) -> None:
     assert not list(copy.glob("*.tmp"))
 
 
-def test_a_new_folder_is_whole_or_not_there(made: Run, tmp_path: Path, monkeypatch) -> None:
+def test_what_a_kill_left_of_a_new_folder_is_begun_again(
+    made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     run = replace(made, path=tmp_path / "run")
+    assert runs.is_vacant(run.path)
     with monkeypatch.context() as patch:
         patch.setattr(runs, "_write_config", stop)
         with pytest.raises(KeyboardInterrupt):
             runs.create(run)
-    assert not run.path.exists()
-    run.path.mkdir()
+    (run.path / "config.json.tmp").touch()
+    assert runs.is_vacant(run.path)
+    assert not runs.is_run(run.path)
     runs.create(run)
     assert runs.load(run.path).held_out == made.held_out
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "precious").touch()
-    with pytest.raises(InputError, match="taken cannot be made"):
-        runs.create(replace(made, path=tmp_path / "taken"))
-    assert (tmp_path / "taken" / "precious").exists()
+    assert not runs.is_vacant(run.path)
+
+
+def test_what_a_person_has_there_is_not_vacant(tmp_path: Path) -> None:
+    assert runs.is_vacant(tmp_path)
+    (tmp_path / "source.vocab").touch()
+    (tmp_path / "precious").touch()
+    assert not runs.is_vacant(tmp_path)
+    assert not runs.is_vacant(tmp_path / "precious")
