@@ -229,7 +229,7 @@ def _evaluate(arguments: list[str]) -> None:
     translator = translators.load(options.run)
     pairs = translator.run.held_out
     if options.source is not None and options.target is not None:
-        pairs = read_pairs(options.source, options.target)
+        pairs = read_pairs([options.source], [options.target])
     found = _evaluated(translator, pairs, options.search, options.max_batch_tokens)
     print(json.dumps(found.summary()) if options.json else _report(found))
 

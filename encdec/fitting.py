@@ -59,11 +59,11 @@ def read_corpus(config: RunConfig, say: Say) -> Corpus:
     if not data.has_files:
         made = dates(data.date_sentences, config.seed)
         return Corpus(made.train, made.valid, made.test)
-    pairs, blank = without_blanks(read_pairs(data.source, data.target, data.tsv))
+    pairs, blank = without_blanks(read_pairs(data.source, data.target, data.tsv, data.tsv_columns))
     if blank:
         say(f"{blank} pairs with an empty side are left out of training")
     if data.has_validation_files:
-        valid = read_pairs(data.valid_source, data.valid_target, data.valid_tsv)
+        valid = read_pairs(data.valid_source, data.valid_target, data.valid_tsv, data.tsv_columns)
         return Corpus(pairs, valid, valid)
     train, valid = hold_out(pairs, data.held_out, config.seed)
     say(f"{len(valid.src)} of {len(pairs.src)} pairs are held out to validate on")
@@ -153,11 +153,12 @@ def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
 
 def _vocabularies(config: RunConfig, train: Pairs) -> tuple[Vocabulary, Vocabulary]:
     data = config.data
-    build = partial(vocabulary.build, data.vocabulary, size=data.vocabulary_size)
+    build = partial(vocabulary.build, size=data.vocabulary_size, pieces=data.pieces)
     if data.joint_vocabulary:
-        joint = build(texts=[*train.src, *train.tgt])
+        joint = build(data.vocabulary, texts=[*train.src, *train.tgt])
         return joint, joint
-    return build(texts=train.src), build(texts=train.tgt)
+    target = data.target_vocabulary or data.vocabulary
+    return build(data.vocabulary, texts=train.src), build(target, texts=train.tgt)
 
 
 def _first_state(run: Run) -> tuple[TrainState, float | None]:

@@ -117,8 +117,9 @@ def _model_name(arguments: list[str]) -> str:
 def _absolute(data: DataConfig) -> DataConfig:
     """File names that hold from any working folder."""
     names = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
-    given = {name: getattr(data, name) for name in names}
-    found: Any = {k: str(Path(v).absolute()) for k, v in given.items() if v is not None}
+    found: Any = {
+        name: tuple(str(Path(file).absolute()) for file in getattr(data, name)) for name in names
+    }
     return replace(data, **found)
 
 

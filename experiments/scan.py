@@ -79,7 +79,7 @@ def config(options: Options, tsv: Path) -> RunConfig:
     return RunConfig(
         MODELS[options.model],
         DataConfig(
-            tsv=str(tsv.absolute()),
+            tsv=(str(tsv.absolute()),),
             held_out=500,
             vocabulary="words",
             batch_tokens=4096,

@@ -6,7 +6,7 @@ import hashlib
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -69,19 +69,24 @@ def _open(path: Path) -> BinaryIO | gzip.GzipFile:
 
 
 def read_pairs(
-    source: str | Path | None = None,
-    target: str | Path | None = None,
-    tsv: str | Path | None = None,
+    source: Sequence[str | Path] = (),
+    target: Sequence[str | Path] = (),
+    tsv: Sequence[str | Path] = (),
+    columns: tuple[int, int] = (1, 2),
 ) -> Pairs:
-    """Pairs from two files of as many lines, or from a TSV alone (its first two columns).
+    """Pairs from files of as many lines, two and two, or from TSV files alone.
 
     Raises:
       InputError: a file cannot be read, line counts differ, a TSV line has no tab.
     """
-    if tsv is not None and source is None and target is None:
-        return _split_columns(read_lines(tsv), tsv)
-    if tsv is not None or source is None or target is None:
-        raise InputError("give source and target, or tsv alone")
+    if bool(tsv) == bool(source or target) or len(source) != len(target):
+        raise InputError("give source and target, as many files of each, or tsv alone")
+    parts = [_split_columns(read_lines(path), path, columns) for path in tsv]
+    parts += [_read_parallel(*paths) for paths in zip(source, target, strict=True)]
+    return Pairs([s for part in parts for s in part.src], [t for part in parts for t in part.tgt])
+
+
+def _read_parallel(source: str | Path, target: str | Path) -> Pairs:
     pairs = Pairs(read_lines(source), read_lines(target))
     if len(pairs.src) != len(pairs.tgt):
         raise InputError(
@@ -103,14 +108,14 @@ def without_blanks(pairs: Pairs) -> tuple[Pairs, int]:
     return _take(pairs, kept), len(pairs.src) - len(kept)
 
 
-def _split_columns(lines: list[str], path: str | Path) -> Pairs:
+def _split_columns(lines: list[str], path: str | Path, columns: tuple[int, int]) -> Pairs:
     src, tgt = [], []
     for number, line in enumerate(lines, 1):
-        columns = line.split("\t")
-        if len(columns) < 2:
-            raise InputError(f"{path}, line {number}: no tab between source and target")
-        src.append(columns[0])
-        tgt.append(columns[1])
+        cells = line.split("\t")
+        if len(cells) < max(columns):
+            raise InputError(f"{path}, line {number}: {len(cells)} columns, no {max(columns)}th")
+        src.append(cells[columns[0] - 1])
+        tgt.append(cells[columns[1] - 1])
     return Pairs(src, tgt)
 
 
@@ -119,11 +124,11 @@ def _take(pairs: Pairs, rows: Iterable[int]) -> Pairs:
     return Pairs([pairs.src[i] for i in rows], [pairs.tgt[i] for i in rows])
 
 
-def hold_out(pairs: Pairs, count: int, seed: int) -> tuple[Pairs, Pairs]:
+def hold_out(pairs: Pairs, count: int | float, seed: int) -> tuple[Pairs, Pairs]:
     """Splits pairs at random into (training, held out); no source text stands on both sides.
 
     All pairs of one source text go to the same side, so no pair is lost and none leaks. Held out
-    are `count` pairs or the nearest number below that such groups allow, a tenth of all at most.
+    are `count` pairs (or that share of all, below 1) or the nearest number below that such groups allow, a tenth of all at most.
 
     Raises:
       InputError: too few different source texts to hold any out.
@@ -132,7 +137,8 @@ def hold_out(pairs: Pairs, count: int, seed: int) -> tuple[Pairs, Pairs]:
     for i, text in enumerate(pairs.src):
         rows_of[text].append(i)
     groups = list(rows_of.values())
-    room = min(count, len(pairs.src) // 10)
+    wanted = count if count >= 1 else int(count * len(pairs.src))
+    room = min(wanted, len(pairs.src) // 10)
     held: list[int] = []
     for g in np.random.default_rng(seed).permutation(len(groups)):
         if len(held) == room:

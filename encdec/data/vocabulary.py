@@ -16,6 +16,7 @@ import sentencepiece
 from encdec.types import EOS, UNK, InputError
 
 Kind = Literal["chars", "words", "bytes", "sentencepiece"]
+Pieces = Literal["unigram", "bpe"]
 
 SPECIALS = ("<pad>", "<s>", "</s>", "⁇")
 """Labels of PAD, BOS, EOS and UNK, in the order of their ids."""
@@ -103,7 +104,7 @@ class ByteVocabulary:
 
 @dataclass(frozen=True)
 class SentencePieceVocabulary:
-    """Subwords of a unigram language model (Kudo 2018), held as SentencePiece's own proto."""
+    """Subwords of SentencePiece (Kudo and Richardson 2018), held as its own proto."""
 
     proto: bytes
 
@@ -128,7 +129,9 @@ class SentencePieceVocabulary:
         return {"kind": "sentencepiece", "model": base64.b64encode(self.proto).decode()}
 
 
-def build(kind: Kind, texts: Iterable[str], size: int | None) -> Vocabulary:
+def build(
+    kind: Kind, texts: Iterable[str], size: int | None, pieces: Pieces = "unigram"
+) -> Vocabulary:
     """The vocabulary of some texts.
 
     Args:
@@ -136,6 +139,7 @@ def build(kind: Kind, texts: Iterable[str], size: int | None) -> Vocabulary:
       texts: sentences; read once.
       size: ids in the vocabulary, special ones included. None takes all of the characters or
         words; for sentencepiece it means 8,000, or what a smaller text allows.
+      pieces: how sentencepiece cuts, a unigram language model or byte pairs (Sennrich 2016).
 
     Raises:
       InputError: no text, or a size that the texts do not allow, with one that they do.
@@ -145,7 +149,7 @@ def build(kind: Kind, texts: Iterable[str], size: int | None) -> Vocabulary:
             raise InputError(f"vocabulary_size = {size} cannot be used: bytes have 260 tokens")
         return ByteVocabulary()
     if kind == "sentencepiece":
-        return SentencePieceVocabulary(_train_sentencepiece(texts, size))
+        return SentencePieceVocabulary(_train_sentencepiece(texts, size, pieces))
     return TableVocabulary(kind, _most_frequent(kind, texts, size))
 
 
@@ -216,13 +220,13 @@ def _most_frequent(kind: str, texts: Iterable[str], size: int | None) -> tuple[s
     return tuple(ranked if size is None else ranked[: size - _FIRST])
 
 
-def _train_sentencepiece(texts: Iterable[str], size: int | None) -> bytes:
+def _train_sentencepiece(texts: Iterable[str], size: int | None, pieces: Pieces) -> bytes:
     proto = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_some_text(texts),
             model_writer=proto,
-            model_type="unigram",
+            model_type=pieces,
             vocab_size=_PIECES if size is None else size,
             hard_vocab_limit=size is not None,
             normalization_rule_name="identity",

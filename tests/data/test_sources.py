@@ -79,7 +79,7 @@ def test_two_files_and_a_tsv_hold_the_same_pairs(tmp_path) -> None:
     columns = zip(read_lines(source), read_lines(target), strict=True)
     tsv.write_text("".join(f"{s}\t{t}\tignored\n" for s, t in columns))
     every = Pairs(["a", "", "c", "d", " ", "e e"], ["A", "B", "C", "\u3000", "E", "EE E"])
-    assert read_pairs(source, target) == read_pairs(tsv=tsv) == every
+    assert read_pairs([source], [target]) == read_pairs(tsv=[tsv]) == every
     assert without_blanks(every) == (Pairs(["a", "c", "e e"], ["A", "C", "EE E"]), 3)
 
 
@@ -88,15 +88,17 @@ def test_pairs_that_do_not_match_are_refused(tmp_path) -> None:
     source.write_text("a\nb\nc\n")
     target.write_text("A\nB\n")
     with pytest.raises(InputError, match=rf"{source} has 3 lines but {target} has 2"):
-        read_pairs(source, target)
+        read_pairs([source], [target])
     tsv.write_text("a\tb\nno tab\n")
-    with pytest.raises(InputError, match=rf"{tsv}, line 2: no tab"):
-        read_pairs(tsv=tsv)
+    with pytest.raises(InputError, match=rf"{tsv}, line 2: 1 columns, no 2th"):
+        read_pairs(tsv=[tsv])
     tsv.write_text("a\t\n\tb\n")
     with pytest.raises(InputError, match="no pair of the corpus has text on both sides"):
-        without_blanks(read_pairs(tsv=tsv))
-    for given in ({}, {"source": source}, {"source": source, "target": target, "tsv": tsv}):
-        with pytest.raises(InputError, match="give source and target, or tsv alone"):
+        without_blanks(read_pairs(tsv=[tsv]))
+    for given in ({}, {"source": [source]}, {"source": [source], "target": [target], "tsv": [tsv]}):
+        with pytest.raises(
+            InputError, match="give source and target, as many files of each, or tsv alone"
+        ):
             read_pairs(**given)
 
 
