@@ -8,7 +8,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,6 +20,16 @@ class Pairs(NamedTuple):
 
     src: list[str]
     tgt: list[str]
+
+
+class PairStream(Protocol):
+    """Pairs that can be read again and again, in one order, without all of them in memory."""
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Source and target of each pair."""
+
+    def __len__(self) -> int:
+        """How many there are."""
 
 
 def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
@@ -128,7 +138,8 @@ def hold_out(pairs: Pairs, count: int | float, seed: int) -> tuple[Pairs, Pairs]
     """Splits pairs at random into (training, held out); no source text stands on both sides.
 
     All pairs of one source text go to the same side, so no pair is lost and none leaks. Held out
-    are `count` pairs (or that share of all, below 1) or the nearest number below that such groups allow, a tenth of all at most.
+    are `count` pairs (below 1: that share of all), or the nearest number below that such groups
+    allow, a tenth of all at most.
 
     Raises:
       InputError: too few different source texts to hold any out.
