@@ -7,9 +7,9 @@ Bahdanau 2015, figure 2, on a corpus of captions: one to six sentences are joine
 sources reach past 80 words, and all three systems train on the same joined sentences. BLEU is
 taken by source length. The second command draws the three curves from what the runs noted.
 
-Files: as for `multi30k.py`. Published (WMT14 English to French): with attention flat at 26 to 27 BLEU
-up to 60 words, without it falling from 22 at 20 words to 6.5 at 60. Commands, devices, durations
-and what was seen stand in `experiments/README.md`.
+Files: as for `multi30k.py`. Published (WMT14 English to French): with attention flat at 26 to 27
+BLEU up to 60 words, without it falling from 22 at 20 words to 6.5 at 60. Commands, devices,
+durations and what was seen stand in `experiments/README.md`.
 """
 
 import sys

@@ -7,9 +7,9 @@ test_2016_flickr with the endings `.lc.norm.tok.en` and `.lc.norm.tok.de`. Joint
 pieces; models are chosen on val alone; tokenised BLEU after joining the pieces.
 
 Published, test_2016_flickr: 41.02 for the tiny Transformer (Wu 2021; 4 + 4 layers, width 128),
-39.00 for a GRU with attention (Caglayan 2020). Commands, devices, durations and what was seen stand in
-`experiments/README.md`. Set GLIBC_TUNABLES=glibc.malloc.hugetlb=1 on a CPU: a step takes a sixth
-less.
+39.00 for a GRU with attention (Caglayan 2020). Commands, devices, durations and what was seen stand
+in `experiments/README.md`. Set GLIBC_TUNABLES=glibc.malloc.hugetlb=1 on a CPU: a step takes a
+sixth less.
 """
 
 import sys
