@@ -17,13 +17,13 @@ from encdec.report.logs import read_metrics
 from encdec.training import checkpoints
 from encdec.training.optimizer import optimizer
 from encdec.training.step import init_state
-from encdec.translator import build_model
+from encdec.translator import abstract_params, build_model
 
 SETTINGS = [
     *("--model", "transformer", "--layers", "1", "--width", "16", "--feed-forward", "24"),
     *("--heads", "2", "--dropout", "0.1", "--date-sentences", "600", "--batch-tokens", "900"),
     *("--max-steps", "60", "--evaluate-every", "15", "--log-every", "5"),
-    *("--evaluate-sentences", "2"),
+    *("--evaluate-sentences", "2", "--average-last", "2"),
 ]
 
 
@@ -80,8 +80,16 @@ def test_killed_and_resumed_is_never_killed(tmp_path: Path) -> None:
     for one, other in zip(final(whole), final(killed), strict=True):
         np.testing.assert_array_equal(one, other)
     rows = [
-        [(row["kind"], row["step"], row["loss"]) for row in read_metrics(run / "metrics.jsonl")]
+        [
+            (row["kind"], row["step"], row["loss"])
+            for row in read_metrics(run / "metrics.jsonl")
+            if row["kind"] != "start"
+        ]
         for run in (whole, killed)
     ]
     assert rows[0] == rows[1]
-    assert checkpoints.steps(whole, "best") == checkpoints.steps(killed, "best")
+    for kind in ("best", "recent"):
+        assert checkpoints.steps(whole, kind) == checkpoints.steps(killed, kind)
+    like = {"params": abstract_params(runs.load(whole))}
+    one, other = (checkpoints.load(run, "best", like)[0] for run in (whole, killed))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
