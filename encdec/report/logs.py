@@ -1,7 +1,9 @@
 """Measurements on disk, and progress on the screen."""
 
+import contextlib
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,14 +17,30 @@ _PLAIN_SECONDS = 5.0
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a last line that a kill cut off is passed over."""
+    """The rows of a `metrics.jsonl`; a line that a kill cut off is passed over."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
+        with contextlib.suppress(ValueError):
             rows.append(json.loads(line))
-        except ValueError:
-            break
     return rows
+
+
+def append_metrics(path: Path, row: dict[str, Any]) -> None:
+    """Adds a row to a `metrics.jsonl` outside of training, on a line of its own.
+
+    Args:
+      path: the file; made where there is none.
+      row: `kind`, `step` and measurements; NaN is written as null.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            # What a kill cut off stays a line by itself, which `read_metrics` passes over.
+            file.write(b"" if file.read() == b"\n" else b"\n")
+        file.write(_line(row).encode())
 
 
 class MetricsLog:
