@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from tyro.conf import arg
 
@@ -59,11 +59,14 @@ class ScoringChoices:
 
     bleu_tokenizer: Annotated[
         BleuTokenizer | None,
-        arg(help="How BLEU splits text (none: it is tokenised); left out, as the run's settings."),
+        arg(
+            metavar="{" + ",".join(get_args(BleuTokenizer)) + "}",
+            help="How BLEU splits text; none where it is tokenised; left out, as the run says.",
+        ),
     ] = None
     lowercase: Annotated[
         bool | None,
-        arg(metavar="{True,False}", help="Lower-case both sides; left out, as the run does."),
+        arg(metavar="{True,False}", help="Lower-case both sides; left out, as the run says."),
     ] = None
     detokenize: Annotated[
         str | None,

@@ -1,6 +1,5 @@
 """The commands that score: `encdec evaluate` and `encdec compare`."""
 
-import json
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from encdec.data.sources import Pairs, read_lines
 from encdec.output import writer
 from encdec.report import metrics, tables
 from encdec.report.lengths import BOUNDS, LengthClass, by_length, check_bounds, word_counts
-from encdec.report.logs import Counter, append_metrics
+from encdec.report.logs import Counter, append_metrics, json_line
 from encdec.report.metrics import MetricName, ScoreOptions
 from encdec.report.significance import compare
 from encdec.scoring_arguments import HELD_OUT, ScoringChoices, TextFiles
@@ -70,13 +69,15 @@ def evaluate_command(arguments: list[str]) -> None:
         )
         if out:
             out.writelines(f"{text}\n" for text in found.hypotheses)
-    classes = _classes(found, pairs, scoring, options) if options.by_length else []
     row = _row(translator, name, options, found)
+    classes = _classes(found, pairs, scoring, options) if options.by_length else []
     if options.json:
-        lengths = {"by_length": [one.summary() for one in classes]} if classes else {}
-        print(json.dumps({**row, **lengths}))
+        lengths = {"by_length": [one.summary() for one in classes]} if options.by_length else {}
+        print(json_line({**row, **lengths}))
     else:
-        print("\n\n".join([report(found, name), *([tables.lengths_text(classes)] * bool(classes))]))
+        print(report(found, name))
+        if options.by_length:
+            print(f"\n{tables.lengths_text(classes)}")
     _note(options.run, row)
 
 
@@ -167,7 +168,7 @@ def compare_command(arguments: list[str]) -> None:
     found = compare(first, second, pairs.tgt, options.metric, scoring, options.samples)
     names = {"a": str(options.a), "b": str(options.b)}
     if options.json:
-        print(json.dumps({"name": name, **names, **found.summary()}))
+        print(json_line({"name": name, **names, **found.summary()}))
     else:
         print(f"{name}: {tables.comparison_text(found, **names)}")
 

@@ -30,9 +30,11 @@ class LengthClass:
 
     @property
     def label(self) -> str:
-        """`11 to 20`, or `61 and more`."""
-        end = "and more" if self.longest is None else f"to {self.longest}"
-        return f"{self.shortest} {end}"
+        """`11 to 20`, `11` where that is all, or `61 and more`."""
+        if self.longest is None:
+            return f"{self.shortest} and more"
+        one = self.shortest == self.longest
+        return f"{self.shortest}" if one else f"{self.shortest} to {self.longest}"
 
     def summary(self) -> dict[str, Any]:
         """One flat JSON object."""

@@ -40,7 +40,7 @@ def append_metrics(path: Path, row: dict[str, Any]) -> None:
             file.seek(-1, os.SEEK_END)
             # What a kill cut off stays a line by itself, which `read_metrics` passes over.
             file.write(b"" if file.read() == b"\n" else b"\n")
-        file.write(_line(row).encode())
+        file.write(f"{json_line(row)}\n".encode())
 
 
 class MetricsLog:
@@ -57,7 +57,7 @@ class MetricsLog:
         path = run / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["step"] <= resume_step]
         unfinished = path.with_name(path.name + ".tmp")
-        unfinished.write_text("".join(map(_line, kept)), encoding="utf-8")
+        unfinished.write_text("".join(f"{json_line(row)}\n" for row in kept), encoding="utf-8")
         unfinished.replace(path)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_step + 1)
@@ -76,19 +76,20 @@ class MetricsLog:
 
     def write(self, row: dict[str, Any]) -> None:
         """One row: `step`, `kind` ("train" or "valid") and numbers; NaN is written as null."""
-        self._file.write(_line(row))
+        self._file.write(json_line(row) + "\n")
         self._file.flush()
         for name, value in row.items():
             if name not in ("step", "kind"):
                 self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
 
-def _line(row: dict[str, Any]) -> str:
+def json_line(row: dict[str, Any]) -> str:
+    """A row as one JSON object on one line; NaN and infinities are null."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
     }
-    return json.dumps(finite) + "\n"
+    return json.dumps(finite)
 
 
 class Counter:
