@@ -154,7 +154,6 @@ def compare_command(arguments: list[str]) -> None:
     check_batch_tokens(options.max_batch_tokens)
     if options.samples < 1:
         raise InputError(f"samples = {options.samples} cannot be used: it must be at least 1")
-    options.scoring.options(None)
     systems = [_system(path) for path in (options.a, options.b)]
     runs = [system for system in systems if isinstance(system, Translator)]
     scoring = options.scoring.options(runs[0].run.config if runs else None)
