@@ -14,6 +14,8 @@ from encdec.types import InputError
 
 Cell = Literal["simple", "gru", "lstm"]
 VocabularyKind = Literal["chars", "words", "bytes", "sentencepiece"]
+LOWER_IS_BETTER = frozenset({"loss", "ter", "symbol_errors", "sequence_errors"})
+"""Scores that are errors."""
 BleuTokenizer = Literal["13a", "intl", "char", "zh", "none"]
 
 
@@ -362,7 +364,8 @@ class TrainingConfig:
         _check_literals(self)
         _check_ranges(
             self,
-            positive="max_steps accumulate evaluate_every log_every evaluate_sentences average_last",
+            positive="max_steps accumulate evaluate_every log_every evaluate_sentences "
+            "average_last",
             fractions="label_smoothing beta1 beta2 ema_decay",
         )
         for name in ("learning_rate", "epsilon"):
@@ -374,6 +377,11 @@ class TrainingConfig:
             raise InputError("ema_decay and average_last are two ways to average: give one")
         if self.weight_decay and self.optimizer != "adamw":
             raise InputError("weight_decay needs optimizer = 'adamw'")
+
+    @property
+    def depends_on_max_steps(self) -> bool:
+        """Whether steps before the last would be others with another max_steps."""
+        return self.schedule == "cosine" or self.scheduled_sampling > 0
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """Trains a run from its settings: corpus, vocabularies, folder, loop, last scores."""
 
+import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +25,7 @@ from encdec.report.logs import MetricsLog, Progress
 from encdec.run import Run
 from encdec.training import checkpoints, loop
 from encdec.training.checkpoints import Checkpoints
+from encdec.training.loop import DivergedError, Standing
 from encdec.training.optimizer import optimizer, schedule
 from encdec.training.step import TrainState, init_state, train_step
 from encdec.translator import SearchOptions, Translator, build_model
@@ -88,16 +92,21 @@ def fit(config: RunConfig, folder: Path, say: Say = _to_stderr) -> Fitted:
     run = prepared.run
     for note in notes:
         say(note)
-    with Checkpoints(run.path) as saved:
-        state, best = _first_state(run)
+    with Checkpoints(run.path, config.training.average_last) as saved:
+        state, standing = _first_state(run)
         done = int(state.step)
         if done >= config.training.max_steps:
             say(f"{folder} has its {done} steps already")
             return Fitted(run, 0)
+        if standing.is_over(config.training.patience):
+            say(f"{folder} stopped at step {done}: {standing.waited} validations without a better")
+            return Fitted(run, 0)
         say(f"{folder}: from step {done} of {config.training.max_steps}")
         saved.drop_after(done)
-        _train(prepared, state, best, saved, say)
-    return Fitted(run, config.training.max_steps - done)
+        last = _train(prepared, state, standing, saved)
+    if last < config.training.max_steps:
+        say(f"stopped at step {last}: {config.training.patience} validations without a better")
+    return Fitted(run, last - done)
 
 
 class _Prepared(NamedTuple):
@@ -162,19 +171,19 @@ def _vocabularies(config: RunConfig, train: Pairs) -> tuple[Vocabulary, Vocabula
     return build(data.vocabulary, texts=train.src), build(target, texts=train.tgt)
 
 
-def _first_state(run: Run) -> tuple[TrainState, float | None]:
-    """Where training begins: the latest checkpoint with its best score so far, or afresh."""
-    make = partial(init_state, build_model(run), optimizer(run.config.training))
+def _first_state(run: Run) -> tuple[TrainState, Standing]:
+    """Where training begins: the latest checkpoint and how validation stood, or afresh."""
+    config = run.config.training
+    make = partial(init_state, build_model(run), optimizer(config), config)
     key = jax.random.key(run.config.seed)
     if not checkpoints.steps(run.path, "latest"):
-        return make(key), None
+        return make(key), Standing()
     tree, note = checkpoints.load(run.path, "latest", jax.eval_shape(make, key))
-    return jax.tree.map(jnp.asarray, tree), note["best"]
+    return jax.tree.map(jnp.asarray, tree), Standing(**note)
 
 
-def _train(
-    prepared: _Prepared, state: TrainState, best: float | None, saved: Checkpoints, say: Say
-) -> None:
+def _train(prepared: _Prepared, state: TrainState, standing: Standing, saved: Checkpoints) -> int:
+    """Runs the loop; returns the step it ended at."""
     run, config, done = prepared.run, prepared.run.config.training, int(state.step)
     sample = Pairs(*(side[: config.evaluate_sentences] for side in prepared.valid))
     names = metrics.NAMES if config.select == "ter" else metrics.QUICK
@@ -184,15 +193,11 @@ def _train(
         scores = found.summary().items()
         return {name: value for name, value in scores if isinstance(value, int | float)}
 
-    step = partial(
-        train_step,
-        build_model(run),
-        optimizer(config),
-        config.label_smoothing,
-        config.accumulate,
-    )
+    step = partial(train_step, build_model(run), optimizer(config), config)
     with MetricsLog(run.path, resume_step=done) as log, Progress(config.max_steps, done) as bar:
-        loop.train(
+        log.write({"kind": "start", "step": done, **_surroundings()})
+        trained = _until_divergence(
+            run,
             loop.CompiledStep(step, len(prepared.plan.buckets), bar.say),
             state,
             deliver(prepared.examples, prepared.plan, run.config.seed, done),
@@ -201,7 +206,37 @@ def _train(
             schedule(config),
             evaluate=evaluate,
             checkpoints=saved,
-            best=best,
+            standing=standing,
             log=log,
             bar=bar,
         )
+    return int(trained.step)
+
+
+def _surroundings() -> dict[str, str]:
+    """What a row of metrics says of the place and time of a run."""
+    devices = jax.devices()
+    return {
+        "device": f"{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} CPU cores",
+        "jax": jax.__version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _until_divergence(run: Run, *arguments: Any, **how: Any) -> TrainState:
+    """`loop.train`; a loss that is not finite ends as an InputError, with its batch on disk."""
+    try:
+        return loop.train(*arguments, **how)
+    except DivergedError as error:
+        path = run.path / "diverged.jsonl"
+        rows = zip(*(jax.device_get(side) for side in error.batch), strict=True)
+        texts = [(run.src_vocabulary.decode(s), run.tgt_vocabulary.decode(t)) for s, t in rows]
+        lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in texts if any(pair)]
+        path.write_text("".join(lines), encoding="utf-8")
+        good = checkpoints.steps(run.path, "latest")
+        kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was saved"
+        raise InputError(
+            f"step {error.step}: the loss is {error.loss:.4g} and its gradient's norm "
+            f"{error.gradient_norm:.4g}; {kept}, the batch's {len(lines)} sentences are in {path}: "
+            "look at them, or train anew with a lower learning_rate, a longer warmup or a clip"
+        ) from error

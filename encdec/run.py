@@ -159,7 +159,7 @@ def check_same(run: Run, wanted: RunConfig, corpus: str) -> None:
 def _differences(has: RunConfig, asks: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Fields that differ, with both values."""
     old, new = _flat(configs.to_json(has)), _flat(configs.to_json(asks))
-    if asks.training.schedule != "cosine":
+    if not asks.training.depends_on_max_steps:
         old.pop("max_steps"), new.pop("max_steps")
     names = [*new, *(old.keys() - new.keys())]
     return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}

@@ -41,9 +41,10 @@ def _resumed(arguments: list[str]) -> tuple[RunConfig, Path]:
     options = parse(_Resume, arguments, "encdec train", "Goes on with a run.")
     config = runs.load(options.resume).config
     if options.max_steps is not None:
-        if config.training.schedule == "cosine" and options.max_steps != config.training.max_steps:
+        fixed = config.training.depends_on_max_steps
+        if fixed and options.max_steps != config.training.max_steps:
             raise InputError(
-                f"max_steps of {options.resume} cannot change: its cosine schedule ends at "
+                f"max_steps of {options.resume} cannot change: its schedule ends at "
                 f"{config.training.max_steps}"
             )
         training = replace(config.training, max_steps=options.max_steps)
@@ -126,7 +127,7 @@ def _absolute(data: DataConfig) -> DataConfig:
 def _default_folder(name: str, config: RunConfig) -> Path:
     """A folder of its own for each set of settings, so that nothing collides."""
     tree = configs.to_json(config)
-    if config.training.schedule != "cosine":
+    if not config.training.depends_on_max_steps:
         del tree["training"]["max_steps"]
     mark = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
     return Path("runs") / f"{name}-{config.model_name}-{mark}"

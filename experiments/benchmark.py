@@ -179,8 +179,7 @@ def training_run(
     model: nn.Module, adam: optax.GradientTransformation, state: TrainState, batch: Batch
 ) -> Run:
     """Updates of `encdec`; it uses the state up."""
-    smoothing = TRAINING.label_smoothing
-    update = jax.jit(partial(train_step, model, adam, smoothing, 1), donate_argnums=0)
+    update = jax.jit(partial(train_step, model, adam, TRAINING), donate_argnums=0)
     batch, key = jax.device_put((batch, jax.random.key(1)))
 
     def run() -> TrainState:
@@ -251,7 +250,7 @@ def encdec_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str
     """All tasks in `encdec`."""
     model = models.build(config, options.vocabulary, options.vocabulary)
     adam = optimizer(TRAINING)
-    state = init_state(model, adam, jax.random.key(0))
+    state = init_state(model, adam, TRAINING, jax.random.key(0))
     return {
         "training": training_run(model, adam, jax.tree.map(jnp.copy, state), batch),
         "greedy": search_run(model, state.params, batch, 1),

@@ -107,21 +107,27 @@ def attentional(config, p, src, tgt_in):
         if config.order == "bahdanau":
             weights, context = look(shown(states[0]))
             x = x + context @ p["context"]
-        else:
+        elif config.order == "luong":
             x = x + fed @ p["feed"]
         new = []
         for l in range(config.layers):
             if l:
                 x = shown(new[-1]) @ decoder[l]["kernel"] + decoder[l]["bias"]
             new.append(cell_step(config.cell, decoder[l], states[l], x))
+            if config.order == "conditional" and l == 0:
+                q = p["second"]
+                weights, context = look(shown(new[0]))
+                new[0] = cell_step(config.cell, q, new[0], context @ q["kernel"] + q["bias"])
         states, h = new, shown(new[-1])
-        if config.order == "bahdanau":
+        if config.order != "luong":
             parts = zip((h, e, context), (p[f"readout_{i}"] for i in range(3)), strict=True)
             top = np.tanh(sum(dense(q, part) for part, q in parts))
         else:
             weights, context = look(h)
             top = fed = np.tanh(context @ p["combine_context"] + h @ p["combine_state"])
-        logits.append(dense(p["logits"], top))
+        tied = config.tie_embeddings
+        table = p["tgt_embedding"]["embedding"]
+        logits.append(top @ table.T + p["bias"] if tied else dense(p["logits"], top))
         maps.append(weights)
     return np.array(logits), np.array(maps)
 

@@ -40,7 +40,9 @@ def final(run: Path) -> list[np.ndarray]:
     opened = runs.load(run)
     config: RunConfig = opened.config
     like = jax.eval_shape(
-        lambda key: init_state(build_model(opened), optimizer(config.training), key),
+        lambda key: init_state(
+            build_model(opened), optimizer(config.training), config.training, key
+        ),
         jax.random.key(0),
     )
     with jax.numpy_dtype_promotion("standard"):

@@ -39,6 +39,11 @@ class Output(nn.Module):
         self.bias = self.param("bias", nn.initializers.zeros, (self.vocabulary,))
 
 
+def rate(own: float | None, common: float) -> float:
+    """A dropout rate of its own, or the common one."""
+    return common if own is None else own
+
+
 class Dropout(nn.Module):
     """Dropout at a rate, when a "dropout" key is given (see `encdec.ops.dropout`)."""
 
@@ -50,6 +55,10 @@ class Dropout(nn.Module):
         if self.rate == 0 or not self.has_rng("dropout"):
             return x
         return dropout_ops.dropout(self.make_rng("dropout"), x, self.rate)
+
+    def share(self, *shape: int) -> Array | None:
+        """A dropout mask of a shape, to be used more than once; None where nothing is dropped."""
+        return self(jnp.ones(shape)) if self.rate and self.has_rng("dropout") else None
 
 
 def _gates_init(block: Callable[..., Array], gates: int) -> Callable[..., Array]:
@@ -83,12 +92,14 @@ class Recurrent(nn.Module):
       inputs: width of the inputs.
       hidden: width of the state.
       reverse: from the last token to the first.
+      recurrent_dropout: share of the last state dropped on its way into the cell.
     """
 
     cell: str
     inputs: int
     hidden: int
     reverse: bool = False
+    recurrent_dropout: float = 0.0
 
     def setup(self) -> None:
         """Declares the parameters; a matrix that meets the last state keeps the cell's name."""
@@ -104,10 +115,15 @@ class Recurrent(nn.Module):
         width = cell.gates * self.hidden
         self.kernel = self.param("kernel", _gates_init(glorot, cell.gates), (self.inputs, width))
         self.bias = self.param("bias", _bias_init(self.cell, self.hidden), (width,))
+        self.dropout = Dropout(self.recurrent_dropout)
 
     def weights(self) -> Weights:
         """The matrices that meet the last state, by the names that the cell's step uses."""
         return dict(self.matrices)
+
+    def share(self, *leading: int) -> Array | None:
+        """The dropout mask of the last state for one pass, [*leading, hidden]."""
+        return self.dropout.share(*leading, self.hidden)
 
     def project(self, inputs: Array) -> Array:
         """x = W e + b for all time steps: [..., inputs] -> [..., G]."""
@@ -115,7 +131,9 @@ class Recurrent(nn.Module):
 
     def __call__(self, x: Array, mask: Array, carry: Any) -> tuple[Any, Array]:
         """Projected inputs [T, B, G], mask [T, B] -> (last state, outputs [T, B, hidden])."""
-        return recur(self.cell, self.weights(), carry, x, mask, reverse=self.reverse)
+        share = self.share(x.shape[1])
+        weights = self.weights()
+        return recur(self.cell, weights, carry, x, mask, share=share, reverse=self.reverse)
 
     def step(self, x: Array, carry: Any) -> tuple[Any, Array]:
         """One time step: projected [B, W, G] -> (state, output), each [B, W, hidden]."""

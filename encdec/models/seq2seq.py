@@ -3,6 +3,7 @@
 Letters: see `encdec.types`. Inside, time leads: [T, B, ...].
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ from encdec.models.layers import (
     Recurrent,
     embedding,
     glorot,
+    rate,
     spread,
     zero_state,
 )
@@ -54,12 +56,15 @@ class Seq2Seq(nn.Module):
         widths = [c.embed] + [c.hidden] * (c.layers - 1)
         self.src_embedding = embedding(self.src_vocabulary, c.embed)
         self.tgt_embedding = embedding(self.tgt_vocabulary, c.embed)
-        self.encoder = [Recurrent(c.cell, n, c.hidden, c.reverse_source) for n in widths]
-        self.decoder = [Recurrent(c.cell, n, c.hidden) for n in widths]
+        layer = partial(Recurrent, c.cell, recurrent_dropout=c.recurrent_dropout)
+        self.encoder = [layer(n, c.hidden, c.reverse_source) for n in widths]
+        self.decoder = [layer(n, c.hidden) for n in widths]
         if c.context_every_step:
             self.context_in = Dense(CELLS[c.cell].gates * c.hidden, use_bias=False)
             self.context_out = self.param("context_out", glorot, (c.hidden, self.tgt_vocabulary))
         self.dropout = Dropout(c.dropout)
+        self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
+        self.output_dropout = Dropout(rate(c.output_dropout, c.dropout))
         self.logits = Output(c.hidden, self.tgt_vocabulary)
 
     def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
@@ -69,22 +74,23 @@ class Seq2Seq(nn.Module):
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As `__call__`, without the last product."""
         memory = self.encode(src, src_mask)
-        x = self.dropout(self.tgt_embedding(tgt_in.T))  # [T, B, D]
+        x = self.embedding_dropout(self.tgt_embedding(tgt_in.T))  # [T, B, D]
         everywhere = jnp.ones(x.shape[:2], bool)
         for layer, (network, carry) in enumerate(zip(self.decoder, memory.carries, strict=True)):
+            x = self.dropout(x) if layer else x
             projected = network.project(x) + self._context_in(memory, layer)
-            x = self.dropout(network(projected, everywhere, carry)[1])
+            x = network(projected, everywhere, carry)[1]
         return self._factors(x.swapaxes(0, 1), memory)
 
     def encode(self, src: Array, src_mask: Array) -> Seq2SeqMemory:
         """Reads the source: src int32 [B, S], src_mask bool [B, S]."""
         c = self.config
-        x = self.dropout(self.src_embedding(src.T))  # [S, B, D]
+        x = self.embedding_dropout(self.src_embedding(src.T))  # [S, B, D]
         carries = []
-        for network in self.encoder:
+        for layer, network in enumerate(self.encoder):
+            x = self.dropout(x) if layer else x
             start = zero_state(c.cell, src.shape[0], c.hidden)
             carry, x = network(network.project(x), src_mask.T, start)
-            x = self.dropout(x)
             carries.append(carry)
         return Seq2SeqMemory(tuple(carries), src_mask)
 
@@ -116,6 +122,7 @@ class Seq2Seq(nn.Module):
 
     def _factors(self, x: Array, memory: Seq2SeqMemory) -> LogitFactors:
         """x [B, T, hidden]; the fixed vector, where it is seen, stands beside each x."""
+        x = self.output_dropout(x)
         kernel, bias = self.logits.kernel, self.logits.bias
         if self.config.context_every_step:
             fixed = jnp.broadcast_to(output(memory.carries[-1])[:, None], x.shape)

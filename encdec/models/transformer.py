@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from encdec.config import TransformerConfig
-from encdec.models.layers import Dense, Dropout, Output, embedding
+from encdec.models.layers import Dense, Dropout, Output, embedding, rate
 from encdec.ops import masks
 from encdec.ops.attention import scaled_dot_weights
 from encdec.ops.positions import sinusoidal
@@ -226,7 +226,7 @@ class Transformer(nn.Module):
             self.final_norms = [nn.LayerNorm(epsilon=1e-6) for _ in range(2)]
         if not c.tie_embeddings:
             self.logits = Output(c.width, self.tgt_vocabulary)
-        self.dropout = Dropout(c.dropout)
+        self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
 
     @property
     def _shares_source(self) -> bool:
@@ -282,7 +282,7 @@ class Transformer(nn.Module):
         """Dropout(sqrt(D) E[token] + PE[position]): [B, T] -> [B, T, D]."""
         width = self.config.width
         encodings = jnp.asarray(sinusoidal(length, width))[positions]
-        return self.dropout(table(tokens) * width**0.5 + encodings)
+        return self.embedding_dropout(table(tokens) * width**0.5 + encodings)
 
     def _factors(self, x: Array) -> LogitFactors:
         """x [B, T, D]."""

@@ -187,11 +187,17 @@ def keep(mask: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(mask[..., None], n, o), new, old)
 
 
+def thinned(product: Product, share: Array | None) -> Product:
+    """Products of u * share: with a dropout mask as `share`, one for all time steps, recurrent
+    dropout (Gal 2016, equation 7). None changes nothing."""
+    return product if share is None else lambda name, u: product(name, u * share)
+
+
 def _masked_step(
-    product: Product, consts: None, carry: Any, x: tuple[Array, Array], *, cell: str
+    product: Product, share: Array | None, carry: Any, x: tuple[Array, Array], *, cell: str
 ) -> tuple[Any, Array]:
     inputs, mask = x
-    carry = keep(mask, CELLS[cell].step(product, carry, inputs), carry)
+    carry = keep(mask, CELLS[cell].step(thinned(product, share), carry, inputs), carry)
     return carry, output(carry)
 
 
@@ -199,7 +205,14 @@ _STEPS = {cell: partial(_masked_step, cell=cell) for cell in CELLS}
 
 
 def recur(
-    cell: str, weights: Weights, carry: Any, inputs: Array, mask: Array, *, reverse: bool = False
+    cell: str,
+    weights: Weights,
+    carry: Any,
+    inputs: Array,
+    mask: Array,
+    *,
+    share: Array | None = None,
+    reverse: bool = False,
 ) -> tuple[Any, Array]:
     """Runs a cell over time. Padding never changes a state.
 
@@ -212,9 +225,10 @@ def recur(
       carry: the first state, each array [B, hidden].
       inputs: x for each time step, [T, B, G].
       mask: bool [T, B], True where the token is real.
+      share: what the last state is multiplied by on its way into the cell, [B, hidden].
       reverse: from the last token to the first.
 
     Returns:
       The state after the last token read, and the outputs h [T, B, hidden].
     """
-    return scan(_STEPS[cell], reverse, weights, None, carry, (inputs, mask))
+    return scan(_STEPS[cell], reverse, weights, share, carry, (inputs, mask))

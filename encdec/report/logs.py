@@ -79,7 +79,7 @@ class MetricsLog:
         self._file.write(json_line(row) + "\n")
         self._file.flush()
         for name, value in row.items():
-            if name not in ("step", "kind"):
+            if name != "step" and isinstance(value, int | float):
                 self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
 

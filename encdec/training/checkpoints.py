@@ -1,6 +1,7 @@
 """Checkpoints: Orbax writes and reads them, a CRC a leaf guards them.
 
-A run keeps two: the latest, to resume from, and the best, to translate with.
+A run keeps the latest state, to resume from; the best parameters, to translate with; and, where
+it averages checkpoints, its recent parameters.
 """
 
 import json
@@ -15,22 +16,32 @@ import orbax.checkpoint as ocp
 
 from encdec.types import InputError
 
-Kind = Literal["latest", "best"]
+Kind = Literal["latest", "best", "recent"]
 
 
 class Checkpoints:
     """The checkpoints of a run folder, written in the background.
 
     A kill in mid-save leaves the one before it.
+
+    Args:
+      run: the run folder.
+      recent: how many recent ones are kept; none where it is 1.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._folder = run.absolute() / "checkpoints"
-        self._managers = {kind: self._open(kind) for kind in ("latest", "best")}
+    def __init__(self, run: Path, recent: int = 1) -> None:
+        self._run = run
+        self._managers: dict[Kind, ocp.CheckpointManager] = {
+            "latest": self._open("latest", 1),
+            "best": self._open("best", 1),
+        }
+        if recent > 1:
+            self._managers["recent"] = self._open("recent", recent)
 
-    def _open(self, kind: str) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
-        return ocp.CheckpointManager(self._folder / kind, options=options)
+    def _open(self, kind: Kind, count: int) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(max_to_keep=count, cleanup_tmp_directories=True)
+        folder = self._run.absolute() / "checkpoints" / kind
+        return ocp.CheckpointManager(folder, options=options)
 
     def __enter__(self) -> Self:
         return self
@@ -71,10 +82,19 @@ class Checkpoints:
             manager.wait_until_finished()
 
     def drop_after(self, step: int) -> None:
-        """Deletes a best checkpoint later than the step that a run resumes from."""
-        best = self.step("best")
-        if best is not None and best > step:
-            self._managers["best"].delete(best)
+        """Deletes what is later than the step that a run resumes from."""
+        for manager in self._managers.values():
+            for later in [found for found in manager.all_steps() if found > step]:
+                manager.delete(later)
+
+    def mean_recent(self, like: Any) -> Any:
+        """The mean of the recent checkpoints, as a pytree like `like` of NumPy arrays."""
+        self._managers["recent"].wait_until_finished()
+        found = steps(self._run, "recent")
+        total = load(self._run, "recent", like, found[0])[0]
+        for step in found[1:]:
+            total = jax.tree.map(np.add, total, load(self._run, "recent", like, step)[0])
+        return jax.tree.map(lambda leaf: (leaf / len(found)).astype(leaf.dtype), total)
 
 
 def steps(run: Path, kind: Kind) -> list[int]:
@@ -83,13 +103,14 @@ def steps(run: Path, kind: Kind) -> list[int]:
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
 
 
-def load(run: Path, kind: Kind, like: Any) -> tuple[Any, dict[str, Any]]:
+def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
     """Reads a checkpoint.
 
     Args:
       run: the run folder.
-      kind: which of the two.
+      kind: which kind.
       like: a pytree of arrays or shapes; only its leaves are read.
+      step: which of the kind; the last if left out.
 
     Returns:
       A pytree like `like` of NumPy arrays, and the note.
@@ -100,7 +121,7 @@ def load(run: Path, kind: Kind, like: Any) -> tuple[Any, dict[str, Any]]:
     saved_steps = steps(run, kind)
     if not saved_steps:
         raise InputError(f"{run} has no {kind} checkpoint yet: train it first")
-    path = run.absolute() / "checkpoints" / kind / str(saved_steps[-1])
+    path = run.absolute() / "checkpoints" / kind / str(saved_steps[-1] if step is None else step)
     try:
         saved = json.loads((path / "meta" / "metadata").read_text())
         wanted = _flatten(jax.eval_shape(lambda x: x, like))

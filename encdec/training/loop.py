@@ -3,22 +3,23 @@
 Knows neither the model nor how sentences are scored: both come as functions.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from encdec.config import TrainingConfig
-from encdec.ops.losses import LossSums
+from encdec.config import LOWER_IS_BETTER, TrainingConfig
 from encdec.training.checkpoints import Checkpoints
-from encdec.training.step import TrainState
+from encdec.training.step import StepReport, TrainState
 from encdec.types import Array, Batch, Params
 
-Step = Callable[[TrainState, Batch, Array], tuple[TrainState, LossSums]]
+Step = Callable[[TrainState, Batch, Array], tuple[TrainState, StepReport]]
 
 _AHEAD = 2
 """Steps in flight: enough to keep the device busy, few enough to stop soon."""
@@ -40,29 +41,80 @@ class Bar(Protocol):
         """Shows where training is: loss in nats a token."""
 
 
+class Standing(NamedTuple):
+    """How validation stands.
+
+    Attributes:
+      best: the best score so far, higher is better; None before the first.
+      waited: validations since.
+    """
+
+    best: float | None = None
+    waited: int = 0
+
+    def after(self, score: float) -> "Standing":
+        """The standing after one more score; an equal one is as good as a better one."""
+        better = self.best is None or score >= self.best
+        return Standing(score, 0) if better else Standing(self.best, self.waited + 1)
+
+    def is_over(self, patience: int) -> bool:
+        """Whether training has waited long enough; patience 0 waits for ever."""
+        return 0 < patience <= self.waited
+
+
+class DivergedError(Exception):
+    """A loss or gradient that is not finite.
+
+    Attributes:
+      step: the update that would have followed from it.
+      batch: the batch that did it.
+      loss: nats a token. gradient_norm: of that loss.
+    """
+
+    def __init__(self, step: int, batch: Batch, loss: float, gradient_norm: float) -> None:
+        super().__init__(f"step {step}: loss {loss}, gradient norm {gradient_norm}")
+        self.step, self.batch = step, batch
+        self.loss, self.gradient_norm = loss, gradient_norm
+
+
+class _Pending(NamedTuple):
+    """A step whose measurements the device may still be working on."""
+
+    step: int
+    batch: Batch
+    report: StepReport
+
+
 @dataclass
 class _Window:
-    """Losses since the last row of metrics."""
+    """What was measured since the last row of metrics."""
 
     loss: float = 0.0
     correct: float = 0.0
     tokens: float = 0.0
+    gradient_norm: float = 0.0
     since: float = field(default_factory=time.perf_counter)
 
-    def add(self, sums: LossSums) -> None:
-        loss, _, correct, tokens = (float(x) for x in jax.device_get(sums))
-        self.loss, self.correct = self.loss + loss, self.correct + correct
-        self.tokens += tokens
+    def add(self, done: _Pending) -> None:
+        (loss, _, correct, tokens), norm = jax.device_get(done.report)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise DivergedError(done.step, done.batch, float(loss / max(tokens, 1)), float(norm))
+        self.loss, self.correct = self.loss + float(loss), self.correct + float(correct)
+        self.tokens += float(tokens)
+        self.gradient_norm = float(norm)
 
     def row(self, step: int, rate: float) -> dict[str, Any]:
         tokens = max(self.tokens, 1.0)
+        seconds = time.perf_counter() - self.since
         return {
             "kind": "train",
             "step": step,
             "loss": self.loss / tokens,
             "accuracy": self.correct / tokens,
-            "tokens_per_second": self.tokens / (time.perf_counter() - self.since),
+            "tokens_per_second": self.tokens / seconds,
+            "seconds": seconds,
             "learning_rate": rate,
+            "gradient_norm": self.gradient_norm,
         }
 
 
@@ -81,7 +133,9 @@ class CompiledStep:
         self._shapes = shapes
         self._announce = announce
 
-    def __call__(self, state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, LossSums]:
+    def __call__(
+        self, state: TrainState, batch: Batch, key: Array
+    ) -> tuple[TrainState, StepReport]:
         """One update."""
         shape = (*batch.src.shape, batch.tgt.shape[1] - 1)
         if shape not in self._programs:
@@ -106,11 +160,11 @@ def train(
     *,
     evaluate: Callable[[Params], dict[str, float]],
     checkpoints: Checkpoints,
-    best: float | None,
+    standing: Standing,
     log: Log,
     bar: Bar,
 ) -> TrainState:
-    """Trains to `config.max_steps`; validates and saves on the way.
+    """Trains to `config.max_steps`, or until `config.patience` is spent; validates and saves.
 
     Args:
       step: one update.
@@ -120,23 +174,26 @@ def train(
       config: when to log, validate and stop.
       schedule: for the rate in the log.
       evaluate: validation scores of parameters, `loss` among them.
-      checkpoints: where the latest and the best state go.
-      best: the best score so far, or None.
+      checkpoints: where states and parameters go.
+      standing: how validation stands.
       log, bar: where measurements go.
 
     Returns:
       The state after the last step.
+
+    Raises:
+      DivergedError: a loss or gradient is not finite; what was saved before stays.
     """
     done = int(state.step)
-    pending: deque[tuple[int, LossSums]] = deque()
+    pending: deque[_Pending] = deque()
     window = _Window()
 
     def settle(at_most: int) -> None:
         """Reads the losses of all but the last few steps; only those are waited for."""
         nonlocal window
         while len(pending) > at_most:
-            number, sums = pending.popleft()
-            window.add(sums)
+            window.add(pending[0])
+            number = pending.popleft().step
             if number % config.log_every == 0 or number == config.max_steps:
                 row = window.row(number, float(schedule(number - 1)))
                 log.write(row)
@@ -148,15 +205,16 @@ def train(
                 )
                 window = _Window()
 
-    while done < config.max_steps:
-        state, sums = step(state, next(batches), key)
+    while done < config.max_steps and not standing.is_over(config.patience):
+        batch = next(batches)
+        state, report = step(state, batch, key)
         done += 1
-        pending.append((done, sums))
+        pending.append(_Pending(done, batch, report))
         settle(_AHEAD)
         if done % config.evaluate_every == 0 or done == config.max_steps:
             settle(0)
             paused = time.perf_counter()
-            best = _validate(state, done, config, evaluate, checkpoints, best, log)
+            standing = _validate(state, config, evaluate, checkpoints, standing, log)
             window.since += time.perf_counter() - paused
     checkpoints.wait()
     return state
@@ -164,22 +222,33 @@ def train(
 
 def _validate(
     state: TrainState,
-    done: int,
     config: TrainingConfig,
     evaluate: Callable[[Params], dict[str, float]],
     checkpoints: Checkpoints,
-    best: float | None,
+    standing: Standing,
     log: Log,
-) -> float:
+) -> Standing:
     """Scores the parameters, saves the state, keeps the parameters if they are the best."""
-    scores = evaluate(state.params)
+    done = int(state.step)
+    params = _averaged(state, config, checkpoints)
+    scores = evaluate(params)
     log.write({"kind": "valid", "step": done, **scores})
-    score = -scores["loss"] if config.select == "loss" else scores[config.select]
-    is_best = best is None or score >= best
-    best = score if is_best or best is None else best
-    checkpoints.save("latest", done, state, {"best": best})
+    sign = -1 if config.select in LOWER_IS_BETTER else 1
+    standing = standing.after(sign * scores[config.select])
+    checkpoints.save("latest", done, state, standing._asdict())
     # The latest is whole on disk before the best, so a resumed run never finds a best ahead of it.
     checkpoints.wait()
-    if is_best:
-        checkpoints.save("best", done, {"params": state.params}, {"scores": scores})
-    return best
+    if standing.waited == 0:
+        checkpoints.save("best", done, {"params": params}, {"scores": scores})
+    return standing
+
+
+def _averaged(state: TrainState, config: TrainingConfig, checkpoints: Checkpoints) -> Params:
+    """The parameters to translate with: a mean of the last ones, if the settings say so."""
+    if state.average is not None:
+        return state.average
+    if config.average_last == 1:
+        return state.params
+    checkpoints.save("recent", int(state.step), {"params": state.params}, {})
+    shapes = jax.eval_shape(lambda: {"params": state.params})
+    return jax.tree.map(jnp.asarray, checkpoints.mean_recent(shapes))["params"]

@@ -1,5 +1,7 @@
 """Schedules and optimisers, from Optax."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -40,17 +42,32 @@ def _progress(config: TrainingConfig, step: Array) -> Array:
 def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     """Clipping by global norm (Pascanu 2013), then Adam (Kingma 2015) or AdamW (Loshchilov 2019).
 
-    AdamW decays matrices alone, not biases and norms.
+    What AdamW decays is a choice (see `TrainingConfig.decayed`): biases and norms seldom should.
     """
     parts = []
     if config.clip:
         parts.append(optax.clip_by_global_norm(config.clip))
     parts.append(optax.scale_by_adam(config.beta1, config.beta2, config.epsilon))
     if config.optimizer == "adamw":
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=_matrices))
+        parts.append(optax.add_decayed_weights(config.weight_decay, DECAYED[config.decayed]))
     parts.append(optax.scale_by_learning_rate(schedule(config)))
     return optax.chain(*parts)
 
 
 def _matrices(params: Params) -> Params:
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _not_embeddings(params: Params) -> Params:
+    def decays(path: jax.tree_util.KeyPath, p: Array) -> bool:
+        return p.ndim > 1 and "embedding" not in jax.tree_util.keystr(path)
+
+    return jax.tree_util.tree_map_with_path(decays, params)
+
+
+DECAYED: dict[str, Callable[[Params], Params] | None] = {
+    "matrices": _matrices,
+    "not-embeddings": _not_embeddings,
+    "all": None,
+}
+"""Masks of the parameters that decay."""

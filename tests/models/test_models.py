@@ -1,5 +1,6 @@
 """All three models against NumPy loops with the same weights, and what must not change them."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -22,7 +23,16 @@ CONFIGS: list[ModelConfig] = [
     AttentionConfig(cell="simple", layers=1, embed=6, hidden=8, score="dot"),
     AttentionConfig(cell="gru", layers=2, embed=6, hidden=8, score="additive"),
     AttentionConfig(cell="lstm", layers=2, embed=6, hidden=8, score="general", order="luong"),
-    AttentionConfig(cell="gru", layers=1, embed=6, hidden=8, score="additive", order="luong"),
+    AttentionConfig(cell="gru", layers=1, embed=8, hidden=8, order="luong", tie_embeddings=True),
+    AttentionConfig(cell="gru", layers=2, embed=6, hidden=8, order="conditional"),
+    AttentionConfig(
+        cell="lstm",
+        embed=6,
+        hidden=8,
+        score="general",
+        order="conditional",
+        tie_embeddings=True,
+    ),
     TransformerConfig(layers=2, width=8, feed_forward=12, heads=2, norm="post"),
     TransformerConfig(layers=1, width=6, feed_forward=10, heads=3, norm="pre", tie_embeddings=True),
 ]
@@ -157,6 +167,39 @@ def test_dropout_needs_a_key_and_obeys_it(bound: Bound) -> None:
     np.testing.assert_array_equal(one, same)
     assert not np.allclose(one, other)
     assert not np.allclose(one, dry)
+
+
+PLACES = [
+    (config, place)
+    for config, places in (
+        (CONFIGS[1], ("embedding", "output", "recurrent")),
+        (CONFIGS[5], ("embedding", "memory", "output", "recurrent")),
+        (CONFIGS[7], ("embedding", "memory", "output", "recurrent")),
+        (CONFIGS[9], ("embedding", "attention", "activation")),
+    )
+    for place in places
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "place"), PLACES, ids=[f"{name(config)}-{place}" for config, place in PLACES]
+)
+def test_each_place_has_a_dropout_of_its_own(config: ModelConfig, place: str) -> None:
+    """With all others off, a key changes the logits, and no key does not."""
+    wet = replace(config, **{"dropout": 0.0, f"{place}_dropout": 0.5})
+    src, tgt = sentences()
+    model, dry = models.build(wet, SRC, TGT), models.build(replace(wet, dropout=0.4), SRC, TGT)
+    params = jax.jit(model.init)(jax.random.key(0), src, src != PAD, tgt)
+    if "v" in params["params"]:  # zero at first: nothing would depend on the scores
+        params["params"]["v"] = jnp.ones_like(params["params"]["v"])
+    apply = jax.jit(
+        lambda model, **how: model.apply(params, src, src != PAD, tgt, **how), static_argnums=0
+    )
+    found = [apply(model, rngs={"dropout": jax.random.key(seed)}) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.allclose(found[0], found[2])
+    assert not np.allclose(found[0], apply(model))
+    np.testing.assert_array_equal(apply(model), apply(dry))
 
 
 def test_one_compilation_a_shape(bound: Bound) -> None:

@@ -47,6 +47,20 @@ def test_recur_is_a_loop_over_real_tokens(cell: str, reverse: bool) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
+def test_a_share_of_the_state_enters_the_cell_at_every_step(cell: str) -> None:
+    """Scaling what enters a product by s is scaling the matrix's rows by s."""
+    weights, carry, x, mask = problem(cell)
+    share = np.random.default_rng(7).choice([0.0, 2.0], (B, H)).astype(np.float32)
+    found = jax.jit(partial(recur, cell, share=share))(weights, carry, x, mask)[1]
+    for b, length in enumerate(LENGTHS):
+        state = (carry.c[b], carry.h[b]) if cell == "lstm" else carry[b]
+        scaled = {name: share[b][:, None] * w for name, w in weights.items()}
+        for t in range(length):
+            state = oracles.cell_step(cell, scaled, state, x[t, b])
+            np.testing.assert_allclose(found[t, b], oracles.shown(state), atol=2e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
 def test_gradients_are_those_of_plain_differentiation(cell: str) -> None:
     weights, carry, x, mask = problem(cell)
     target = np.random.default_rng(9).normal(size=(T, B, H)).astype(np.float32)

@@ -13,16 +13,17 @@ from encdec.config import TrainingConfig
 from encdec.ops.losses import LossSums
 from encdec.training import checkpoints, loop
 from encdec.training.checkpoints import Checkpoints
-from encdec.training.step import TrainState
+from encdec.training.step import StepReport, TrainState
 from encdec.types import Array, Batch
 
 
-def count(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, LossSums]:
+def count(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, StepReport]:
     """Adds what the batch holds; its loss is n nats on n tokens in step n."""
     del key
     done = (state.step + 1).astype(jnp.float32)
     params = {"sum": state.params["sum"] + batch.src.sum().astype(jnp.float32)}
-    return TrainState(state.step + 1, params, ()), LossSums(done, done, jnp.float32(1), done)
+    sums = LossSums(done, done, jnp.float32(1), done)
+    return TrainState(state.step + 1, params, (), None), StepReport(sums, done * 2)
 
 
 def batches(first: int = 1) -> Iterator[Batch]:
@@ -46,15 +47,17 @@ class Told:
         self.steps.append(step)
 
 
-def train(folder: Path, scores: list[float], **settings: Any) -> tuple[TrainState, Told]:
+def train(
+    folder: Path, scores: list[float], step: loop.Step = count, average: Any = None, **settings: Any
+) -> tuple[TrainState, Told]:
     config = TrainingConfig(
         **{"max_steps": 12, "evaluate_every": 5, "log_every": 4, "select": "bleu"} | settings
     )
     told, coming = Told(), iter(scores)
-    state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, ())
-    with Checkpoints(folder) as saved:
+    state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), average)
+    with Checkpoints(folder, config.average_last) as saved:
         state = loop.train(
-            loop.CompiledStep(count, 1, lambda line: None),
+            loop.CompiledStep(step, 1, lambda line: None),
             state,
             batches(),
             jax.random.key(0),
@@ -62,7 +65,7 @@ def train(folder: Path, scores: list[float], **settings: Any) -> tuple[TrainStat
             lambda n: jnp.float32(n),
             evaluate=lambda params: {"bleu": (s := next(coming)), "loss": s},
             checkpoints=saved,
-            best=None,
+            standing=loop.Standing(),
             log=told,
             bar=told,
         )
@@ -80,7 +83,8 @@ def test_rows_sums_and_steps(tmp_path: Path) -> None:
         assert row["loss"] == pytest.approx(1.0)  # nats a token
         assert row["accuracy"] == pytest.approx(4 / tokens)
         assert row["learning_rate"] == row["step"] - 1  # of the update that made the row
-        assert row["tokens_per_second"] > 0
+        assert row["gradient_norm"] == 2 * row["step"]
+        assert row["tokens_per_second"] == pytest.approx(tokens / row["seconds"])
     valid = [row for row in told.rows if row["kind"] == "valid"]
     assert [(row["step"], row["bleu"]) for row in valid] == [(5, 1.0), (10, 3.0), (12, 2.0)]
 
@@ -99,7 +103,7 @@ def test_the_best_and_the_latest_are_kept(tmp_path: Path, select: str, best: int
 def test_a_shape_is_compiled_once_and_a_late_one_is_told() -> None:
     said: list[str] = []
     step = loop.CompiledStep(count, 2, said.append)
-    state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, ())
+    state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), None)
     for rows, length in ((2, 3), (1, 5), (2, 3), (1, 5), (4, 2)):
         batch = Batch(np.ones((rows, length), np.int32), np.ones((rows, 8), np.int32))
         state, _ = step(state, batch, jax.random.key(0))
@@ -110,3 +114,54 @@ def test_a_shape_is_compiled_once_and_a_late_one_is_told() -> None:
         "compiled 4 sentences of 2 + 7 tokens",
     ]
     assert ["not planned" in line for line in said] == [False, False, True]
+
+
+@pytest.mark.parametrize(("patience", "last"), [(0, 60), (1, 15), (2, 20), (3, 60)])
+def test_training_ends_when_patience_is_spent(tmp_path: Path, patience: int, last: int) -> None:
+    """Waited 0, 0, 1, 2 validations; then the sixth is better again, and so on to the end."""
+    scores = [1.0, 3.0, 2.0, 1.0, 3.0, 4.0, 3.0, 2.0, 5.0, 6.0, 7.0, 8.0]
+    state, _ = train(tmp_path, scores, patience=patience, max_steps=60)
+    assert state.step == last
+    note = checkpoints.load(tmp_path, "latest", {"step": np.zeros((), np.int32)})[1]
+    assert note["waited"] == (patience if last < 60 else 0)
+
+
+def test_the_mean_of_the_last_checkpoints_is_validated_and_kept(tmp_path: Path) -> None:
+    sums = {n: n * (n + 1) / 2 for n in range(5, 26, 5)}
+    config = {"max_steps": 25, "average_last": 3}
+    state, _ = train(tmp_path, [1.0, 2.0, 3.0, 4.0, 5.0], **config)
+    assert (
+        state.params["sum"] == sums[25]
+    )  # training itself goes on from the parameters as they are
+    found, _ = checkpoints.load(tmp_path, "best", {"params": {"sum": np.zeros((), np.float32)}})
+    assert found["params"]["sum"] == pytest.approx((sums[15] + sums[20] + sums[25]) / 3)
+    assert checkpoints.steps(tmp_path, "recent") == [15, 20, 25]
+
+
+def test_the_moving_average_is_validated_and_kept(tmp_path: Path) -> None:
+    def twice(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, StepReport]:
+        after, report = count(state, batch, key)
+        average = jax.tree.map(lambda p: 2 * p, after.params)
+        return after._replace(average=average), report
+
+    train(tmp_path, [1.0, 2.0, 3.0], twice, {"sum": jnp.float32(0)})
+    found, _ = checkpoints.load(tmp_path, "best", {"params": {"sum": np.zeros((), np.float32)}})
+    assert found["params"]["sum"] == 2 * sum(range(1, 13))
+
+
+@pytest.mark.parametrize("which", ["loss", "gradient"])
+def test_what_is_not_finite_stops_training_at_its_batch(tmp_path: Path, which: str) -> None:
+    """Step 8 goes wrong: step 5's checkpoint stays, and batch 8 is the one that is named."""
+
+    def breaks(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, StepReport]:
+        after, (sums, norm) = count(state, batch, key)
+        wrong = jnp.where(after.step == 8, jnp.nan, 0)
+        if which == "loss":
+            return after, StepReport(sums._replace(loss=sums.loss + wrong), norm)
+        return after, StepReport(sums, norm + wrong)
+
+    with pytest.raises(loop.DivergedError) as caught:
+        train(tmp_path, [1.0], breaks)
+    assert caught.value.step == 8
+    assert caught.value.batch.src == 8
+    assert checkpoints.steps(tmp_path, "latest") == [5]

@@ -41,6 +41,38 @@ def test_constant(warmup: int) -> None:
     np.testing.assert_allclose(found[:warmup], [0.01 * n / 8 for n in range(1, warmup + 1)])
 
 
+@pytest.mark.parametrize(
+    ("decayed", "which"),
+    [
+        ("matrices", {"matrix", "table"}),
+        ("not-embeddings", {"matrix"}),
+        ("all", {"matrix", "table", "bias"}),
+    ],
+)
+def test_what_decays_is_a_choice(decayed: str, which: set[str]) -> None:
+    """Without a gradient only decay moves a parameter: to (1 - rate * decay) of it."""
+    config = replace(
+        CONFIG,
+        schedule="constant",
+        warmup=0,
+        optimizer="adamw",
+        weight_decay=0.1,
+        decayed=decayed,
+    )
+    params = {
+        "layer": {"matrix": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+        "src_embedding": {"embedding": jnp.ones((5, 2))},
+    }
+    adam = optimizer(config)
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam raises a float to an int
+        nothing = jax.tree.map(jnp.zeros_like, params)
+        updates, _ = adam.update(nothing, adam.init(params), params)
+    moved = optax.apply_updates(params, updates)
+    found = {**moved["layer"], "table": moved["src_embedding"]["embedding"]}
+    for name, p in found.items():
+        np.testing.assert_allclose(p, 1 - 0.01 * 0.1 if name in which else 1, rtol=1e-6)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 def test_updates_are_adams(clip: float, decay: float) -> None:

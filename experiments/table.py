@@ -1,0 +1,135 @@
+"""Writes the table of results in `experiments/README.md` from run folders.
+
+    python experiments/table.py runs/multi30k-* runs/g2p-*
+
+What a run measured stands in its `metrics.jsonl`: where and when it trained, for how long, and how
+it scored. This script takes that out of each folder named, keeps it in `experiments/results.json`
+(an older row of the same run is replaced), and writes the table anew from there. With no folder it
+only writes the table.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from encdec import run as runs
+from encdec.report.logs import read_metrics
+from encdec.translator import abstract_params
+from encdec.types import InputError
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+
+SHOWN = {
+    "multi30k": ("bleu", "BLEU {:.2f}"),
+    "long": ("bleu", "BLEU {:.2f}"),
+    "g2p": ("sequence_errors", "{:.2f} % words wrong"),
+    "scan": ("exact_match", "exact match {:.4f}"),
+}
+"""For each experiment, the score its table shows."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the table is made from."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = field(default=())
+    """Run folders whose names begin with that of their experiment, as in multi30k-attention."""
+    results: Path = HERE / "results.json"
+    """Where what was measured is kept."""
+    page: Path = HERE / "README.md"
+    """The page with the table."""
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What a run measured.
+
+    Raises:
+      InputError: it is no run folder, of no known experiment, or has not been tested yet.
+    """
+    run = runs.load(folder)
+    if folder.name.split("-")[0] not in SHOWN:
+        raise InputError(f"{folder} is of no experiment: its name begins with {', '.join(SHOWN)}")
+    rows = read_metrics(folder / "metrics.jsonl")
+    of = {kind: [row for row in rows if row["kind"] == kind] for kind in ("start", "train", "test")}
+    if not of["test"] or not of["train"]:
+        raise InputError(f"{folder} has no test scores: run its experiment to the end")
+    return {
+        "model": run.config.model_name,
+        "parameters": count(abstract_params(run)),
+        "seed": run.config.seed,
+        "steps": of["train"][-1]["step"],
+        "minutes": round(sum(row["seconds"] for row in of["train"]) / 60, 1),
+        **{name: of["start"][-1][name] for name in ("device", "jax", "date")},
+        "tests": list({row["name"]: row for row in of["test"]}.values()),  # the last of each name
+    }
+
+
+def count(params: Any) -> int:
+    """Numbers in a pytree of arrays or shapes."""
+    import jax
+
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The table, in Markdown."""
+    head = "| run | test set | score | parameters | steps | training, minutes | device | date |"
+    lines = [head, "|---" * (head.count("|") - 1) + "|"]
+    for name, found in sorted(results.items()):
+        score, text = SHOWN[name.split("-")[0]]
+        for test in found["tests"]:
+            cells = [
+                f"`{name}`",
+                test["name"],
+                text.format(test[score]),
+                f"{found['parameters']:,}",
+                f"{found['steps']:,}",
+                f"{found['minutes']:.0f}",
+                found["device"],
+                found["date"][:10],
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+            lines += by_length(name, test) if "by_length" in test else []
+    return "\n".join(lines)
+
+
+def by_length(name: str, test: dict[str, Any]) -> Iterable[str]:
+    """A row for each class of source lengths."""
+    for row in test["by_length"]:
+        end = "and more" if row["to"] is None else f"to {row['to']}"
+        yield f"| | {row['from']} {end} words | BLEU {row['bleu']:.2f} | | | | | |"
+
+
+def written(page: str, results: dict[str, dict[str, Any]]) -> str:
+    """The page with its table made anew.
+
+    Raises:
+      InputError: the page has no place for one.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"the page has no {BEGIN} with {END} after it")
+    return f"{before}{BEGIN}\n{table(results)}\n{END}{after}"
+
+
+def main(options: Options) -> None:
+    """Keeps the runs' results and writes the table."""
+    kept = json.loads(options.results.read_text()) if options.results.exists() else {}
+    kept |= {folder.name: record(folder) for folder in options.runs}
+    page = written(options.page.read_text(encoding="utf-8"), kept)
+    options.results.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    options.page.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except InputError as error:
+        sys.exit(f"table.py: {error}")
