@@ -71,13 +71,13 @@ def evaluate_command(arguments: list[str]) -> None:
             out.writelines(f"{text}\n" for text in found.hypotheses)
     row = _row(translator, name, options, found)
     classes = _classes(found, pairs, scoring, options) if options.by_length else []
+    if classes:
+        row["by_length"] = [one.summary() for one in classes]
     if options.json:
-        lengths = {"by_length": [one.summary() for one in classes]} if options.by_length else {}
-        print(json_line({**row, **lengths}))
+        print(json_line(row))
     else:
-        print(report(found, name))
-        if options.by_length:
-            print(f"\n{tables.lengths_text(classes)}")
+        lengths = f"\n\n{tables.lengths_text(classes)}" if classes else ""
+        print(report(found, name) + lengths)
     _note(options.run, row)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,6 +40,13 @@ class LengthClass:
         """One flat JSON object."""
         ends = {"from": self.shortest, "to": self.longest}
         return {**ends, "mean_length": self.mean_length, **self.scores.summary()}
+
+    @classmethod
+    def from_summary(cls, row: dict[str, Any]) -> Self:
+        """The inverse of `summary`."""
+        row = dict(row)
+        ends = row.pop("from"), row.pop("to"), row.pop("mean_length")
+        return cls(*ends, Scores(**row))
 
 
 def check_bounds(bounds: Sequence[int]) -> None:

@@ -6,8 +6,8 @@ from typing import Any, Literal, cast
 
 from sacrebleu.significance import PairedTest, Result
 
+from encdec.config import LOWER_IS_BETTER
 from encdec.report.metrics import (
-    LOWER_IS_BETTER,
     MetricName,
     ScoreOptions,
     check_lengths,

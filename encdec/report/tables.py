@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from encdec.config import LOWER_IS_BETTER
 from encdec.report.lengths import LengthClass
-from encdec.report.metrics import LOWER_IS_BETTER, NAMES, MetricName, Scores
+from encdec.report.metrics import NAMES, MetricName, Scores
 from encdec.report.significance import LEVEL, Comparison
 
 _TITLES: dict[MetricName, str] = {

@@ -1,6 +1,7 @@
 """Scores by source length, and their figure."""
 
 import itertools
+import json
 
 import pytest
 
@@ -27,6 +28,7 @@ def test_each_class_is_scored_alone() -> None:
         assert one.mean_length == pytest.approx(sum(LENGTHS[i] for i in rows) / len(rows))
     assert found[0].summary()["from"] == 0
     assert found[2].summary()["to"] is None
+    assert [LengthClass.from_summary(json.loads(json.dumps(c.summary()))) for c in found] == found
 
 
 def test_the_default_classes() -> None:

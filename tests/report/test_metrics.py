@@ -6,8 +6,8 @@ import random
 import pytest
 import sacrebleu
 
-from encdec.config import DataConfig, RunConfig, TrainingConfig
-from encdec.report.metrics import LOWER_IS_BETTER, NAMES, ScoreOptions, score, score_options
+from encdec.config import LOWER_IS_BETTER, DataConfig, RunConfig, TrainingConfig
+from encdec.report.metrics import NAMES, ScoreOptions, score, score_options
 from encdec.types import InputError
 
 HYPOTHESES = ["the cat sat on a mat", "a Dog barks !", "", "one two three four five"]
