@@ -70,3 +70,11 @@ def _option_names(options: type[Any]) -> list[str]:
         inner = _option_names(nested)[1:] if hasattr(nested, "__dataclass_fields__") else []
         names += inner or [spec.name.replace("_", "-")]
     return names
+
+
+def check_batch_tokens(max_batch_tokens: int) -> None:
+    """Raises InputError unless a batch may hold something."""
+    if max_batch_tokens < 1:
+        raise InputError(
+            f"max_batch_tokens = {max_batch_tokens} cannot be used: it must be at least 1"
+        )

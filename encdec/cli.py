@@ -1,10 +1,9 @@
-"""The command line: `encdec train | translate | evaluate | attend`.
+"""The command line: `encdec train | translate | evaluate | compare | attend`.
 
 Bad input ends with one line on stderr and exit code 2, before any work is lost.
 """
 
 import itertools
-import json
 import math
 import os
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -20,14 +19,16 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec import config as configs
 from encdec import translator as translators
-from encdec.arguments import parse
+from encdec.arguments import check_batch_tokens, parse
 from encdec.config import nearest
-from encdec.data.sources import Pairs, decode_lines, read_lines, read_pairs
+from encdec.data.sources import decode_lines, read_lines
 from encdec.fitting import fit
-from encdec.report.logs import Counter
+from encdec.output import writer
+from encdec.report import metrics
 from encdec.run import Run
+from encdec.scoring_commands import compare_command, evaluate_command, evaluated, report
 from encdec.train_arguments import parse_train
-from encdec.translator import Evaluation, SearchOptions, Translation, Translator
+from encdec.translator import SearchOptions, Translation, Translator
 from encdec.types import InputError
 
 _USAGE = """usage: encdec COMMAND ...
@@ -35,6 +36,7 @@ _USAGE = """usage: encdec COMMAND ...
   train [PRESET]     train a run (the dates corpus and the Transformer if nothing is said)
   translate RUN      lines in, translations out
   evaluate RUN       score a run on its held-out sentences, or on files
+  compare RUN RUN    tell whether one run is significantly better than another
   attend RUN TEXT    draw where the model looks
 
 `encdec COMMAND --help` lists a command's options."""
@@ -49,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "train": _train,
         "translate": _translate,
-        "evaluate": _evaluate,
+        "evaluate": evaluate_command,
+        "compare": compare_command,
         "attend": _attend,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -90,8 +93,8 @@ def _train(arguments: list[str]) -> None:
 def _finish(translator: Translator) -> None:
     """Prints the held-out score, a few translations, and where things are."""
     run = translator.run
-    found = _evaluated(translator, run.held_out, SearchOptions(), 8192)
-    print(_report(found))
+    found = evaluated(translator, run.held_out, SearchOptions(), names=metrics.QUICK)
+    print(report(found))
     for source, reference, hypothesis in itertools.islice(
         zip(*run.held_out, found.hypotheses, strict=True), 5
     ):
@@ -130,9 +133,10 @@ class _TranslateOptions:
 
 def _translate(arguments: list[str]) -> None:
     options = parse(_TranslateOptions, arguments, "encdec translate", "Lines in, lines out.")
-    _check_batch(options.max_batch_tokens)
+    check_batch_tokens(options.max_batch_tokens)
     translator = translators.load(options.run)
-    with _reader(options.input) as lines, _writer(options.output, options.input) as out:
+    inputs = [options.input] if options.input else []
+    with _reader(options.input) as lines, writer(options.output, inputs) as out:
         first = 1
         while window := list(itertools.islice(lines, _WINDOW)):
             for found in _translated(translator, window, first, options):
@@ -174,84 +178,12 @@ def _translated(
     )
 
 
-def _check_batch(max_batch_tokens: int) -> None:
-    if max_batch_tokens < 1:
-        raise InputError(
-            f"max_batch_tokens = {max_batch_tokens} cannot be used: it must be at least 1"
-        )
-
-
 @contextmanager
 def _reader(path: Path | None) -> Iterator[Iterator[str]]:
     if path is None:
         yield decode_lines(sys.stdin.buffer, "stdin")
     else:
         yield iter(read_lines(path))
-
-
-@contextmanager
-def _writer(path: Path | None, source: Path | None) -> Iterator[TextIO]:
-    if path is None:
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-        yield sys.stdout
-        return
-    if source is not None and path.exists() and path.samefile(source):
-        raise InputError(f"--output {path} is the input: name another file")
-    unfinished = path.with_name(path.name + ".part")  # a failure leaves an older file alone
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as out:
-            yield out
-        unfinished.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-# --- evaluate ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _EvaluateOptions:
-    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
-    source: Annotated[
-        Path | None, arg(help="Source sentences; left out, the run's own held-out set.")
-    ] = None
-    target: Annotated[Path | None, arg(help="Reference translations, as many.")] = None
-    json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
-    max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
-    search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
-
-
-def _evaluate(arguments: list[str]) -> None:
-    options = parse(_EvaluateOptions, arguments, "encdec evaluate", "Scores a run.")
-    _check_batch(options.max_batch_tokens)
-    if (options.source is None) != (options.target is None):
-        raise InputError("give both --source and --target, or neither for the run's held-out set")
-    translator = translators.load(options.run)
-    pairs = translator.run.held_out
-    if options.source is not None and options.target is not None:
-        pairs = read_pairs([options.source], [options.target])
-    found = _evaluated(translator, pairs, options.search, options.max_batch_tokens)
-    print(json.dumps(found.summary()) if options.json else _report(found))
-
-
-def _evaluated(
-    translator: Translator, pairs: Pairs, search: SearchOptions, max_batch_tokens: int
-) -> Evaluation:
-    with Counter(len(pairs.src), "translated") as count:
-        return translator.evaluate(
-            pairs, search, max_batch_tokens=max_batch_tokens, progress=count.add
-        )
-
-
-def _report(found: Evaluation) -> str:
-    scores = found.scores
-    return (
-        f"held-out: {scores.sentences} sentences in {found.seconds:.1f} s\n"
-        f"  exact match  {scores.exact_match:.4f}\n"
-        f"  BLEU         {scores.bleu:.2f}  ({scores.bleu_signature})\n"
-        f"  chrF         {scores.chrf:.2f}  ({scores.chrf_signature})\n"
-        f"  loss         {found.loss:.4f} nats a token"
-    )
 
 
 # --- attend --------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from encdec.data.batching import Examples, Plan, deliver, encode_pairs, plan
 from encdec.data.dates import dates
 from encdec.data.sources import Pairs, digest, hold_out, read_pairs, without_blanks
 from encdec.data.vocabulary import Vocabulary
+from encdec.report import metrics
 from encdec.report.logs import MetricsLog, Progress
 from encdec.run import Run
 from encdec.training import checkpoints, loop
@@ -185,10 +186,12 @@ def _train(prepared: _Prepared, state: TrainState, standing: Standing, saved: Ch
     """Runs the loop; returns the step it ended at."""
     run, config, done = prepared.run, prepared.run.config.training, int(state.step)
     sample = Pairs(*(side[: config.evaluate_sentences] for side in prepared.valid))
+    names = metrics.NAMES if config.select == "ter" else metrics.QUICK
 
     def evaluate(params: Params) -> dict[str, float]:
-        found = Translator(run, params).evaluate(sample, SearchOptions(beam=1)).summary()
-        return {name: value for name, value in found.items() if isinstance(value, int | float)}
+        found = Translator(run, params).evaluate(sample, SearchOptions(beam=1), names=names)
+        scores = found.summary().items()
+        return {name: value for name, value in scores if isinstance(value, int | float)}
 
     step = partial(train_step, build_model(run), optimizer(config), config)
     with MetricsLog(run.path, resume_step=done) as log, Progress(config.max_steps, done) as bar:

@@ -19,6 +19,7 @@ from encdec.data.batching import encode_pairs, inference_batches, scoring_batche
 from encdec.data.sources import Pairs
 from encdec.ops import masks
 from encdec.report import metrics
+from encdec.report.metrics import ScoreOptions
 from encdec.run import Run
 from encdec.search import Found, beam_search, greedy, sample
 from encdec.training import checkpoints
@@ -97,7 +98,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """One flat JSON object."""
-        return {**vars(self.scores), "loss": self.loss, "seconds": self.seconds}
+        return {**self.scores.summary(), "loss": self.loss, "seconds": self.seconds}
 
 
 @partial(jax.jit, static_argnames=("model", "max_len", "beam", "method", "top_k", "with_weights"))
@@ -154,10 +155,12 @@ class Translator:
     Args:
       run: settings and vocabularies.
       params: the model's parameters.
+      step: of the checkpoint that they are from, if they are from one.
     """
 
-    def __init__(self, run: Run, params: Params) -> None:
+    def __init__(self, run: Run, params: Params, step: int | None = None) -> None:
         self.run = run
+        self.step = step
         self._model = build_model(run)
         self._params = params
 
@@ -236,13 +239,28 @@ class Translator:
         return float(nll / tokens)
 
     def evaluate(
-        self, pairs: Pairs, options: SearchOptions | None = None, **how: Any
+        self,
+        pairs: Pairs,
+        options: SearchOptions | None = None,
+        *,
+        scoring: ScoreOptions | None = None,
+        names: Iterable[str] = metrics.NAMES,
+        **how: Any,
     ) -> Evaluation:
-        """Translates the sources and scores the result against the targets."""
+        """Translates the sources and scores the result against the targets.
+
+        Args:
+          pairs: sources and references; blank ones count too.
+          options: how to search.
+          scoring: how text is compared; left out, as the run's settings say.
+          names: the scores to compute.
+          how: as in `nbest`.
+        """
         start = time.perf_counter()
         hypotheses = [t.text for t in self.translate(pairs.src, options, **how)]
         seconds = time.perf_counter() - start
-        scores = metrics.score(hypotheses, pairs.tgt)
+        scoring = scoring or metrics.score_options(self.run.config)
+        scores = metrics.score(hypotheses, pairs.tgt, scoring, names)
         return Evaluation(scores, self.loss(pairs), seconds, hypotheses)
 
     def source_length(self, text: str) -> int:
@@ -334,4 +352,5 @@ def load(path: str | Path) -> Translator:
     like = {"params": abstract_params(run)}
     kind: checkpoints.Kind = "best" if checkpoints.steps(run.path, "best") else "latest"
     tree, _ = checkpoints.load(run.path, kind, like)
-    return Translator(run, jax.tree.map(jnp.asarray, tree["params"]))
+    step = checkpoints.steps(run.path, kind)[-1]
+    return Translator(run, jax.tree.map(jnp.asarray, tree["params"]), step)

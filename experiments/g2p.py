@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from encdec.scoring_commands import evaluate_command
 
 import encdec
 from encdec.config import AttentionConfig, DataConfig, ModelConfig, RunConfig, TrainingConfig
 from encdec.data.sources import read_pairs
 from encdec.fitting import fit
+from encdec.scoring_commands import evaluate_command
 from encdec.types import InputError
 
 SIZES: dict[str, ModelConfig] = {

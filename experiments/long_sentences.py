@@ -19,9 +19,6 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from encdec.report.curves import length_figure
-from encdec.report.lengths import LengthClass
-from encdec.scoring_commands import evaluate_command
 
 from encdec.config import (
     AttentionConfig,
@@ -34,8 +31,11 @@ from encdec.config import (
 )
 from encdec.data.sources import Pairs, read_pairs
 from encdec.fitting import fit
+from encdec.report.curves import length_figure
+from encdec.report.lengths import LengthClass
 from encdec.report.logs import read_metrics
 from encdec.report.plots import save_figure
+from encdec.scoring_commands import evaluate_command
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from encdec.scoring_commands import evaluate_command
 
 from encdec.config import (
     AttentionConfig,
@@ -30,6 +29,7 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.fitting import fit
+from encdec.scoring_commands import evaluate_command
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")

@@ -26,11 +26,11 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from encdec.report.curves import line_figure
 
 from encdec import models
 from encdec.config import MODELS, TrainingConfig
 from encdec.presets import preset
+from encdec.report.curves import line_figure
 from encdec.report.plots import save_figure
 from encdec.training.optimizer import optimizer
 from encdec.training.step import init_state, train_step

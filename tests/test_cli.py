@@ -1,20 +1,17 @@
 """The commands, end to end: what they print, what they leave, what they refuse."""
 
 import gzip
-import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
-import jax
 import pytest
 from matplotlib.image import imread
 
-from encdec import cli
 from encdec.report.logs import read_metrics
+from tests.commands import Outcome, refused
 
 WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four"}
 SMALL = [
@@ -27,47 +24,6 @@ SMALL = [
 
 THREE = ["--source", "three", "--target", "three"]
 THREE += ["--valid-source", "three", "--valid-target", "three"]
-
-
-class Outcome(NamedTuple):
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def encdec(capfdbinary, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command in this process; `stdin` is what it reads."""
-
-    def run(*arguments: object, stdin: bytes = b"") -> Outcome:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capfdbinary.readouterr()
-        return outcome(capfdbinary.readouterr, *arguments)
-
-    return run
-
-
-def outcome(read, *arguments: object) -> Outcome:
-    code = 0
-    # Optax's Adam relies on promotion.
-    with jax.numpy_dtype_promotion("standard"):
-        try:
-            cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-    out, err = read()
-    return Outcome(code, out.decode(), err.decode())
-
-
-def refused(found: Outcome, *parts: str) -> None:
-    """Exit code 2 and one line on stderr that says it all."""
-    lines = found.err.splitlines()
-    assert (found.code, found.out, len(lines)) == (2, "", 1), found
-    assert lines[0].startswith("encdec: error: ")
-    for part in parts:
-        assert part in lines[0]
 
 
 def numbers() -> list[tuple[str, str]]:
@@ -327,6 +283,8 @@ def test_evaluate_on_the_held_out_set(trained, encdec) -> None:
     assert found["seconds"] > 0
     assert found["bleu_signature"].startswith("nrefs:1|")
     assert found["chrf_signature"].startswith("nrefs:1|")
+    (row,) = (r for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "test")
+    assert row == found  # whole, and read by whoever writes tables
     text = encdec("evaluate", run).out
     assert "8 sentences" in text
     assert found["bleu_signature"] in text
@@ -344,7 +302,7 @@ def test_evaluate_on_files(trained, corpus: Path, tmp_path: Path, encdec) -> Non
         encdec("evaluate", run, "--source", corpus / "src", "--target", tmp_path / "short"),
         *("84", "1", "src", "short"),
     )
-    refused(encdec("evaluate", run, "--source", corpus / "src"), "--target")
+    refused(encdec("evaluate", run, "--source", corpus / "src"), "give source and target")
 
 
 # --- attend --------------------------------------------------------------------------------------

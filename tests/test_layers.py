@@ -14,7 +14,8 @@ ALLOWED = {
     "models": {"config", "ops", "types"},
     "search": {"types"},
     "data": {"types"},
-    "report": {"types"},
+    "output": {"types"},
+    "report": {"config", "types"},
     "training": {"config", "ops", "types"},
     "run": {"config", "data", "types"},
     "translator": {
@@ -25,6 +26,10 @@ ALLOWED = {
     },
     "arguments": {"config", "types"},
     "train_arguments": {"arguments", "config", "presets", "run", "types"},
+    "scoring_arguments": {"config", "data", "report", "types"},
+    "scoring_commands": {
+        *("arguments", "data", "output", "report", "scoring_arguments", "translator", "types"),
+    },
 }
 """What each part may import of the others; `cli` and what stands above it may import all."""
 SYSTEMS = ("seq2seq", "attentional", "transformer")

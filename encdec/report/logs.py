@@ -1,7 +1,9 @@
 """Measurements on disk, and progress on the screen."""
 
+import contextlib
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,14 +17,30 @@ _PLAIN_SECONDS = 5.0
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a last line that a kill cut off is passed over."""
+    """The rows of a `metrics.jsonl`; a line that a kill cut off is passed over."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
+        with contextlib.suppress(ValueError):
             rows.append(json.loads(line))
-        except ValueError:
-            break
     return rows
+
+
+def append_metrics(path: Path, row: dict[str, Any]) -> None:
+    """Adds a row to a `metrics.jsonl` outside of training, on a line of its own.
+
+    Args:
+      path: the file; made where there is none.
+      row: `kind`, `step` and measurements; NaN is written as null.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            # What a kill cut off stays a line by itself, which `read_metrics` passes over.
+            file.write(b"" if file.read() == b"\n" else b"\n")
+        file.write(f"{json_line(row)}\n".encode())
 
 
 class MetricsLog:
@@ -39,7 +57,7 @@ class MetricsLog:
         path = run / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["step"] <= resume_step]
         unfinished = path.with_name(path.name + ".tmp")
-        unfinished.write_text("".join(map(_line, kept)), encoding="utf-8")
+        unfinished.write_text("".join(f"{json_line(row)}\n" for row in kept), encoding="utf-8")
         unfinished.replace(path)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_step + 1)
@@ -58,19 +76,20 @@ class MetricsLog:
 
     def write(self, row: dict[str, Any]) -> None:
         """One row: `step`, `kind` ("train" or "valid") and numbers; NaN is written as null."""
-        self._file.write(_line(row))
+        self._file.write(json_line(row) + "\n")
         self._file.flush()
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float):
                 self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
 
-def _line(row: dict[str, Any]) -> str:
+def json_line(row: dict[str, Any]) -> str:
+    """A row as one JSON object on one line; NaN and infinities are null."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
     }
-    return json.dumps(finite) + "\n"
+    return json.dumps(finite)
 
 
 class Counter:

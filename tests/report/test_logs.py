@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from encdec.report.logs import Counter, MetricsLog, Progress, read_metrics
+from encdec.report.logs import Counter, MetricsLog, Progress, append_metrics, read_metrics
 
 
 def rows(path: Path) -> list[dict]:
@@ -45,6 +45,20 @@ def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
         found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
         at += 16 + length
     assert found == [("train/loss", 3, 0.5)]
+
+
+def test_rows_from_outside_survive_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for step in (5, 10):
+        append_metrics(path, {"kind": "test", "step": step, "name": "ä", "loss": math.inf})
+    with path.open("a") as file:
+        file.write('{"kind": "train", "st')  # where a kill cut it off
+    append_metrics(path, {"kind": "test", "step": 7})
+    assert [row["step"] for row in read_metrics(path)] == [5, 10, 7]
+    assert read_metrics(path)[0] == {"kind": "test", "step": 5, "name": "ä", "loss": None}
+    with MetricsLog(tmp_path, 8) as log:
+        log.write({"kind": "train", "step": 9})
+    assert [row["step"] for row in rows(tmp_path)] == [5, 7, 9]
 
 
 def test_no_rows_yet(tmp_path: Path) -> None:
