@@ -1,4 +1,4 @@
-"""The command line: `encdec train | translate | evaluate | attend`.
+"""The command line: `encdec train | translate | evaluate | attend | prepare`.
 
 Bad input ends with one line on stderr and exit code 2, before any work is lost.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec import config as configs
+from encdec import prepare_command
 from encdec import translator as translators
 from encdec.arguments import parse
 from encdec.config import nearest
@@ -36,6 +37,7 @@ _USAGE = """usage: encdec COMMAND ...
   translate RUN      lines in, translations out
   evaluate RUN       score a run on its held-out sentences, or on files
   attend RUN TEXT    draw where the model looks
+  prepare CORPUS     fetch a corpus of TensorFlow Datasets to train on
 
 `encdec COMMAND --help` lists a command's options."""
 
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "translate": _translate,
         "evaluate": _evaluate,
         "attend": _attend,
+        "prepare": prepare_command.prepare,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)

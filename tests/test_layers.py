@@ -16,14 +16,16 @@ ALLOWED = {
     "data": {"types"},
     "report": {"types"},
     "training": {"config", "ops", "types"},
+    "corpus": {"config", "data", "types"},
     "run": {"config", "data", "types"},
     "translator": {
         *("config", "data", "models", "ops", "report", "run", "search", "training", "types"),
     },
     "fitting": {
-        *("config", "data", "report", "run", "training", "translator", "types"),
+        *("config", "corpus", "data", "report", "run", "training", "translator", "types"),
     },
     "arguments": {"config", "types"},
+    "prepare_command": {"arguments", "data", "types"},
     "train_arguments": {"arguments", "config", "presets", "run", "types"},
 }
 """What each part may import of the others; `cli` and what stands above it may import all."""
