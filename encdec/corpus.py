@@ -11,6 +11,7 @@ from encdec.data import tfds
 from encdec.data.dates import dates
 from encdec.data.scan import Kept, blank_note, digest, hold_out, read_held_out, scan
 from encdec.data.sources import Listed, Pairs, PairStream, Part, file_parts, read_all, read_pairs
+from encdec.types import InputError
 
 
 class Corpus(NamedTuple):
@@ -67,7 +68,12 @@ def _validation_pairs(data: DataConfig) -> Pairs | None:
     """Pairs to validate on, in memory; None where a part of the training files is held out."""
     if data.has_validation_files:
         return read_pairs(data.valid_source, data.valid_target, data.valid_tsv, data.tsv_columns)
-    return None if data.corpus is None else read_all(_split(data, data.valid_split))
+    if data.corpus is None:
+        return None
+    split = _split(data, data.valid_split)
+    if not (valid := read_all(split)).src:
+        raise InputError(f"{split.name}: there is no pair to validate on")
+    return valid
 
 
 def _split(data: DataConfig, split: str) -> Part:

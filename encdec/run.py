@@ -112,8 +112,8 @@ def load(path: str | Path) -> Run:
         raise InputError(f"{path} is not a run folder: it has no config.json")
     tree = _read_config(path / "config.json")
     try:
-        lines = (path / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
-        pairs = [json.loads(line) for line in lines]
+        text = (path / "heldout.jsonl").read_text(encoding="utf-8")
+        pairs = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
         held_out = Pairs([source for source, _ in pairs], [target for _, target in pairs])
     except (OSError, ValueError) as error:
         raise InputError(f"{path / 'heldout.jsonl'} is damaged: {error}") from error

@@ -132,7 +132,8 @@ def hold_out(found: Scan, count: int | float) -> np.ndarray:
     Raises:
       InputError: too few different source texts to hold any out.
     """
-    ranked = np.sort(found.sources[found.full])
+    ranked = found.sources[found.full]
+    ranked.sort()
     wanted = count if count >= 1 else int(count * len(ranked))
     room = min(int(wanted), len(ranked) // 10)
     taken: list[int] = []

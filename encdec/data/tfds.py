@@ -19,7 +19,6 @@ from encdec.types import InputError
 
 _CORPUS = re.compile(r"tfds:(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:[\d.*]+)?")
 _FORMAT = "array_record"
-_ROWS = 1024  # read at a stretch
 _LISTED = 8  # names that an error lists
 _SENTENCES = ("source_sentence", "target_sentence")  # columns of BUCC and Tatoeba
 
@@ -37,18 +36,31 @@ class Split:
     unit: str = "row"
 
     def __iter__(self) -> Iterator[Pair]:
-        for start in range(0, len(self.rows), _ROWS):
-            numbers = range(start, min(start + _ROWS, len(self.rows)))
+        for number in range(len(self.rows)):
             try:
-                pairs = [self.read(row) for row in self.rows.__getitems__(list(numbers))]
+                pair = self.read(self.rows[number])
             except (OSError, ValueError, RuntimeError, IndexError) as error:
                 raise InputError(
-                    f"{self.name}, rows {start + 1} to {numbers.stop} cannot be read "
-                    f"({_first_line(error)}): delete the corpus and prepare it anew"
+                    f"{self.name}, row {number + 1} cannot be read ({_first_line(error)}): delete "
+                    "the corpus and prepare it anew"
                 ) from error
-            yield from (pair for pair in pairs if pair is not None)
+            if pair is not None:
+                yield pair
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS's log holds its tongue: what matters is raised."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@_quiet()
 def open_split(
     corpus: str,
     split: str,
@@ -71,13 +83,13 @@ def open_split(
     builder = _builder(corpus, folder)
     read = _reader(corpus, builder.info, languages, reverse)
     try:
-        with _quiet():
-            rows = builder.as_data_source(split)
+        rows = builder.as_data_source(split)
     except (NotImplementedError, ValueError, OSError) as error:
         raise _explain(error, builder, corpus, split, folder) from error
     return Split(f"{corpus}, split {split}", rows, read)
 
 
+@_quiet()
 def prepare(corpus: str, folder: str | None = None) -> Any:
     """Downloads a corpus and writes it as array_record, unless that is done.
 
@@ -99,9 +111,7 @@ def prepare(corpus: str, folder: str | None = None) -> Any:
             f"{corpus} needs {error.name or 'TensorFlow'} to be prepared: pip install "
             '"encdec[prepare]" and run this again (training will not need it)'
         ) from error
-    except (
-        Exception
-    ) as error:  # the network, the disk and each corpus's own code raise what they do
+    except Exception as error:  # the network, the disk and the corpus's code raise anything
         raise InputError(f"{corpus} cannot be prepared: {_first_line(error)}") from error
     return builder.info
 
@@ -112,28 +122,27 @@ def _builder(corpus: str, folder: str | None) -> Any:
     if parsed is None:
         raise InputError(f"corpus = {corpus!r} cannot be used: say tfds:NAME/CONFIG")
     name, config = parsed["name"], parsed["config"]
-    with _quiet():
-        import tensorflow_datasets as tfds
-        import tensorflow_datasets.translate  # registers WMT, TED and others
+    import tensorflow_datasets as tfds
+    import tensorflow_datasets.translate  # registers WMT, TED and others
 
-        configs = _configs(name, folder)
-        if config is None and len(configs) > 1:
+    configs = _configs(name, folder)
+    if config is None and len(configs) > 1:
+        raise InputError(
+            f"{corpus} has several configurations: name one, as in {corpus}/{configs[0]} "
+            f"({_some(configs)})"
+        )
+    try:
+        return tfds.builder(corpus.removeprefix("tfds:"), data_dir=folder)
+    except (ValueError, AssertionError, OSError) as error:  # an unknown name is a ValueError
+        if config is not None and configs and config not in configs:
+            close = difflib.get_close_matches(config, configs, n=_LISTED, cutoff=0.4)
             raise InputError(
-                f"{corpus} has several configurations: name one, as in {corpus}/{configs[0]} "
-                f"({_some(configs)})"
-            )
-        try:
-            return tfds.builder(corpus.removeprefix("tfds:"), data_dir=folder)
-        except (ValueError, AssertionError) as error:  # an unknown name is a ValueError
-            if config is not None and configs and config not in configs:
-                close = difflib.get_close_matches(config, configs, n=_LISTED, cutoff=0.4)
-                raise InputError(
-                    f"tfds:{name} has no configuration {config!r}: there is "
-                    f"{_some([*close, *(c for c in configs if c not in close)])}"
-                ) from error
-            if name in (known := tfds.list_builders(with_community_datasets=False)):
-                raise InputError(f"{corpus} cannot be opened: {_first_line(error)}") from error
-            raise _unknown(corpus, name, known) from error
+                f"tfds:{name} has no configuration {config!r}: there is "
+                f"{_some([*close, *(c for c in configs if c not in close)])}"
+            ) from error
+        if name in (known := tfds.list_builders(with_community_datasets=False)):
+            raise InputError(f"{corpus} cannot be opened: {_first_line(error)}") from error
+        raise _unknown(corpus, name, known) from error
 
 
 def _configs(name: str, folder: str | None) -> list[str]:
@@ -256,15 +265,3 @@ def _some(names: Sequence[str], most: int = _LISTED) -> str:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """TFDS's log holds its tongue: what matters is raised."""
-    log = logging.getLogger("absl")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
