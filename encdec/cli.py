@@ -1,4 +1,4 @@
-"""The command line: `encdec train | translate | evaluate | compare | attend`.
+"""The command line: `encdec train | translate | evaluate | compare | attend | prepare`.
 
 Bad input ends with one line on stderr and exit code 2, before any work is lost.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec import config as configs
+from encdec import prepare_command
 from encdec import translator as translators
 from encdec.arguments import check_batch_tokens, parse
 from encdec.config import nearest
@@ -38,6 +39,7 @@ _USAGE = """usage: encdec COMMAND ...
   evaluate RUN       score a run on its held-out sentences, or on files
   compare RUN RUN    tell whether one run is significantly better than another
   attend RUN TEXT    draw where the model looks
+  prepare CORPUS     fetch a corpus of TensorFlow Datasets to train on
 
 `encdec COMMAND --help` lists a command's options."""
 
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "evaluate": evaluate_command,
         "compare": compare_command,
         "attend": _attend,
+        "prepare": prepare_command.prepare,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)

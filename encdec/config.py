@@ -222,9 +222,10 @@ class DataConfig:
     """moses: text is split as the Moses scripts do and translations are joined again. Text that is
     tokenised already needs none."""
     source_language: str = "en"
-    """Language whose rules the Moses tokenizer follows on the source side."""
+    """Language whose rules lower-casing and the Moses tokenizer follow on the source side; where a
+    corpus holds more than two languages, the one to translate from."""
     target_language: str = "en"
-    """Language whose rules the Moses tokenizer follows on the target side."""
+    """The same on the target side; the language to translate to."""
     vocabulary: VocabularyKind = "sentencepiece"
     """What a token is; words are what white space separates."""
     target_vocabulary: VocabularyKind | None = None
@@ -268,7 +269,7 @@ class DataConfig:
         self._check_pair("valid_source", "valid_target", "valid_tsv")
         if self.corpus is not None and self.has_files:
             raise InputError("corpus and files given: give one of the two")
-        if self.has_validation_files and not (self.has_files or self.corpus):
+        if self.has_validation_files and not self.has_corpus:
             raise InputError("validation files need training files: give source and target too")
 
     def _check_vocabulary(self) -> None:
@@ -299,6 +300,11 @@ class DataConfig:
                 f"{source} names {len(sources)} files but {target} {len(targets)}: file i of one "
                 "must translate file i of the other"
             )
+
+    @property
+    def has_corpus(self) -> bool:
+        """Whether a corpus is named; if not, it is the dates."""
+        return self.corpus is not None or self.has_files
 
     @property
     def has_files(self) -> bool:

@@ -1,5 +1,6 @@
 """Trains a run from its settings: corpus, vocabularies, folder, loop, last scores."""
 
+import itertools
 import json
 import os
 import sys
@@ -15,10 +16,11 @@ import jax.numpy as jnp
 
 from encdec import run as runs
 from encdec.config import RunConfig
+from encdec.corpus import Corpus, read_corpus
 from encdec.data import vocabulary
 from encdec.data.batching import Examples, Plan, deliver, encode_pairs, plan
-from encdec.data.dates import dates
-from encdec.data.sources import Pairs, digest, hold_out, read_pairs, without_blanks
+from encdec.data.sources import Pairs, read_all
+from encdec.data.text import prepared
 from encdec.data.vocabulary import Vocabulary
 from encdec.report import metrics
 from encdec.report.logs import MetricsLog, Progress
@@ -38,41 +40,12 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-class Corpus(NamedTuple):
-    """Sentences to train on, to validate on, and to be scored on."""
-
-    train: Pairs
-    valid: Pairs
-    held_out: Pairs
-
-
 @dataclass(frozen=True)
 class Fitted:
     """A trained run. `trained_steps` are those of this call, 0 if all were done before."""
 
     run: Run
     trained_steps: int
-
-
-def read_corpus(config: RunConfig, say: Say) -> Corpus:
-    """The corpus that the settings name. Files without validation files have a part held out.
-
-    Raises:
-      InputError: see `encdec.data.sources`.
-    """
-    data = config.data
-    if not data.has_files:
-        made = dates(data.date_sentences, config.seed)
-        return Corpus(made.train, made.valid, made.test)
-    pairs, blank = without_blanks(read_pairs(data.source, data.target, data.tsv, data.tsv_columns))
-    if blank:
-        say(f"{blank} pairs with an empty side are left out of training")
-    if data.has_validation_files:
-        valid = read_pairs(data.valid_source, data.valid_target, data.valid_tsv, data.tsv_columns)
-        return Corpus(pairs, valid, valid)
-    train, valid = hold_out(pairs, data.held_out, config.seed)
-    say(f"{len(valid.src)} of {len(pairs.src)} pairs are held out to validate on")
-    return Corpus(train, valid, valid)
 
 
 def fit(config: RunConfig, folder: Path, say: Say = _to_stderr) -> Fitted:
@@ -121,16 +94,17 @@ class _Prepared(NamedTuple):
 def _prepare(config: RunConfig, folder: Path, corpus: Corpus, say: Say) -> _Prepared:
     """The folder's run, or a new one. Whatever can be refused is, before the folder is made."""
     data = config.data
-    mark = digest(corpus.train) + digest(corpus.valid)
+    mark = corpus.digest
     old = _existing(folder, config, mark)
+    train = read_all(corpus.train)
     source, target = (
-        (old.src_vocabulary, old.tgt_vocabulary) if old else _vocabularies(config, corpus.train)
+        (old.src_vocabulary, old.tgt_vocabulary) if old else _vocabularies(config, train)
     )
     lengths = (data.max_source_length, data.max_target_length)
-    examples, left_out = encode_pairs(corpus.train, source, target, *lengths)
+    examples, left_out = encode_pairs(train, source, target, *lengths)
     if left_out:
         say(
-            f"{left_out} of {len(corpus.train.src)} pairs are left out of training: longer than "
+            f"{left_out} of {len(train.src)} pairs are left out of training: longer than "
             f"{lengths[0]} source or {lengths[1]} target tokens"
         )
     buckets = plan(
@@ -162,13 +136,19 @@ def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
 
 
 def _vocabularies(config: RunConfig, train: Pairs) -> tuple[Vocabulary, Vocabulary]:
+    """Vocabularies of prepared text, with the preparation before them."""
     data = config.data
+    source, target = runs.preparations(data)
+    src, tgt = map(source.prepare, train.src), map(target.prepare, train.tgt)
     build = partial(vocabulary.build, size=data.vocabulary_size, pieces=data.pieces)
     if data.joint_vocabulary:
-        joint = build(data.vocabulary, texts=[*train.src, *train.tgt])
-        return joint, joint
-    target = data.target_vocabulary or data.vocabulary
-    return build(data.vocabulary, texts=train.src), build(target, texts=train.tgt)
+        joint = build(data.vocabulary, texts=itertools.chain(src, tgt))
+        return prepared(joint, source), prepared(joint, target)
+    kind = data.target_vocabulary or data.vocabulary
+    return (
+        prepared(build(data.vocabulary, texts=src), source),
+        prepared(build(kind, texts=tgt), target),
+    )
 
 
 def _first_state(run: Run) -> tuple[TrainState, Standing]:

@@ -1,7 +1,7 @@
 """A run is a folder that holds all that translating needs and all that was measured.
 
     config.json       settings, the corpus's digest, how long translations may be
-    source.vocab      vocabularies; with a joint one both files are alike
+    source.vocab      vocabularies of prepared text; with a joint one both files are alike
     target.vocab
     heldout.jsonl     the sentences the run is scored on
     checkpoints/      latest and best
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from encdec import config as configs
-from encdec.config import RunConfig
+from encdec.config import DataConfig, RunConfig
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
+from encdec.data.text import Preparation, prepared
 from encdec.data.vocabulary import Vocabulary
 from encdec.types import InputError
 
@@ -35,7 +36,8 @@ class Run:
       config: settings.
       corpus: SHA-256 of the training and validation text.
       extra_length: translations have at most 2 * source tokens + this many tokens.
-      src_vocabulary, tgt_vocabulary: as built when the run began.
+      src_vocabulary, tgt_vocabulary: as built when the run began; they prepare text as the
+        settings say.
       held_out: sentences to be scored on, none of them trained on.
     """
 
@@ -110,20 +112,28 @@ def load(path: str | Path) -> Run:
         raise InputError(f"{path} is not a run folder: it has no config.json")
     tree = _read_config(path / "config.json")
     try:
-        lines = (path / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
-        pairs = [json.loads(line) for line in lines]
+        text = (path / "heldout.jsonl").read_text(encoding="utf-8")
+        pairs = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
         held_out = Pairs([source for source, _ in pairs], [target for _, target in pairs])
     except (OSError, ValueError) as error:
         raise InputError(f"{path / 'heldout.jsonl'} is damaged: {error}") from error
+    config = configs.from_json(tree["config"])
+    source, target = preparations(config.data)
     return Run(
         path=path,
-        config=configs.from_json(tree["config"]),
+        config=config,
         corpus=tree["corpus"],
         extra_length=tree["extra_length"],
-        src_vocabulary=vocabulary.load(path / "source.vocab"),
-        tgt_vocabulary=vocabulary.load(path / "target.vocab"),
+        src_vocabulary=prepared(vocabulary.load(path / "source.vocab"), source),
+        tgt_vocabulary=prepared(vocabulary.load(path / "target.vocab"), target),
         held_out=held_out,
     )
+
+
+def preparations(data: DataConfig) -> tuple[Preparation, Preparation]:
+    """How the text of either side is prepared before its vocabulary sees it."""
+    how = (data.normalization, data.tokenizer, data.lowercase)
+    return Preparation(*how, data.source_language), Preparation(*how, data.target_language)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -85,12 +85,14 @@ def _wanted(arguments: list[str]) -> tuple[RunConfig, Path]:
     default = kind(model, None, start.seed, start.model, start.data, start.training)
     options: Any = parse(kind, arguments, "encdec train [PRESET]", description, default)
     data = options.data
-    if data.has_files and name is None:
+    if data.has_corpus and name is None:
         return _wanted(["tiny", *arguments])
-    if data.has_files and name == "dates":
-        raise InputError("preset dates makes its own corpus: for files use tiny, base or big")
-    if not data.has_files and name not in (None, "dates"):
-        raise InputError(f"preset {name} needs a corpus: give --source and --target, or --tsv")
+    if data.has_corpus and name == "dates":
+        raise InputError("preset dates makes its own corpus: for another use tiny, base or big")
+    if not data.has_corpus and name not in (None, "dates"):
+        raise InputError(
+            f"preset {name} needs a corpus: give --source and --target, --tsv, or --corpus"
+        )
     config = RunConfig(options.sizes, _absolute(data), options.training, options.seed)
     return config, options.run or _default_folder(name or "dates", config)
 
@@ -116,11 +118,13 @@ def _model_name(arguments: list[str]) -> str:
 
 
 def _absolute(data: DataConfig) -> DataConfig:
-    """File names that hold from any working folder."""
+    """Names of files and folders that hold from any working folder."""
     names = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
     found: Any = {
         name: tuple(str(Path(file).absolute()) for file in getattr(data, name)) for name in names
     }
+    if data.corpus_folder is not None:
+        found["corpus_folder"] = str(Path(data.corpus_folder).absolute())
     return replace(data, **found)
 
 

@@ -17,14 +17,16 @@ ALLOWED = {
     "output": {"types"},
     "report": {"config", "types"},
     "training": {"config", "ops", "types"},
+    "corpus": {"config", "data", "types"},
     "run": {"config", "data", "types"},
     "translator": {
         *("config", "data", "models", "ops", "report", "run", "search", "training", "types"),
     },
     "fitting": {
-        *("config", "data", "report", "run", "training", "translator", "types"),
+        *("config", "corpus", "data", "report", "run", "training", "translator", "types"),
     },
     "arguments": {"config", "types"},
+    "prepare_command": {"arguments", "data", "types"},
     "train_arguments": {"arguments", "config", "presets", "run", "types"},
     "scoring_arguments": {"config", "data", "report", "types"},
     "scoring_commands": {

@@ -42,6 +42,7 @@ def test_every_option_in_it_exists(arguments: list[str], tmp_path: Path, monkeyp
 
     monkeypatch.setattr(cli, "fit", stop)
     monkeypatch.setattr(cli.translators, "load", stop)
+    monkeypatch.setattr(cli.prepare_command.tfds, "prepare", stop)
     with pytest.raises(FileNotFoundError):
         cli.main(arguments)
 

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from encdec import run as runs
-from encdec.config import TrainingConfig
+from encdec.config import DataConfig, RunConfig, TrainingConfig
+from encdec.data import vocabulary
+from encdec.data.sources import Pairs
+from encdec.data.text import Preparation, PreparedVocabulary
 from encdec.run import Run
 from encdec.types import InputError
 from tests.small_run import small_run
@@ -34,6 +37,24 @@ def test_what_is_written_is_read_again(made: Run) -> None:
     for side in ("src_vocabulary", "tgt_vocabulary"):
         text = made.held_out.src[0]
         assert getattr(found, side).encode(text) == getattr(made, side).encode(text)
+
+
+def test_text_is_prepared_as_the_settings_say(made: Run, tmp_path: Path) -> None:
+    held_out = Pairs(["L'Été\u2028 Étudié,\x85 Mr. X!", ""], ["UNE ﬁn", " "])
+    how = {"lowercase": True, "normalization": "nfkc", "tokenizer": "moses"}
+    data = DataConfig(**how, source_language="fr", vocabulary="words")
+    french, english = (Preparation("nfkc", "moses", True, code) for code in ("fr", "en"))
+    plain = vocabulary.build("words", map(french.prepare, held_out.src), None)
+    config = RunConfig(data=data)
+    both = PreparedVocabulary(plain, french), PreparedVocabulary(plain, english)
+    runs.create(Run(tmp_path / "run", config, "0" * 64, 10, *both, held_out))
+    found = runs.load(tmp_path / "run")
+    assert (found.src_vocabulary, found.tgt_vocabulary) == both
+    assert found.held_out == held_out  # only a newline ends a line of the file
+    assert runs.preparations(data) == (french, english)
+    ids = found.src_vocabulary.encode("L'ÉTÉ, X")
+    assert found.src_vocabulary.tokens(ids) == ["l'", "été", ",", "x"]
+    assert found.tgt_vocabulary.decode(ids) == "l' été, x"
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,19 @@
 import gzip
 import io
-import re
-from collections import Counter
+import itertools
 
 import pytest
 
 from encdec.data.sources import (
+    Listed,
     Pairs,
+    ParallelFiles,
+    TsvFile,
     decode_lines,
-    digest,
-    hold_out,
+    read_all,
     read_lines,
     read_pairs,
-    without_blanks,
+    stream_lines,
 )
 from encdec.types import InputError
 
@@ -76,11 +77,43 @@ def test_two_files_and_a_tsv_hold_the_same_pairs(tmp_path) -> None:
     source, target, tsv = (tmp_path / name for name in ("s", "t", "both.tsv"))
     source.write_text("a\n\nc\nd\n \ne e\n")
     target.write_text("A\nB\nC\n\u3000\nE\nEE E\n")
-    columns = zip(read_lines(source), read_lines(target), strict=True)
+    columns = list(zip(read_lines(source), read_lines(target), strict=True))
     tsv.write_text("".join(f"{s}\t{t}\tignored\n" for s, t in columns))
     every = Pairs(["a", "", "c", "d", " ", "e e"], ["A", "B", "C", "\u3000", "E", "EE E"])
     assert read_pairs([source], [target]) == read_pairs(tsv=[tsv]) == every
-    assert without_blanks(every) == (Pairs(["a", "c", "e e"], ["A", "C", "EE E"]), 3)
+    for part in (ParallelFiles(source, target), TsvFile(tsv), Listed(every)):
+        assert list(part) == list(part) == columns  # again and again
+    assert len(Listed(every)) == 6
+
+
+def test_several_files_follow_each_other(tmp_path) -> None:
+    texts = {"a": "1\n2\n", "b": "3\n", "A": "one\ntwo\n", "B": "three\n"}
+    for name, text in texts.items():
+        with gzip.open(tmp_path / f"{name}.gz", "wt") as file:
+            file.write(text)
+    a, b, A, B = (tmp_path / f"{name}.gz" for name in texts)
+    assert read_pairs([a, b], [A, B]) == Pairs(["1", "2", "3"], ["one", "two", "three"])
+    with pytest.raises(InputError, match=rf"{a} has 2 lines but {B} has 1"):
+        read_pairs([a, b], [B, A])
+    with pytest.raises(InputError, match="as many files of each"):
+        read_pairs([a, b], [A])
+
+
+@pytest.mark.parametrize("columns", [*itertools.product((1, 2, 3), repeat=2)], ids=str)
+def test_any_two_columns_of_a_tsv(columns: tuple[int, int], tmp_path) -> None:
+    rows = [("a", "b", "c"), ("d", "", "f")]
+    path = tmp_path / "three.tsv"
+    path.write_text("".join("\t".join(row) + "\n" for row in rows))
+    source, target = ([row[column - 1] for row in rows] for column in columns)
+    assert read_pairs(tsv=[path], columns=columns) == Pairs(source, target)
+
+
+def test_a_line_is_there_before_the_next_is_read(tmp_path) -> None:
+    (tmp_path / "text").write_bytes(b"fine\nb\xe4d\n")
+    lines = stream_lines(tmp_path / "text")
+    assert next(lines) == "fine"
+    with pytest.raises(InputError, match="line 2: not UTF-8"):
+        next(lines)
 
 
 def test_pairs_that_do_not_match_are_refused(tmp_path) -> None:
@@ -89,60 +122,16 @@ def test_pairs_that_do_not_match_are_refused(tmp_path) -> None:
     target.write_text("A\nB\n")
     with pytest.raises(InputError, match=rf"{source} has 3 lines but {target} has 2"):
         read_pairs([source], [target])
+    with pytest.raises(InputError, match=rf"{target} has 2 lines but {source} has 3"):
+        read_all(ParallelFiles(target, source))
     tsv.write_text("a\tb\nno tab\n")
-    with pytest.raises(InputError, match=rf"{tsv}, line 2: 1 columns, no 2th"):
+    with pytest.raises(InputError, match=rf"{tsv}, line 2 has 1 column between tabs"):
         read_pairs(tsv=[tsv])
-    tsv.write_text("a\t\n\tb\n")
-    with pytest.raises(InputError, match="no pair of the corpus has text on both sides"):
-        without_blanks(read_pairs(tsv=[tsv]))
+    tsv.write_text("a\tb\tc\na\tb\n")
+    with pytest.raises(InputError, match=r"line 2 has 2 columns .* \(1, 3\) asks for column 3"):
+        read_pairs(tsv=[tsv], columns=(1, 3))
     for given in ({}, {"source": [source]}, {"source": [source], "target": [target], "tsv": [tsv]}):
         with pytest.raises(
             InputError, match="give source and target, as many files of each, or tsv alone"
         ):
             read_pairs(**given)
-
-
-def repeated(n: int) -> Pairs:
-    """n pairs; every third source text stands there several times."""
-    src = [f"s{i // 3 if i % 3 == 0 else i + n}" for i in range(n)]
-    src = [f"s{i % 7}" if i % 11 == 0 else text for i, text in enumerate(src)]
-    return Pairs(src, [f"t{i}" for i in range(n)])
-
-
-@pytest.mark.parametrize(("count", "expected"), [(13, 13), (1000, 41)])
-def test_held_out_sources_never_stand_in_training(count: int, expected: int) -> None:
-    pairs = repeated(413)
-    train, held = hold_out(pairs, count, seed=5)
-    assert not set(train.src) & set(held.src)
-    assert len(held.src) == expected
-    everything = Counter(zip(*train, strict=True)) + Counter(zip(*held, strict=True))
-    assert everything == Counter(zip(*pairs, strict=True))
-    assert hold_out(pairs, count, seed=5) == (train, held)
-    assert hold_out(pairs, count, seed=6) != (train, held)
-
-
-def test_a_source_too_frequent_to_hold_out_stays() -> None:
-    pairs = Pairs(["same"] * 37 + ["a", "b", "c"], [f"t{i}" for i in range(40)])
-    train, held = hold_out(pairs, 4, seed=0)
-    assert sorted(held.src) == ["a", "b", "c"]
-    assert train.src == ["same"] * 37
-    for few in (Pairs(["same"] * 40, pairs.tgt), Pairs(["a"] * 9, ["b"] * 9)):
-        with pytest.raises(InputError, match="too few to hold any out"):
-            hold_out(few, 4, seed=0)
-
-
-def test_no_two_corpora_share_a_digest() -> None:
-    corpora = [
-        Pairs(["ab", "c"], ["d", "e"]),
-        Pairs(["a", "bc"], ["d", "e"]),
-        Pairs(["ab", "c", "d"], ["e"]),
-        Pairs(["ab\nc"], ["d", "e"]),
-        Pairs(["d", "e"], ["ab", "c"]),
-        Pairs(["c", "ab"], ["d", "e"]),
-        Pairs(["ab", "c", ""], ["d", "e", ""]),
-        Pairs([], []),
-        Pairs([""], [""]),
-    ]
-    assert len({digest(corpus) for corpus in corpora}) == len(corpora)
-    assert digest(corpora[0]) == digest(Pairs(["ab", "c"], ["d", "e"]))
-    assert re.fullmatch("[0-9a-f]{64}", digest(corpora[0]))

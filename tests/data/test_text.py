@@ -1,0 +1,110 @@
+"""Preparation of text, against Python's own Unicode, sacreMoses and what holds of all text."""
+
+import pickle
+import sys
+import unicodedata
+
+import pytest
+from sacremoses import MosesTokenizer
+
+from encdec.data import vocabulary
+from encdec.data.text import Preparation, PreparedVocabulary, prepared
+from encdec.types import EOS, UNK
+
+MOSES = Preparation(tokenizer="moses")
+ENGLISH = [
+    'Don\'t say "Hello, world!" to Mr. Smith (5,300 times)...',
+    "He paid $3.50 -- well-known, isn't it?",
+    "A & B; [x] <y> 100%",
+]
+HARD = ["", " \t ", "\ud800 lone \udfff", "x\u2028y\x85z", "\x00\x01", "İI", "⁇ a"]
+HARD += ["e\u0301\u0323 \u0301"]
+EVERY = [
+    Preparation(normalization, tokenizer, lowercase, "de")
+    for normalization in ("none", "nfkc")
+    for tokenizer in ("none", "moses")
+    for lowercase in (False, True)
+]
+MARKED = [
+    *("ve\u0301lo, a\u0301\u0323b!", "на\u0301до, б", "नमस्ते, दुनिया! क्\u200dष"),
+    *("שָׁלוֹם, עולם", "می\u200cخواهم, ab"),
+]
+
+
+def test_nothing_asked_changes_nothing() -> None:
+    plain = vocabulary.build("chars", ["abc"], None)
+    assert not Preparation(language="tr").changes
+    assert prepared(plain, Preparation()) is plain
+    for text in (*HARD, *ENGLISH):
+        assert Preparation().prepare(text) == Preparation().restore(text) == text
+    assert all(how.changes for how in EVERY[1:])
+
+
+def test_nfkc_and_lower_case_are_pythons_own_and_once_is_enough() -> None:
+    folded, lower = Preparation("nfkc"), Preparation(lowercase=True)
+    both = Preparation("nfkc", "none", True)
+    every = list(map(chr, range(sys.maxunicode + 1)))
+    normal = [unicodedata.normalize("NFKC", character) for character in every]
+    assert list(map(folded.prepare, every)) == normal
+    assert list(map(lower.prepare, every)) == [character.lower() for character in every]
+    once = list(map(both.prepare, every))
+    assert list(map(both.prepare, once)) == once
+    assert both.prepare("Ａﬁ ÉE\u0301 ΟΔΟΣ Straße") == "afi éé οδος straße"
+    assert both.prepare("e\u0301") == both.prepare("É") == "é"
+
+
+def test_a_turkish_i_keeps_its_dot() -> None:
+    turkish = Preparation(lowercase=True, language="tr")
+    assert turkish.prepare("DIŞ İSTANBUL I\u0307Ç") == "dış istanbul iç"
+    assert Preparation(lowercase=True).prepare("DIŞ İ") == "diş i\u0307"
+
+
+@pytest.mark.parametrize("text", ENGLISH)
+def test_moses_splits_as_sacremoses_and_joins_again(text: str) -> None:
+    tokens = MOSES.prepare(text)
+    assert tokens == MosesTokenizer("en").tokenize(text, return_str=True, escape=False)
+    assert MOSES.restore(tokens).replace(" ", "") == text.replace(" ", "")
+    assert MOSES.restore(MOSES.prepare(ENGLISH[0])) == ENGLISH[0]
+
+
+def test_moses_follows_the_language() -> None:
+    text = "l'homme d'Etat z.B. etc. heute"
+    french, german = (Preparation(tokenizer="moses", language=code) for code in ("fr", "de"))
+    assert french.prepare(text).split()[:4] == ["l'", "homme", "d'", "Etat"]
+    assert "etc." in german.prepare(text).split()
+    assert french.restore(french.prepare("l'homme d'Etat.")) == "l'homme d'Etat."
+    capital = Preparation("none", "moses", True, "en")
+    assert capital.prepare("Mr. Smith left.") == "mr. smith left ."  # split before lower-casing
+
+
+@pytest.mark.parametrize("language", ["en", "de", "hi"])
+@pytest.mark.parametrize("text", MARKED)
+def test_moses_leaves_combining_marks_with_their_letters(text: str, language: str) -> None:
+    moses = Preparation(tokenizer="moses", language=language)
+    words = [word.strip("!,") for word in text.split()]
+    assert [token for token in moses.prepare(text).split() if token not in ("!", ",")] == words
+    assert moses.restore(moses.prepare(text)) == text
+
+
+@pytest.mark.parametrize("how", EVERY)
+def test_any_text_can_be_prepared_and_given_back(how: Preparation) -> None:
+    assert pickle.loads(pickle.dumps(how)) == how
+    for kind in ("chars", "words", "bytes"):
+        built = prepared(vocabulary.build(kind, map(how.prepare, ENGLISH), None), how)
+        for text in (*HARD, *ENGLISH):
+            ids = built.encode(text)
+            assert all(UNK <= i < built.size for i in ids)
+            assert isinstance(built.decode([*ids, EOS]), str)
+            assert len(built.tokens(ids)) == len(ids)
+
+
+def test_a_vocabulary_sees_prepared_text_and_is_saved_plain(tmp_path) -> None:
+    how = Preparation("nfkc", "moses", True, "en")
+    plain = vocabulary.build("words", map(how.prepare, ENGLISH), None)
+    built = prepared(plain, how)
+    assert built == PreparedVocabulary(plain, how)
+    assert UNK not in built.encode("MR. SMITH, ＷＯＲＬＤ!")
+    assert built.tokens(built.encode("Hello, Smith")) == ["hello", ",", "smith"]
+    assert built.decode(built.encode("Hello, WORLD!")) == "hello, world!"
+    vocabulary.save(built, tmp_path / "vocab")
+    assert vocabulary.load(tmp_path / "vocab") == plain
