@@ -12,11 +12,12 @@ import jax.numpy as jnp
 
 from encdec import run as runs
 from encdec.config import RunConfig
-from encdec.data import vocabulary
-from encdec.data.batching import Examples, Plan, deliver, encode_pairs, plan
+from encdec.data.batching import SubwordSampling, deliver
 from encdec.data.dates import dates
-from encdec.data.sources import Pairs, digest, hold_out, read_pairs, without_blanks
-from encdec.data.vocabulary import Vocabulary
+from encdec.data.plan import Plan
+from encdec.data.sources import Listed, Pairs, digest, hold_out, read_pairs, without_blanks
+from encdec.data.tokens import Examples
+from encdec.preparing import build_vocabularies, encode_training, plan_training
 from encdec.report.logs import MetricsLog, Progress
 from encdec.run import Run
 from encdec.training import checkpoints, loop
@@ -110,34 +111,23 @@ class _Prepared(NamedTuple):
 
 def _prepare(config: RunConfig, folder: Path, corpus: Corpus, say: Say) -> _Prepared:
     """The folder's run, or a new one. Whatever can be refused is, before the folder is made."""
-    data = config.data
-    mark = digest(corpus.train) + digest(corpus.valid)
-    old = _existing(folder, config, mark)
+    data, train = config.data, Listed(corpus.train)
+    content = digest(corpus.train)
+    mark = content + digest(corpus.valid)
+    run = _existing(folder, config, mark)
     source, target = (
-        (old.src_vocabulary, old.tgt_vocabulary) if old else _vocabularies(config, corpus.train)
+        (run.src_vocabulary, run.tgt_vocabulary)
+        if run
+        else build_vocabularies(data, train, config.seed)
     )
-    lengths = (data.max_source_length, data.max_target_length)
-    examples, left_out = encode_pairs(corpus.train, source, target, *lengths)
-    if left_out:
-        say(
-            f"{left_out} of {len(corpus.train.src)} pairs are left out of training: longer than "
-            f"{lengths[0]} source or {lengths[1]} target tokens"
-        )
-    buckets = plan(
-        *examples.lengths(),
-        batch_tokens=data.batch_tokens,
-        shapes=data.shapes,
-        rows_multiple=config.training.accumulate,
-    )
-    run = old
+    examples = encode_training(data, train, content, (source, target), say)
+    batches, extra = plan_training(config, examples, say)
     if run is None:
-        sources, targets = examples.lengths()
-        extra = max(10, int((targets - 2 * sources).max()))
         run = Run(folder, config, mark, extra, source, target, corpus.held_out)
         runs.create(run)
     elif run.config != config:
         run = runs.set_max_steps(run, config.training.max_steps)
-    return _Prepared(run, examples, buckets, corpus.valid)
+    return _Prepared(run, examples, batches, corpus.valid)
 
 
 def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
@@ -151,14 +141,9 @@ def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
     return None
 
 
-def _vocabularies(config: RunConfig, train: Pairs) -> tuple[Vocabulary, Vocabulary]:
-    data = config.data
-    build = partial(vocabulary.build, size=data.vocabulary_size, pieces=data.pieces)
-    if data.joint_vocabulary:
-        joint = build(data.vocabulary, texts=[*train.src, *train.tgt])
-        return joint, joint
-    target = data.target_vocabulary or data.vocabulary
-    return build(data.vocabulary, texts=train.src), build(target, texts=train.tgt)
+def _subword_sampling(run: Run) -> SubwordSampling | None:
+    alpha = run.config.data.subword_sampling
+    return SubwordSampling(run.src_vocabulary, run.tgt_vocabulary, alpha) if alpha else None
 
 
 def _first_state(run: Run) -> tuple[TrainState, float | None]:
@@ -192,7 +177,9 @@ def _train(
         loop.train(
             loop.CompiledStep(step, len(prepared.plan.buckets), bar.say),
             state,
-            deliver(prepared.examples, prepared.plan, run.config.seed, done),
+            deliver(
+                prepared.examples, prepared.plan, run.config.seed, done, _subword_sampling(run)
+            ),
             jax.random.key(run.config.seed),
             config,
             schedule(config),

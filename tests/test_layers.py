@@ -20,8 +20,9 @@ ALLOWED = {
     "translator": {
         *("config", "data", "models", "ops", "report", "run", "search", "training", "types"),
     },
+    "preparing": {"config", "data", "report", "types"},
     "fitting": {
-        *("config", "data", "report", "run", "training", "translator", "types"),
+        *("config", "data", "preparing", "report", "run", "training", "translator", "types"),
     },
     "arguments": {"config", "types"},
     "train_arguments": {"arguments", "config", "presets", "run", "types"},

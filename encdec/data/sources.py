@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -30,6 +31,19 @@ class PairStream(Protocol):
 
     def __len__(self) -> int:
         """How many there are."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Pairs in memory as a stream."""
+
+    pairs: Pairs
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return zip(*self.pairs, strict=True)
+
+    def __len__(self) -> int:
+        return len(self.pairs.src)
 
 
 def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
