@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, chain
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +35,15 @@ class SentencePieceVocabulary:
         """Log-probability of each piece of a unigram model, nats."""
         return np.array([self._model.get_score(i) for i in range(self.size)])
 
+    @cached_property
+    def _has_several(self) -> bool:
+        """Whether the model knows several ways to cut a text: unigram does, byte pairs do not."""
+        try:
+            self._model.nbest_encode("", nbest_size=2)
+        except RuntimeError:
+            return False
+        return True
+
     @property
     def size(self) -> int:
         return self._model.get_piece_size()
@@ -52,11 +62,13 @@ class SentencePieceVocabulary:
 
     def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
         ids = list(ids)
-        if UNK not in ids:
-            found = self._model.nbest_encode(self._model.decode(ids), nbest_size=most)
-            if found[0] == ids:
-                return found, np.array([self._log_probs[cut].sum() for cut in found])
-        return [ids], np.zeros(1)
+        if not ids or UNK in ids or not self._has_several:
+            return [ids], np.zeros(1)
+        found = self._model.nbest_encode(self._model.decode(ids), nbest_size=most)
+        if found[0] != ids:  # what has no way back to its own text is left alone
+            return [ids], np.zeros(1)
+        starts = [0, *accumulate(map(len, found[:-1]))]
+        return found, np.add.reduceat(self._log_probs[[*chain(*found)]], starts)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "sentencepiece", "model": base64.b64encode(self.proto).decode()}
