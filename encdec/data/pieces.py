@@ -18,6 +18,7 @@ from encdec.types import UNK, InputError
 Pieces = Literal["unigram", "bpe"]
 
 _SIZE = 8000  # where none is given
+_MOST_CHARACTERS = 40_000_000  # of training text: for each, SentencePiece takes 20 bytes of memory
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def train(texts: Iterable[str], size: int | None, pieces: Pieces) -> SentencePie
     """A model of some texts.
 
     Args:
-      texts: sentences; read once.
+      texts: sentences; read once. Of more than 40 million characters every second, fourth, ...
+        sentence is taken.
       size: pieces, special ids included; None means 8,000, or what a smaller text allows.
       pieces: a unigram language model, or byte pairs.
 
@@ -88,7 +90,7 @@ def train(texts: Iterable[str], size: int | None, pieces: Pieces) -> SentencePie
     proto = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_some_text(texts),
+            sentence_iterator=iter(_thinned(_some_text(texts), _MOST_CHARACTERS)),
             model_writer=proto,
             model_type=pieces,
             vocab_size=_SIZE if size is None else size,
@@ -129,6 +131,20 @@ def _some_text(texts: Iterable[str]) -> Iterator[str]:
             yield _well_formed(text)
     if empty:
         raise InputError("there is no text to train sentencepiece on")
+
+
+def _thinned(texts: Iterable[str], most: int) -> list[str]:
+    """Every 1st, 2nd, 4th, ... text: the first such step that leaves no more characters."""
+    kept: list[str] = []
+    step, characters = 1, 0
+    for number, text in enumerate(texts):
+        if number % step == 0:
+            kept.append(text)
+            characters += len(text)
+        while characters > most and len(kept) > 1:
+            kept, step = kept[::2], 2 * step
+            characters = sum(map(len, kept))
+    return kept
 
 
 def _explain(error: RuntimeError, size: int) -> InputError:

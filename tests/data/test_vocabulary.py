@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from encdec.data import vocabulary
+from encdec.data import pieces, vocabulary
 from encdec.data.dates import dates
 from encdec.types import BOS, EOS, PAD, UNK, InputError
 
@@ -122,8 +122,8 @@ def test_labels_for_plots() -> None:
     assert of_kind("bytes").tokens([4 + 0xC3, 4 + ord(" "), 4 + ord("x"), EOS, PAD]) == [
         *("xC3", "▁", "x", "</s>", "<pad>")
     ]
-    pieces = of_kind("sentencepiece")
-    labels = pieces.tokens(pieces.encode("old house"))
+    built = of_kind("sentencepiece")
+    labels = built.tokens(built.encode("old house"))
     assert "".join(labels) == "▁old▁house"
     assert chars.decode(chars.encode("a?b")) == "a⁇b"
 
@@ -142,6 +142,16 @@ def test_texts_are_drawn_by_the_seed_alone_in_their_order_and_evenly() -> None:
     assert all(len(set(draw)) == 4 and list(draw) == sorted(draw) for draw in draws)
     counts = Counter(text for draw in draws for text in draw)
     assert all(abs(counts[text] - 800) < 5 * (2000 * 0.4 * 0.6) ** 0.5 for text in texts)
+
+
+def test_text_too_long_for_memory_is_thinned_evenly() -> None:
+    texts = [str(i) * 3 for i in range(1000)]
+    for most in (10**6, 5000, 999, 100, 1):
+        steps = [2**k for k in range(11)]
+        expected = next(
+            t for t in (texts[::s] for s in steps) if len("".join(t)) <= most or len(t) == 1
+        )
+        assert pieces._thinned(iter(texts), most) == expected
 
 
 def unigram() -> vocabulary.Vocabulary:
