@@ -362,7 +362,8 @@ class TrainingConfig:
         _check_literals(self)
         _check_ranges(
             self,
-            positive="max_steps accumulate evaluate_every log_every evaluate_sentences average_last",
+            positive="max_steps accumulate evaluate_every log_every evaluate_sentences "
+            "average_last",
             fractions="label_smoothing beta1 beta2 ema_decay",
         )
         for name in ("learning_rate", "epsilon"):

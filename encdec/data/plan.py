@@ -87,13 +87,14 @@ def plan(
             f"batch_tokens = {batch_tokens} cannot hold {rows_multiple} row(s) of the longest "
             f"sentence, {longest} tokens: at least {rows_multiple * longest} can"
         )
-    S, T = _levels(source_lengths), _levels(target_lengths)
-    place = np.searchsorted(S, source_lengths) * len(T) + np.searchsorted(T, target_lengths)
+    S, T = _levels(source_lengths), _levels(target_lengths)  # [P], [Q]; P * Q < 2^16
+    place = np.searchsorted(S, source_lengths).astype(np.uint16) * np.uint16(len(T))
+    place += np.searchsorted(T, target_lengths).astype(np.uint16)
     counts = np.bincount(place, minlength=len(S) * len(T)).reshape(len(S), len(T))
     chosen = _worth_their_batches(
         _cheapest_shapes(counts, S, T, shapes), counts, S, T, batch_tokens, rows_multiple
     )
-    owner = _owners(chosen, S, T).ravel().astype(np.int16)[place]
+    owner = _owners(chosen, S, T).ravel().astype(np.uint16)[place]
     buckets = []
     for k in range(len(chosen)):
         members = np.flatnonzero(owner == k)
