@@ -72,14 +72,13 @@ def encode_training(
         return encode_pairs(Pairs(*map(list, zip(*train, strict=True))), *vocabularies)
     with ExitStack() as stack:
         bar = cache(lambda: stack.enter_context(Counter(len(train), "pairs made into tokens")))
-        return cached_examples(
-            train,
-            corpus,
-            *vocabularies,
-            cache_folder() / "tokens",
-            progress=lambda count: bar().add(count),
-            say=say,
-        )
+
+        def tell(count: int) -> None:
+            if count < len(train):  # what is done at once needs no bar
+                bar().add(count)
+
+        root = cache_folder() / "tokens"
+        return cached_examples(train, corpus, *vocabularies, root, progress=tell, say=say)
 
 
 def plan_training(
