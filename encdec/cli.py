@@ -25,6 +25,7 @@ from encdec.config import nearest
 from encdec.data.sources import decode_lines, read_lines
 from encdec.fitting import fit
 from encdec.output import writer
+from encdec.preparing import cache_folder
 from encdec.report import metrics
 from encdec.run import Run
 from encdec.scoring_commands import compare_command, evaluate_command, evaluated, report
@@ -79,8 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _keep_compiled_programs() -> None:
     """XLA's programs stay on disk, so that a command's second start need not compile again."""
     if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009  (mypy cannot see it)
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "encdec"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

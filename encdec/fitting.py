@@ -1,6 +1,5 @@
 """Trains a run from its settings: corpus, vocabularies, folder, loop, last scores."""
 
-import itertools
 import json
 import os
 import sys
@@ -17,11 +16,11 @@ import jax.numpy as jnp
 from encdec import run as runs
 from encdec.config import RunConfig
 from encdec.corpus import Corpus, read_corpus
-from encdec.data import vocabulary
-from encdec.data.batching import Examples, Plan, deliver, encode_pairs, plan
-from encdec.data.sources import Pairs, read_all
-from encdec.data.text import prepared
-from encdec.data.vocabulary import Vocabulary
+from encdec.data.batching import SubwordSampling, deliver
+from encdec.data.plan import Plan
+from encdec.data.sources import Pairs
+from encdec.data.tokens import Examples
+from encdec.preparing import build_vocabularies, encode_training, plan_training
 from encdec.report import metrics
 from encdec.report.logs import MetricsLog, Progress
 from encdec.run import Run
@@ -93,35 +92,21 @@ class _Prepared(NamedTuple):
 
 def _prepare(config: RunConfig, folder: Path, corpus: Corpus, say: Say) -> _Prepared:
     """The folder's run, or a new one. Whatever can be refused is, before the folder is made."""
-    data = config.data
-    mark = corpus.digest
-    old = _existing(folder, config, mark)
-    train = read_all(corpus.train)
+    data, train = config.data, corpus.train
+    run = _existing(folder, config, corpus.digest)
     source, target = (
-        (old.src_vocabulary, old.tgt_vocabulary) if old else _vocabularies(config, train)
+        (run.src_vocabulary, run.tgt_vocabulary)
+        if run
+        else build_vocabularies(data, train, config.seed)
     )
-    lengths = (data.max_source_length, data.max_target_length)
-    examples, left_out = encode_pairs(train, source, target, *lengths)
-    if left_out:
-        say(
-            f"{left_out} of {len(train.src)} pairs are left out of training: longer than "
-            f"{lengths[0]} source or {lengths[1]} target tokens"
-        )
-    buckets = plan(
-        *examples.lengths(),
-        batch_tokens=data.batch_tokens,
-        shapes=data.shapes,
-        rows_multiple=config.training.accumulate,
-    )
-    run = old
+    examples = encode_training(data, train, corpus.digest, (source, target), say)
+    batches, extra = plan_training(config, examples, say)
     if run is None:
-        sources, targets = examples.lengths()
-        extra = max(10, int((targets - 2 * sources).max()))
-        run = Run(folder, config, mark, extra, source, target, corpus.held_out)
+        run = Run(folder, config, corpus.digest, extra, source, target, corpus.held_out)
         runs.create(run)
     elif run.config != config:
         run = runs.set_max_steps(run, config.training.max_steps)
-    return _Prepared(run, examples, buckets, corpus.valid)
+    return _Prepared(run, examples, batches, corpus.valid)
 
 
 def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
@@ -135,20 +120,9 @@ def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
     return None
 
 
-def _vocabularies(config: RunConfig, train: Pairs) -> tuple[Vocabulary, Vocabulary]:
-    """Vocabularies of prepared text, with the preparation before them."""
-    data = config.data
-    source, target = runs.preparations(data)
-    src, tgt = map(source.prepare, train.src), map(target.prepare, train.tgt)
-    build = partial(vocabulary.build, size=data.vocabulary_size, pieces=data.pieces)
-    if data.joint_vocabulary:
-        joint = build(data.vocabulary, texts=itertools.chain(src, tgt))
-        return prepared(joint, source), prepared(joint, target)
-    kind = data.target_vocabulary or data.vocabulary
-    return (
-        prepared(build(data.vocabulary, texts=src), source),
-        prepared(build(kind, texts=tgt), target),
-    )
+def _subword_sampling(run: Run) -> SubwordSampling | None:
+    alpha = run.config.data.subword_sampling
+    return SubwordSampling(run.src_vocabulary, run.tgt_vocabulary, alpha) if alpha else None
 
 
 def _first_state(run: Run) -> tuple[TrainState, Standing]:
@@ -180,7 +154,9 @@ def _train(prepared: _Prepared, state: TrainState, standing: Standing, saved: Ch
             run,
             loop.CompiledStep(step, len(prepared.plan.buckets), bar.say),
             state,
-            deliver(prepared.examples, prepared.plan, run.config.seed, done),
+            deliver(
+                prepared.examples, prepared.plan, run.config.seed, done, _subword_sampling(run)
+            ),
             jax.random.key(run.config.seed),
             config,
             schedule(config),

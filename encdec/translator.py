@@ -1,6 +1,5 @@
 """A run folder opened: text in; text, scores and alignments out."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import numpy as np
 
 from encdec import models
 from encdec import run as runs
-from encdec.data.batching import encode_pairs, inference_batches, scoring_batches
+from encdec.data.batching import inference_batches, scoring_batches
 from encdec.data.sources import Pairs
+from encdec.data.tokens import encode_pairs, tokens_of
 from encdec.ops import masks
 from encdec.report import metrics
 from encdec.report.metrics import ScoreOptions
@@ -24,7 +24,7 @@ from encdec.run import Run
 from encdec.search import Found, beam_search, greedy, sample
 from encdec.training import checkpoints
 from encdec.training.step import batch_loss
-from encdec.types import EOS, PAD, Array, Batch, InputError, Params
+from encdec.types import PAD, Array, Batch, InputError, Params
 
 
 @dataclass(frozen=True)
@@ -211,11 +211,8 @@ class Translator:
         texts = list(texts)
         results = [[self._blank()] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
-        vocabulary = self.run.src_vocabulary
-        encoded = [
-            np.array([*vocabulary.encode(texts[i])[:max_source_length], EOS], np.int32)
-            for i in real
-        ]
+        ids = self.run.src_vocabulary.encode_all([texts[i] for i in real])
+        encoded = tokens_of(sentence[:max_source_length] for sentence in ids)
         if progress:
             progress(len(texts) - len(real))
         for rows, src in inference_batches(encoded, max_batch_tokens):
@@ -228,9 +225,7 @@ class Translator:
 
     def loss(self, pairs: Pairs, max_batch_tokens: int = 8192) -> float:
         """Negative log-likelihood of the targets, nats a token (EOS counts)."""
-        examples, _ = encode_pairs(
-            pairs, self.run.src_vocabulary, self.run.tgt_vocabulary, sys.maxsize, sys.maxsize
-        )
+        examples = encode_pairs(pairs, self.run.src_vocabulary, self.run.tgt_vocabulary)
         parts = [
             _loss(self._model, self._params, batch)
             for _, batch in scoring_batches(examples, max_batch_tokens)

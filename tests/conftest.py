@@ -1,4 +1,4 @@
-"""Strict arithmetic for all tests: no silent change of type. Commands as a fixture."""
+"""For all tests: strict arithmetic, commands as a fixture, no files in the user's cache."""
 
 import io
 import sys
@@ -9,6 +9,14 @@ import pytest
 from tests.commands import Outcome, outcome
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(autouse=True)
+def own_token_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setattr("encdec.preparing.cache_folder", lambda: folder)
 
 
 @pytest.fixture

@@ -22,8 +22,10 @@ ALLOWED = {
     "translator": {
         *("config", "data", "models", "ops", "report", "run", "search", "training", "types"),
     },
+    "preparing": {"config", "data", "report", "run", "types"},
     "fitting": {
-        *("config", "corpus", "data", "report", "run", "training", "translator", "types"),
+        *("config", "corpus", "data", "preparing", "report", "run", "training", "translator"),
+        "types",
     },
     "arguments": {"config", "types"},
     "prepare_command": {"arguments", "data", "types"},

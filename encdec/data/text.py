@@ -7,10 +7,12 @@ preparation before it and the restoration behind it.
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
+
+import numpy as np
 
 from encdec.data.vocabulary import Vocabulary
 
@@ -64,6 +66,12 @@ class PreparedVocabulary:
 
     def encode(self, text: str) -> list[int]:
         return self.plain.encode(self.preparation.prepare(text))
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.plain.encode_all([self.preparation.prepare(text) for text in texts])
+
+    def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
+        return self.plain.segmentations(ids, most)
 
     def decode(self, ids: Iterable[int]) -> str:
         return self.preparation.restore(self.plain.decode(ids))

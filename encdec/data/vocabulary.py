@@ -1,29 +1,27 @@
 """Text to token ids and back: characters, words, bytes or SentencePiece behind one interface."""
 
 import base64
-import io
+import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
-import sentencepiece
+import numpy as np
 
+from encdec.data.pieces import Pieces, SentencePieceVocabulary, too_large, train
+from encdec.data.specials import FIRST, SPECIALS
 from encdec.types import EOS, UNK, InputError
 
+Item = TypeVar("Item")
 Kind = Literal["chars", "words", "bytes", "sentencepiece"]
-Pieces = Literal["unigram", "bpe"]
 
-SPECIALS = ("<pad>", "<s>", "</s>", "⁇")
-"""Labels of PAD, BOS, EOS and UNK, in the order of their ids."""
-
-_FIRST = len(SPECIALS)
 _FORMAT = "encdec vocabulary 1"
-_PIECES = 8000  # of SentencePiece, where no size is given
+_SEGMENTATIONS = 64  # l in Kudo 2018
 
 
 class Vocabulary(Protocol):
@@ -36,11 +34,21 @@ class Vocabulary(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of a text: no BOS or EOS is added, and what is unknown becomes UNK."""
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text; many at once can be faster."""
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids: PAD, BOS and EOS leave no trace, UNK becomes ⁇."""
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """One label an id, for plots: `</s>` for EOS, ▁ for a space."""
+
+    def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
+        """The likeliest ways to cut the text of `encode`d ids, these first, at most so many.
+
+        With their log-probabilities, float64 [n], nats. Only the unigram model of sentencepiece
+        knows any but the ids themselves.
+        """
 
     def to_json(self) -> dict[str, Any]:
         """All that `load` needs to build this vocabulary again."""
@@ -55,15 +63,18 @@ class TableVocabulary:
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {token: _FIRST + i for i, token in enumerate(self.table)}
+        return {token: FIRST + i for i, token in enumerate(self.table)}
 
     @property
     def size(self) -> int:
-        return _FIRST + len(self.table)
+        return FIRST + len(self.table)
 
     def encode(self, text: str) -> list[int]:
         ids = self._ids
         return [ids.get(token, UNK) for token in _split(self.kind, text)]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
         joint = "" if self.kind == "chars" else " "
@@ -72,11 +83,14 @@ class TableVocabulary:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return ["▁" if label == " " else label for label in map(self._label, ids)]
 
+    def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
+        return [list(ids)], np.zeros(1)
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "table": self.table}
 
     def _label(self, i: int) -> str:
-        return SPECIALS[i] if i < _FIRST else self.table[i - _FIRST]
+        return SPECIALS[i] if i < FIRST else self.table[i - FIRST]
 
 
 @dataclass(frozen=True)
@@ -85,48 +99,27 @@ class ByteVocabulary:
 
     @property
     def size(self) -> int:
-        return _FIRST + 256
+        return FIRST + 256
 
     def encode(self, text: str) -> list[int]:
-        return [_FIRST + byte for byte in text.encode("utf-8", "replace")]
+        return [FIRST + byte for byte in text.encode("utf-8", "replace")]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
         unknown = SPECIALS[UNK].encode()
-        parts = (unknown if i == UNK else bytes([i - _FIRST]) for i in ids if i >= UNK)
+        parts = (unknown if i == UNK else bytes([i - FIRST]) for i in ids if i >= UNK)
         return b"".join(parts).decode("utf-8", "replace")
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        return [SPECIALS[i] if i < _FIRST else _byte_label(i - _FIRST) for i in ids]
+        return [SPECIALS[i] if i < FIRST else _byte_label(i - FIRST) for i in ids]
+
+    def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
+        return [list(ids)], np.zeros(1)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "bytes"}
-
-
-@dataclass(frozen=True)
-class SentencePieceVocabulary:
-    """Subwords of SentencePiece (Kudo and Richardson 2018), held as its own proto."""
-
-    proto: bytes
-
-    @cached_property
-    def _model(self) -> sentencepiece.SentencePieceProcessor:
-        return sentencepiece.SentencePieceProcessor(model_proto=self.proto)
-
-    @property
-    def size(self) -> int:
-        return self._model.get_piece_size()
-
-    def encode(self, text: str) -> list[int]:
-        return self._model.encode(_well_formed(text))
-
-    def decode(self, ids: Iterable[int]) -> str:
-        return self._model.decode([int(i) for i in ids if i >= UNK])
-
-    def tokens(self, ids: Iterable[int]) -> list[str]:
-        return [SPECIALS[i] if i < _FIRST else self._model.id_to_piece(int(i)) for i in ids]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": "sentencepiece", "model": base64.b64encode(self.proto).decode()}
 
 
 def build(
@@ -145,12 +138,49 @@ def build(
       InputError: no text, or a size that the texts do not allow, with one that they do.
     """
     if kind == "bytes":
-        if size not in (None, _FIRST + 256):
+        if size not in (None, FIRST + 256):
             raise InputError(f"vocabulary_size = {size} cannot be used: bytes have 260 tokens")
         return ByteVocabulary()
     if kind == "sentencepiece":
-        return SentencePieceVocabulary(_train_sentencepiece(texts, size, pieces))
+        return train(texts, size, pieces)
     return TableVocabulary(kind, _most_frequent(kind, texts, size))
+
+
+def drawn(items: Iterable[Item], count: int, most: int, seed: int) -> Iterator[Item]:
+    """At most so many of `count` items, drawn at random by the seed alone, in their order."""
+    if count <= most:
+        yield from items
+        return
+    chosen = np.zeros(count, bool)
+    chosen[np.random.default_rng(seed).choice(count, most, replace=False, shuffle=False)] = True
+    yield from compress(items, chosen)
+
+
+def sample_segmentation(
+    vocabulary: Vocabulary, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+) -> list[int]:
+    """Another way to cut a sentence, at random: subword regularisation (Kudo 2018, section 3.3).
+
+    Of the 64 likeliest segmentations x that are no longer than allowed, one is drawn with
+    probability P(x)^alpha / sum of P(x')^alpha.
+
+    Args:
+      vocabulary: what gave the ids.
+      ids: of one sentence, as encoded, no longer than `longest`.
+      alpha: towards 0 all are as likely.
+      longest: most tokens of the result.
+      rng: gives one number.
+    """
+    cuts, log_probs = vocabulary.segmentations(ids, _SEGMENTATIONS)
+    fit = np.array([len(cut) <= longest for cut in cuts])
+    sums = np.where(fit, np.exp(alpha * (log_probs - log_probs[0])), 0).cumsum()
+    return cuts[int(np.searchsorted(sums / sums[-1], rng.random(), "right"))]
+
+
+def digest(vocabulary: Vocabulary) -> str:
+    """SHA-256 (hex) of all that decides how text becomes ids."""
+    tree = json.dumps(vocabulary.to_json(), sort_keys=True)
+    return hashlib.sha256(tree.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def save(vocabulary: Vocabulary, path: str | Path) -> None:
@@ -203,72 +233,13 @@ def _byte_label(byte: int) -> str:
     return "▁" if byte == 0x20 else chr(byte) if 0x20 < byte < 0x7F else f"x{byte:02X}"
 
 
-def _well_formed(text: str) -> str:
-    """The text without lone surrogates, which UTF-8 cannot hold."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def _most_frequent(kind: str, texts: Iterable[str], size: int | None) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(_split(kind, text))
     if not counts:
         raise InputError(f"there is no text to take a vocabulary of {kind} from")
-    if size is not None and size > _FIRST + len(counts):
-        raise _too_large(size, _FIRST + len(counts))
+    if size is not None and size > FIRST + len(counts):
+        raise too_large(size, FIRST + len(counts))
     ranked = sorted(counts, key=lambda token: (-counts[token], token))
-    return tuple(ranked if size is None else ranked[: size - _FIRST])
-
-
-def _train_sentencepiece(texts: Iterable[str], size: int | None, pieces: Pieces) -> bytes:
-    proto = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_some_text(texts),
-            model_writer=proto,
-            model_type=pieces,
-            vocab_size=_PIECES if size is None else size,
-            hard_vocab_limit=size is not None,
-            normalization_rule_name="identity",
-            character_coverage=1.0,
-            max_sentence_length=1 << 24,  # the default leaves out sentences above 4 KB, silently
-            pad_id=0,
-            bos_id=1,
-            eos_id=2,
-            unk_id=3,
-            unk_surface=SPECIALS[UNK],
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        raise _explain(error, size or _PIECES) from error
-    return proto.getvalue()
-
-
-def _some_text(texts: Iterable[str]) -> Iterator[str]:
-    """The texts that are not empty; an InputError at the end if there was none."""
-    empty = True
-    for text in texts:
-        if text.strip():
-            empty = False
-            yield _well_formed(text)
-    if empty:
-        raise InputError("there is no text to train sentencepiece on")
-
-
-def _explain(error: RuntimeError, size: int) -> InputError:
-    """SentencePiece's two complaints about a size, in the words of this library."""
-    if most := re.search(r"value <= (\d+)", str(error)):
-        return _too_large(size, int(most[1]))
-    if least := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
-        return InputError(
-            f"vocabulary_size = {size} is too small: the text has {int(least[1]) - _FIRST} "
-            f"different characters, so sentencepiece needs at least {least[1]} "
-            "(bytes and chars have no such limit)"
-        )
-    return InputError(f"sentencepiece cannot train on this text: {error}")
-
-
-def _too_large(size: int, most: int) -> InputError:
-    return InputError(
-        f"vocabulary_size = {size} is too large for this text: at most {most} can be used"
-    )
+    return tuple(ranked if size is None else ranked[: size - FIRST])

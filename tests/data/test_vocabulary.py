@@ -2,10 +2,12 @@ import json
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 import sentencepiece
 
-from encdec.data import vocabulary
+from encdec.data import pieces, vocabulary
+from encdec.data.dates import dates
 from encdec.types import BOS, EOS, PAD, UNK, InputError
 
 KINDS = ("chars", "words", "bytes", "sentencepiece")
@@ -120,10 +122,91 @@ def test_labels_for_plots() -> None:
     assert of_kind("bytes").tokens([4 + 0xC3, 4 + ord(" "), 4 + ord("x"), EOS, PAD]) == [
         *("xC3", "▁", "x", "</s>", "<pad>")
     ]
-    pieces = of_kind("sentencepiece")
-    labels = pieces.tokens(pieces.encode("old house"))
+    built = of_kind("sentencepiece")
+    labels = built.tokens(built.encode("old house"))
     assert "".join(labels) == "▁old▁house"
     assert chars.decode(chars.encode("a?b")) == "a⁇b"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_texts_are_encoded_as_each_alone(kind: str) -> None:
+    built = of_kind(kind)
+    assert built.encode_all([*HARD, *TEXTS]) == [built.encode(text) for text in [*HARD, *TEXTS]]
+
+
+def test_texts_are_drawn_by_the_seed_alone_in_their_order_and_evenly() -> None:
+    texts = [str(i) for i in range(10)]
+    assert list(vocabulary.drawn(iter(texts), 10, 10, 3)) == texts
+    draws = [tuple(vocabulary.drawn(iter(texts), 10, 4, seed)) for seed in range(2000)]
+    assert draws[7] == tuple(vocabulary.drawn(texts, 10, 4, 7))
+    assert all(len(set(draw)) == 4 and list(draw) == sorted(draw) for draw in draws)
+    counts = Counter(text for draw in draws for text in draw)
+    assert all(abs(counts[text] - 800) < 5 * (2000 * 0.4 * 0.6) ** 0.5 for text in texts)
+
+
+def test_text_too_long_for_memory_is_thinned_evenly() -> None:
+    texts = [str(i) * 3 for i in range(1000)]
+    for most in (10**6, 5000, 999, 100, 1):
+        steps = [2**k for k in range(11)]
+        expected = next(
+            t for t in (texts[::s] for s in steps) if len("".join(t)) <= most or len(t) == 1
+        )
+        assert pieces._thinned(iter(texts), most) == expected
+
+
+def unigram() -> vocabulary.Vocabulary:
+    return vocabulary.build("sentencepiece", dates(300, 0).train.src, 400)
+
+
+def test_segmentations_are_sentencepieces_own_with_its_probabilities() -> None:
+    built = unigram()
+    model = sentencepiece.SentencePieceProcessor(model_proto=built.proto)
+    for text in ("Donnerstag, 4. November 2021", "3 May 1979"):
+        found, log_probs = built.segmentations(built.encode(text), 64)
+        own = model.nbest_encode(text, nbest_size=64, out_type="proto").nbests
+        assert [[piece.id for piece in one.pieces] for one in own] == found
+        assert log_probs == pytest.approx([one.score for one in own], rel=1e-5)
+        assert len({tuple(cut) for cut in found}) == len(found) > 20
+        assert found[0] == built.encode(text)
+        assert {built.decode(cut) for cut in found} == {text}
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_a_segmentation_is_drawn_as_often_as_the_formula_says(alpha: float) -> None:
+    """Kudo 2018, section 3.3: P(x)^alpha over the sum of it; a chi-squared statistic."""
+    built, rng, n = unigram(), np.random.default_rng(0), 3000
+    ids = built.encode("3 May 1979")
+    cuts, log_probs = built.segmentations(ids, 64)
+    short = [(tuple(c), np.exp(p)) for c, p in zip(cuts, log_probs, strict=True) if len(c) <= 7]
+    assert 5 < len(short) < len(cuts)
+    drawn = Counter(
+        tuple(vocabulary.sample_segmentation(built, ids, alpha, 7, rng)) for _ in range(n)
+    )
+    assert set(drawn) <= {cut for cut, _ in short}
+    total = sum(p**alpha for _, p in short)
+    expected = {cut: n * p**alpha / total for cut, p in short}
+    statistic = sum((drawn[cut] - e) ** 2 / e for cut, e in expected.items())
+    assert statistic < len(short) + 5 * (2 * len(short)) ** 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_has_no_other_segmentation_keeps_its_own(kind: str) -> None:
+    """Tokens that are no pieces, text with something unknown, byte pairs, nothing at all."""
+    built, rng = of_kind(kind), np.random.default_rng(0)
+    for text in ["", *([] if kind == "sentencepiece" else TEXTS), "a \u2603 red ⁇ car"]:
+        ids = built.encode(text)
+        assert vocabulary.sample_segmentation(built, ids, 0.1, len(ids), rng) == ids
+    pairs = vocabulary.build("sentencepiece", TEXTS, 120, "bpe")
+    for text in TEXTS:
+        ids = pairs.encode(text)
+        assert vocabulary.sample_segmentation(pairs, ids, 0.1, 99, rng) == ids
+
+
+def test_vocabularies_that_differ_have_digests_that_differ() -> None:
+    every = [of_kind(kind) for kind in KINDS] + [vocabulary.build("chars", TEXTS, 20), unigram()]
+    every.append(vocabulary.TableVocabulary("words", every[0].table))
+    assert len({vocabulary.digest(one) for one in every}) == len(every)
+    assert vocabulary.digest(of_kind("sentencepiece")) == vocabulary.digest(every[3])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,193 @@
+"""Token ids on disk: a corpus becomes tokens once, and every later run maps them into memory.
+
+    KEY/            the name says of which corpus and which tokenisers
+      source.tokens, source.offsets, target.tokens, target.offsets
+      meta.json     sizes and CRCs of these, written last
+    KEY.lock        held while KEY is looked at or made; the system frees that of a killed process
+    KEY.part/       what is being made, or what a kill left of it
+
+Nothing is trusted unless sizes and CRCs of the whole files are right.
+"""
+
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from encdec.data import vocabulary
+from encdec.data.sources import PairStream
+from encdec.data.tokens import Examples, Tokens, tokens_of
+from encdec.data.vocabulary import Vocabulary
+from encdec.types import InputError
+
+FORMAT = "encdec tokens 1"
+_SIDES = ("source", "target")
+_CHUNK = 10_000
+"""Pairs that are encoded at once."""
+_BLOCK = 1 << 20
+"""Bytes that are read at once to be checked."""
+
+
+def cached_examples(
+    pairs: PairStream,
+    corpus: str,
+    src_vocab: Vocabulary,
+    tgt_vocab: Vocabulary,
+    root: Path,
+    *,
+    progress: Callable[[int], None],
+    say: Callable[[str], None],
+) -> Examples:
+    """Token ids of all pairs, from the cache or else written to it first.
+
+    Args:
+      pairs: the text; read only if the cache does not hold its tokens.
+      corpus: digest of the text, and how it is prepared.
+      src_vocab, tgt_vocab: what makes tokens of it.
+      root: folder of all caches; is created.
+      progress: called with the number of pairs that were encoded since the last call.
+      say: told of waiting for another process, and of a cache that is damaged.
+
+    Returns:
+      Arrays mapped from files: uint16 if both vocabularies allow it, else int32.
+
+    Raises:
+      InputError: the cache cannot be written.
+    """
+    key = cache_key(corpus, src_vocab, tgt_vocab)
+    folder = root / key
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root / f"{key}.lock", say):
+            if damage := _damage(folder):
+                if folder.exists():
+                    say(f"{folder}: {damage}, so its tokens are made anew")
+                    shutil.rmtree(folder)
+                _make(folder, pairs, src_vocab, tgt_vocab, progress)
+            return _open(folder, _dtype(src_vocab, tgt_vocab))
+    except OSError as error:
+        raise InputError(
+            f"tokens cannot be kept in {root} ({error.strerror or error}): make room there, or "
+            "name another place by the environment variable XDG_CACHE_HOME"
+        ) from error
+
+
+def cache_key(corpus: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> str:
+    """SHA-256 (hex) of all that decides what the files hold."""
+    parts = [FORMAT, corpus, vocabulary.digest(src_vocab), vocabulary.digest(tgt_vocab)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _dtype(src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> np.dtype:
+    return np.dtype(np.uint16 if max(src_vocab.size, tgt_vocab.size) < 1 << 16 else np.int32)
+
+
+@contextmanager
+def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("another process is making tokens of the same text: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make(
+    folder: Path,
+    pairs: PairStream,
+    src_vocab: Vocabulary,
+    tgt_vocab: Vocabulary,
+    progress: Callable[[int], None],
+) -> None:
+    """Writes the folder under another name, and gives it its own when it is whole."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        dtype = _dtype(src_vocab, tgt_vocab)
+        with ExitStack() as stack:
+            src, tgt = (stack.enter_context(_SideWriter(part, side, dtype)) for side in _SIDES)
+            stream = iter(pairs)
+            while chunk := list(islice(stream, _CHUNK)):
+                sources, targets = zip(*chunk, strict=True)
+                src.add(src_vocab.encode_all(sources))
+                tgt.add(tgt_vocab.encode_all(targets))
+                progress(len(chunk))
+        files = {file.name: _measure(file) for file in sorted(part.iterdir())}
+        meta = {"format": FORMAT, "key": folder.name, "files": files}
+        (part / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+class _SideWriter:
+    """Appends sentences to the two files of a side."""
+
+    def __init__(self, folder: Path, side: str, dtype: np.dtype) -> None:
+        self._dtype, self._end = dtype, 0
+        self._tokens: BinaryIO = (folder / f"{side}.tokens").open("wb")
+        self._offsets: BinaryIO = (folder / f"{side}.offsets").open("wb")
+        self._offsets.write(np.zeros(1, np.int64).tobytes())
+
+    def __enter__(self) -> "_SideWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tokens.close()
+        self._offsets.close()
+
+    def add(self, sentences: Sequence[Sequence[int]]) -> None:
+        made = tokens_of(sentences)
+        self._tokens.write(made.flat.astype(self._dtype).tobytes())
+        self._offsets.write((made.offsets[1:] + self._end).tobytes())
+        self._end += len(made.flat)
+
+
+def _open(folder: Path, dtype: np.dtype) -> Examples:
+    def mapped(name: str, dtype: np.dtype) -> np.ndarray:
+        return np.asarray(np.memmap(folder / name, dtype, "r"))
+
+    offsets = np.dtype(np.int64)
+    return Examples(
+        *(Tokens(mapped(f"{s}.tokens", dtype), mapped(f"{s}.offsets", offsets)) for s in _SIDES)
+    )
+
+
+def _measure(path: Path) -> dict[str, int]:
+    crc = size = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            crc, size = zlib.crc32(block, crc), size + len(block)
+    return {"bytes": size, "crc32": crc}
+
+
+def _damage(folder: Path) -> str:
+    """What is wrong with a cache, or nothing."""
+    try:
+        meta: Any = json.loads((folder / "meta.json").read_bytes())
+        if (meta["format"], meta["key"]) != (FORMAT, folder.name):
+            return "it holds tokens of something else"
+        if set(meta["files"]) != {f"{s}.{kind}" for s in _SIDES for kind in ("tokens", "offsets")}:
+            return "meta.json is damaged"
+        for name, measured in meta["files"].items():
+            if _measure(folder / name) != measured:
+                return f"{name} is damaged"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "meta.json is damaged"
+    return ""

@@ -1,0 +1,122 @@
+"""Between a corpus and its first batch: vocabularies, tokens, plan."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from encdec import run as runs
+from encdec.config import DataConfig, RunConfig
+from encdec.data import vocabulary
+from encdec.data.cache import cached_examples
+from encdec.data.plan import Plan, plan, rows_within
+from encdec.data.sources import PairStream, read_all
+from encdec.data.text import prepared
+from encdec.data.tokens import Examples, encode_pairs
+from encdec.data.vocabulary import Vocabulary, drawn
+from encdec.report.logs import Counter
+
+_ROOM = 0.1
+"""How much longer a sentence may become, as a share, where its subwords are drawn."""
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $XDG_CACHE_HOME/encdec or ~/.cache/encdec."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "encdec"
+
+
+def build_vocabularies(
+    data: DataConfig, train: PairStream, seed: int
+) -> tuple[Vocabulary, Vocabulary]:
+    """Source and target vocabulary of training text, each with the preparation before it; both
+    have the same tokens if it is joint.
+
+    Raises:
+      InputError: a size that the text does not allow.
+    """
+    ways = runs.preparations(data)
+
+    def build(kind: vocabulary.Kind, sides: tuple[int, ...]) -> Vocabulary:
+        pairs = drawn(train, len(train), max(1, data.vocabulary_sentences // len(sides)), seed)
+        texts = (ways[side].prepare(pair[side]) for pair in pairs for side in sides)
+        size = None if kind == "bytes" else data.vocabulary_size
+        return vocabulary.build(kind, texts, size, data.pieces)
+
+    if data.joint_vocabulary:
+        joint = build(data.vocabulary, (0, 1))
+        return prepared(joint, ways[0]), prepared(joint, ways[1])
+    kinds = (data.vocabulary, data.target_vocabulary or data.vocabulary)
+    source, target = (prepared(build(kinds[i], (i,)), ways[i]) for i in (0, 1))
+    return source, target
+
+
+def encode_training(
+    data: DataConfig,
+    train: PairStream,
+    corpus: str,
+    vocabularies: tuple[Vocabulary, Vocabulary],
+    say: Callable[[str], None],
+) -> Examples:
+    """Tokens of the training text: of a corpus of one's own by way of the cache on disk.
+
+    Args:
+      data: settings.
+      train: the text.
+      corpus: its digest.
+      vocabularies: source and target.
+      say: told of a cache that must be made anew.
+
+    Raises:
+      InputError: the cache cannot be written.
+    """
+    if not data.has_corpus:
+        return encode_pairs(read_all(train), *vocabularies)
+    prepared_text = f"{corpus} {runs.preparations(data)}"
+    with ExitStack() as stack:
+        bar = cache(lambda: stack.enter_context(Counter(len(train), "pairs made into tokens")))
+
+        def tell(count: int) -> None:
+            if count < len(train):  # what is done at once needs no bar
+                bar().add(count)
+
+        root = cache_folder() / "tokens"
+        return cached_examples(train, prepared_text, *vocabularies, root, progress=tell, say=say)
+
+
+def plan_training(
+    config: RunConfig, examples: Examples, say: Callable[[str], None]
+) -> tuple[Plan, int]:
+    """The batches of an epoch, and how many tokens more than twice its source a target may need.
+
+    Raises:
+      InputError: every pair is too long, or a batch is too small for the longest.
+    """
+    data = config.data
+    source, target = examples.lengths()
+    most = (data.max_source_length, data.max_target_length)
+    rows = rows_within(source - 1, target - 1, *most)
+    if len(rows) < len(source):
+        say(
+            f"{len(source) - len(rows)} of {len(source)} pairs are left out of training: longer "
+            f"than {most[0]} source or {most[1]} target tokens"
+        )
+    extra = max(10, int((target[rows] - 2 * source[rows]).max()))
+    if data.subword_sampling:
+        source, target = _with_room(source), _with_room(target)
+    made = plan(
+        source,
+        target,
+        batch_tokens=data.batch_tokens,
+        shapes=data.shapes,
+        rows_multiple=config.training.accumulate,
+        rows=rows,
+    )
+    return made, extra
+
+
+def _with_room(lengths: np.ndarray) -> np.ndarray:
+    """Lengths that most ways to cut these sentences do not exceed; most are a little longer."""
+    return lengths + np.ceil(_ROOM * lengths).astype(lengths.dtype)
