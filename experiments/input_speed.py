@@ -5,8 +5,8 @@
 Pairs are drawn from the corpus, the words of each sentence in a new order; without a corpus, from
 captions of 10,000 made-up words.
 
-Device: 2 cores of an AMD EPYC, 2026-11-24, niced, with trainings and tests beside, so that seconds
-are upper bounds. Duration: 2 to 6 minutes.
+Device: 2 cores of an Intel Xeon (AVX-512), 2026-11-24, niced, with trainings and tests beside, so
+that seconds are upper bounds. Duration: 2 to 6 minutes.
 Seen, 1,000,000 pairs of shuffled Multi30k (lower-cased, tokenised), batches of 4,096, 12 shapes:
 
     tokens              vocabulary  encoding  plan   memory   target tokens/s  real cells

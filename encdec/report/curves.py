@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from encdec.report.fonts import label
 from encdec.report.lengths import LengthClass
@@ -21,8 +23,6 @@ _COLOURS = ("#000000", "#1f4e9c", "#b03a2e", "#2e8b57", "#8e6bbf", "#b8860b")
 def length_figure(series: Mapping[str, Sequence[LengthClass]]) -> Figure:
     """BLEU over source length, a line a system, a point a class at its mean length.
 
-    Markers and line styles differ, so the lines can be told apart in greyscale.
-
     Args:
       series: for each system, by name, what `by_length` found, BLEU among it, of lengths in words.
 
@@ -31,31 +31,62 @@ def length_figure(series: Mapping[str, Sequence[LengthClass]]) -> Figure:
     """
     if not series or not all(series.values()):
         raise InputError("there are no scores by length to draw")
-    figure = Figure(figsize=(_WIDTH, _HEIGHT + _LINE * len(series)), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for i, (name, classes) in enumerate(series.items()):
+    lines = {}
+    for name, classes in series.items():
         bleu = [one.scores.bleu for one in classes if one.scores.bleu is not None]
         if len(bleu) < len(classes):
             raise InputError(f"{name} has no BLEU by length: let by_length compute it")
+        lines[name] = ([one.mean_length for one in classes], bleu)
+    return line_figure(lines, "source length, words", "BLEU")
+
+
+def line_figure(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x_label: str,
+    y_label: str,
+    *,
+    logarithmic: bool = False,
+) -> Figure:
+    """Lines over one axis. Markers and styles differ, so they can be told apart in greyscale.
+
+    Args:
+      series: for each line, by name, its x and y.
+      x_label, y_label: what these are.
+      logarithmic: both axes double at even distances, and need not begin at 0.
+    """
+    figure = Figure(figsize=(_WIDTH, _HEIGHT + _LINE * len(series)), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for i, (x, y) in enumerate(series.values()):
         axes.plot(
-            [one.mean_length for one in classes],
-            bleu,
+            x,
+            y,
             linestyle=_STYLES[i % len(_STYLES)],
             marker=_MARKERS[i % len(_MARKERS)],
             color=_COLOURS[i % len(_COLOURS)],
             markersize=5,
             linewidth=1.4,
         )
-    axes.set_xlabel("source length, words", fontsize=_SIZE)
-    axes.set_ylabel("BLEU", fontsize=_SIZE)
+    axes.set_xlabel(x_label, fontsize=_SIZE)
+    axes.set_ylabel(y_label, fontsize=_SIZE)
     axes.tick_params(labelsize=_SIZE)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    if logarithmic:
+        _double(axes)
+    else:
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
     axes.grid(color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     _name(figure, list(series))
     return figure
+
+
+def _double(axes: Axes) -> None:
+    """Logarithmic axes with plain numbers at powers of two."""
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _name(figure: Figure, names: Sequence[str]) -> None:
