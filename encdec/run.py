@@ -1,6 +1,6 @@
 """A run is a folder that holds all that translating needs and all that was measured.
 
-    config.json       settings, the corpus's digest, how long translations may be
+    config.json       settings, digests of corpus and vocabularies, how long translations may be
     source.vocab      vocabularies of prepared text; with a joint one both files are alike
     target.vocab
     heldout.jsonl     the sentences the run is scored on
@@ -81,6 +81,7 @@ def _write_config(run: Run) -> None:
         "format": FORMAT,
         "corpus": run.corpus,
         "extra_length": run.extra_length,
+        "vocabularies": [vocabulary.digest(v) for v in (run.src_vocabulary, run.tgt_vocabulary)],
         "config": configs.to_json(run.config),
     }
     _write(run.path / "config.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
@@ -118,16 +119,29 @@ def load(path: str | Path) -> Run:
     except (OSError, ValueError) as error:
         raise InputError(f"{path / 'heldout.jsonl'} is damaged: {error}") from error
     config = configs.from_json(tree["config"])
-    source, target = preparations(config.data)
+    names = ("source.vocab", "target.vocab")
+    source, target = map(_vocabulary, (path / name for name in names), tree["vocabularies"])
+    before_source, before_target = preparations(config.data)
     return Run(
         path=path,
         config=config,
         corpus=tree["corpus"],
         extra_length=tree["extra_length"],
-        src_vocabulary=prepared(vocabulary.load(path / "source.vocab"), source),
-        tgt_vocabulary=prepared(vocabulary.load(path / "target.vocab"), target),
+        src_vocabulary=prepared(source, before_source),
+        tgt_vocabulary=prepared(target, before_target),
         held_out=held_out,
     )
+
+
+def _vocabulary(path: Path, digest: str) -> Vocabulary:
+    """The vocabulary in a file, if it is the one that the run began with."""
+    found = vocabulary.load(path)
+    if vocabulary.digest(found) != digest:
+        raise InputError(
+            f"{path} does not belong to this run, whose model was trained on other tokens: copy "
+            "the file anew from where the run was made"
+        )
+    return found
 
 
 def preparations(data: DataConfig) -> tuple[Preparation, Preparation]:
@@ -143,7 +157,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise InputError(f"{path} is not of a run that this version of encdec can read")
-    missing = {"config", "corpus", "extra_length"} - tree.keys()
+    missing = {"config", "corpus", "extra_length", "vocabularies"} - tree.keys()
     if missing:
         raise InputError(f"{path} is damaged: {', '.join(sorted(missing))} missing")
     return tree

@@ -6,8 +6,9 @@ from typing import Annotated, get_args
 
 from tyro.conf import arg
 
-from encdec.config import BleuTokenizer, RunConfig
-from encdec.data.sources import Pairs, read_pairs
+from encdec.config import BleuTokenizer, DataConfig, RunConfig
+from encdec.data.sources import Pairs, read_all, read_pairs
+from encdec.data.tfds import open_split
 from encdec.report import metrics
 from encdec.report.metrics import ScoreOptions
 from encdec.types import InputError
@@ -17,8 +18,8 @@ HELD_OUT = "held-out"
 
 
 @dataclass(frozen=True)
-class TextFiles:
-    """Parallel text to score on: two and two files, or TSV files, or nothing."""
+class ScoredText:
+    """Parallel text to score on: two and two files, TSV files, a prepared corpus, or nothing."""
 
     source: Annotated[
         tuple[Path, ...],
@@ -34,6 +35,19 @@ class TextFiles:
     tsv_columns: Annotated[
         tuple[int, int], arg(help="Columns of the source and of the target, counted from 1.")
     ] = (1, 2)
+    corpus: Annotated[
+        str | None,
+        arg(help="Instead: a corpus of TensorFlow Datasets as `encdec prepare` left it, tfds:..."),
+    ] = None
+    split: Annotated[str, arg(help="Split of the corpus.")] = "test"
+    corpus_folder: Annotated[
+        Path | None, arg(help="Where corpora lie; left out, the default of TensorFlow Datasets.")
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any text is named."""
+        return bool(self.paths or self.corpus)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -42,12 +56,24 @@ class TextFiles:
 
     @property
     def name(self) -> str:
-        """Stems of the files that sources (or references alone) come from."""
+        """The corpus and split, or stems of the files that sources (or references) come from."""
+        if self.corpus:
+            return f"{self.corpus} {self.split}"
         stems = [Path(p.name.removesuffix(".gz")).stem for p in self.tsv or self.source]
         return "+".join(stems or [p.stem for p in self.target])
 
-    def read(self) -> Pairs:
-        """All pairs, blank ones too. Raises InputError, see `read_pairs`."""
+    def read(self, data: DataConfig) -> Pairs:
+        """All pairs, blank ones too; of a corpus in the direction that a run's settings say.
+
+        Raises:
+          InputError: see `read_pairs` and `encdec.data.tfds.open_split`.
+        """
+        if self.corpus and self.paths:
+            raise InputError("corpus and files given: give one of the two")
+        if self.corpus:
+            languages = (data.source_language, data.target_language)
+            folder = str(self.corpus_folder) if self.corpus_folder else data.corpus_folder
+            return read_all(open_split(self.corpus, self.split, folder, languages, data.reverse))
         if min(self.tsv_columns) < 1:
             raise InputError("tsv_columns cannot be used: two columns, counted from 1")
         return read_pairs(self.source, self.target, self.tsv, self.tsv_columns)

@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec import translator as translators
 from encdec.arguments import check_batch_tokens, parse
+from encdec.config import DataConfig
 from encdec.data.sources import Pairs, read_lines
 from encdec.output import writer
 from encdec.report import metrics, tables
@@ -17,7 +18,7 @@ from encdec.report.lengths import BOUNDS, LengthClass, by_length, check_bounds, 
 from encdec.report.logs import Counter, append_metrics, json_line
 from encdec.report.metrics import MetricName, ScoreOptions
 from encdec.report.significance import compare
-from encdec.scoring_arguments import HELD_OUT, ScoringChoices, TextFiles
+from encdec.scoring_arguments import HELD_OUT, ScoredText, ScoringChoices
 from encdec.translator import Evaluation, SearchOptions, Translator
 from encdec.types import InputError
 
@@ -27,7 +28,7 @@ from encdec.types import InputError
 @dataclass(frozen=True)
 class _EvaluateOptions:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
-    files: Annotated[TextFiles, OmitArgPrefixes] = field(default_factory=TextFiles)
+    text: Annotated[ScoredText, OmitArgPrefixes] = field(default_factory=ScoredText)
     output: Annotated[Path | None, arg(help="Write the translations here, one a line.")] = None
     json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
     metrics: Annotated[
@@ -55,9 +56,9 @@ def evaluate_command(arguments: list[str]) -> None:
     scoring = options.scoring.options(translator.run.config)
     pairs, name = translator.run.held_out, HELD_OUT
     inputs: tuple[Path, ...] = tuple(p for p in options.run.iterdir() if p.is_file())
-    if options.files.paths:
-        pairs, name = options.files.read(), options.files.name
-        inputs += options.files.paths
+    if options.text.given:
+        pairs, name = options.text.read(translator.run.config.data), options.text.name
+        inputs += options.text.paths
     with writer(options.output, inputs) if options.output else nullcontext() as out:
         found = evaluated(
             translator,
@@ -135,7 +136,7 @@ class _CompareOptions:
         arg(metavar="RUN_A", help="Run folder, or a file of translations, one a line."),
     ]
     b: Annotated[Positional[Path], arg(metavar="RUN_B", help="The other.")]
-    files: Annotated[TextFiles, OmitArgPrefixes] = field(default_factory=TextFiles)
+    text: Annotated[ScoredText, OmitArgPrefixes] = field(default_factory=ScoredText)
     metric: Annotated[MetricName, arg(help="Score to compare by.")] = "bleu"
     samples: Annotated[int, arg(help="Sets of sentences that are drawn.")] = 1000
     json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
@@ -157,7 +158,7 @@ def compare_command(arguments: list[str]) -> None:
     systems = [_system(path) for path in (options.a, options.b)]
     runs = [system for system in systems if isinstance(system, Translator)]
     scoring = options.scoring.options(runs[0].run.config if runs else None)
-    pairs, name = _common_set(options.files, runs)
+    pairs, name = _common_set(options.text, runs)
     for path, system in zip((options.a, options.b), systems, strict=True):
         if not isinstance(system, Translator) and len(system) != len(pairs.tgt):
             raise InputError(
@@ -176,13 +177,13 @@ def _system(path: Path) -> Translator | list[str]:
     return read_lines(path) if path.is_file() else translators.load(path)
 
 
-def _common_set(files: TextFiles, runs: list[Translator]) -> tuple[Pairs, str]:
+def _common_set(text: ScoredText, runs: list[Translator]) -> tuple[Pairs, str]:
     """The sentences that both systems are scored on, and their name."""
-    if files.target and not runs and not files.source and not files.tsv:
-        references = [line for path in files.target for line in read_lines(path)]
-        return Pairs([""] * len(references), references), files.name
-    if files.paths:
-        return files.read(), files.name
+    if text.target and not runs and text.paths == text.target:
+        references = [line for path in text.target for line in read_lines(path)]
+        return Pairs([""] * len(references), references), text.name
+    if text.given:
+        return text.read(runs[0].run.config.data if runs else DataConfig()), text.name
     if not runs:
         raise InputError("two files of translations need references: give --target")
     held_out = [one.run.held_out for one in runs]

@@ -32,7 +32,8 @@ ALLOWED = {
     "train_arguments": {"arguments", "config", "presets", "run", "types"},
     "scoring_arguments": {"config", "data", "report", "types"},
     "scoring_commands": {
-        *("arguments", "data", "output", "report", "scoring_arguments", "translator", "types"),
+        *("arguments", "config", "data", "output", "report", "scoring_arguments"),
+        *("translator", "types"),
     },
 }
 """What each part may import of the others; `cli` and what stands above it may import all."""

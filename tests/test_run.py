@@ -63,7 +63,11 @@ def test_text_is_prepared_as_the_settings_say(made: Run, tmp_path: Path) -> None
         ("config.json", "{", "config.json is damaged"),
         ("config.json", "[]", "not of a run that this version"),
         ("config.json", '{"format": 99}', "not of a run that this version"),
-        ("config.json", '{"format": 1, "corpus": ""}', "damaged: config, extra_length missing"),
+        (
+            "config.json",
+            '{"format": 1, "corpus": ""}',
+            "damaged: config, extra_length, vocabularies missing",
+        ),
         ("heldout.jsonl", '["one"', "heldout.jsonl is damaged"),
         ("heldout.jsonl", '["one"]\n', "heldout.jsonl is damaged"),
         ("source.vocab", "nonsense", "source.vocab"),
@@ -134,3 +138,13 @@ def test_what_a_person_has_there_is_not_vacant(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     assert not runs.is_vacant(tmp_path)
     assert not runs.is_vacant(tmp_path / "precious")
+
+
+def test_a_vocabulary_of_another_run_is_refused(copy: Path) -> None:
+    """It has as many tokens, so the model could be run with it, and would talk nonsense."""
+    path = copy / "target.vocab"
+    tree = json.loads(path.read_text())
+    tree["table"] = tree["table"][::-1]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=r"target\.vocab does not belong to this run"):
+        runs.load(copy)

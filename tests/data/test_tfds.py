@@ -231,7 +231,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
-def test_training_end_to_end_without_tensorflow(folder: Path, tmp_path: Path) -> None:
+def test_training_end_to_end_without_tensorflow(folder: Path, tmp_path: Path, encdec) -> None:
     """The process knows nothing of the builder's code: the folder is enough."""
     done = subprocess.run(
         [
@@ -253,3 +253,11 @@ def test_training_end_to_end_without_tensorflow(folder: Path, tmp_path: Path) ->
     lines = (tmp_path / "run" / "heldout.jsonl").read_text().splitlines()
     held_out = [json.loads(line) for line in lines]
     assert sorted(map(tuple, held_out)) == sorted(PAIRS[-9:])
+    # The run knows where its corpus lies and which way it translates.
+    split = ["--corpus", "tfds:encdec_numbers/de-en", "--split", "train[:7]"]
+    scored = encdec("evaluate", tmp_path / "run", *split, "--beam", 1, "--json")
+    row = json.loads(scored.out)
+    assert (row["name"], row["sentences"]) == ("tfds:encdec_numbers/de-en train[:7]", 7)
+    refused = encdec("evaluate", tmp_path / "run", *split, "--tsv", "some.tsv")
+    assert refused.code == 2
+    assert "corpus and files given" in refused.err
