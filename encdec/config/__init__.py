@@ -1,0 +1,108 @@
+"""Every setting of a run: frozen dataclasses, JSON both ways.
+
+Field docstrings are the command line's help.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from encdec.config.checks import nearest, require
+from encdec.config.data import DataConfig
+from encdec.config.models import (
+    MODELS,
+    AttentionConfig,
+    ModelConfig,
+    Seq2SeqConfig,
+    TransformerConfig,
+)
+from encdec.config.training import LOWER_IS_BETTER, BleuTokenizer, TrainingConfig
+from encdec.types import InputError
+
+__all__ = [
+    "LOWER_IS_BETTER",
+    "MODELS",
+    "AttentionConfig",
+    "BleuTokenizer",
+    "DataConfig",
+    "ModelConfig",
+    "RunConfig",
+    "Seq2SeqConfig",
+    "TrainingConfig",
+    "TransformerConfig",
+    "from_json",
+    "nearest",
+    "to_json",
+]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides what a run computes."""
+
+    model: ModelConfig = field(default_factory=TransformerConfig)
+    """Sizes and choices of the model."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Corpus, vocabulary, batches."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Loss, optimiser, schedule, validation."""
+    seed: int = 0
+    """The one seed that every random number comes from."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**31, self, "seed", "at least 0 and below 2^31")
+        if self.training.scheduled_sampling and isinstance(self.model, TransformerConfig):
+            raise InputError("scheduled_sampling is for the recurrent decoders, not a transformer")
+
+    @property
+    def model_name(self) -> str:
+        return next(name for name, kind in MODELS.items() if isinstance(self.model, kind))
+
+
+def to_json(config: RunConfig) -> dict[str, Any]:
+    """A RunConfig as JSON values; the model's kind stands in `model.kind`."""
+    tree = dataclasses.asdict(config)
+    tree["model"] = {"kind": config.model_name, **tree["model"]}
+    return tree
+
+
+def from_json(tree: dict[str, Any]) -> RunConfig:
+    """The inverse of `to_json`. Raises InputError with the field that is unknown or wrong."""
+    tree = dict(tree)
+    model = dict(tree.pop("model", {}))
+    kind = model.pop("kind", None)
+    if kind not in MODELS:
+        raise InputError(f"model.kind = {kind!r} cannot be used: one of {', '.join(MODELS)}")
+    parts = {
+        "model": _build(MODELS[kind], model, "model."),
+        "data": _build(DataConfig, tree.pop("data", {}), "data."),
+        "training": _build(TrainingConfig, tree.pop("training", {}), "training."),
+    }
+    return _build(RunConfig, {**tree, **parts}, "")
+
+
+def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            raise InputError(f"unknown field {where}{name}{nearest(name, hints)}")
+        if not _fits(value, hints[name]):
+            raise InputError(f"{where}{name} = {value!r} is not of type {hints[name]}")
+    return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return True  # the dataclass checks it and names what it accepts
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        of = typing.get_args(hint)
+        many = of[-1] is Ellipsis
+        fits = isinstance(value, list | tuple) and (many or len(value) == len(of))
+        return fits and all(_fits(v, of[0]) for v in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
