@@ -72,9 +72,9 @@ class Options:
     """Which system."""
     run: Path | None = None
     """Run folder; runs/multi30k-MODEL if left out."""
-    max_steps: int = 7000
+    max_steps: int = 20_000
     """Updates of the parameters."""
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
     """Target tokens in an update, padding included."""
     seed: int = 0
     """The one seed."""
@@ -102,12 +102,12 @@ def config(options: Options) -> RunConfig:
         ),
         TrainingConfig(
             max_steps=options.max_steps,
-            learning_rate=3e-3 if options.model == "transformer" else 2e-3,
+            learning_rate=2e-3 if options.model == "transformer" else 1.5e-3,
             schedule="cosine",
-            warmup=500,
+            warmup=1000,
             clip=1.0,
-            evaluate_every=500,
-            ema_decay=0.998,
+            evaluate_every=1000,
+            ema_decay=0.999,
             bleu_tokenizer="none",
         ),
         options.seed,
