@@ -4,6 +4,7 @@ translator = encdec.load("runs/dates")
 translator("Donnerstag, 3. Mai 1979").text
 """
 
-from encdec.translator import SearchOptions, Translation, Translator, load
+from encdec.search import SearchOptions
+from encdec.translator import Translation, Translator, load
 
 __all__ = ["SearchOptions", "Translation", "Translator", "load"]

@@ -21,7 +21,7 @@ from encdec import config as configs
 from encdec import prepare_command
 from encdec import translator as translators
 from encdec.arguments import check_batch_tokens, parse
-from encdec.config import nearest
+from encdec.config import DeviceConfig, nearest
 from encdec.data.sources import decode_lines, read_lines
 from encdec.fitting import fit
 from encdec.output import writer
@@ -29,8 +29,9 @@ from encdec.preparing import cache_folder
 from encdec.report import metrics
 from encdec.run import Run
 from encdec.scoring_commands import compare_command, evaluate_command, evaluated, report
+from encdec.search import SearchOptions
 from encdec.train_arguments import parse_train
-from encdec.translator import SearchOptions, Translation, Translator
+from encdec.translator import Translation, Translator
 from encdec.types import InputError
 
 _USAGE = """usage: encdec COMMAND ...
@@ -88,8 +89,8 @@ def _keep_compiled_programs() -> None:
 
 
 def _train(arguments: list[str]) -> None:
-    config, folder = parse_train(arguments)
-    fit(config, folder)
+    config, folder, devices = parse_train(arguments)
+    fit(config, folder, devices=devices)
     _finish(translators.load(folder))
 
 
@@ -132,12 +133,13 @@ class _TranslateOptions:
     ] = "cut"
     max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+    devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
 
 def _translate(arguments: list[str]) -> None:
     options = parse(_TranslateOptions, arguments, "encdec translate", "Lines in, lines out.")
     check_batch_tokens(options.max_batch_tokens)
-    translator = translators.load(options.run)
+    translator = translators.load_on(options.devices, options.run)
     inputs = [options.input] if options.input else []
     with _reader(options.input) as lines, writer(options.output, inputs) as out:
         first = 1

@@ -6,30 +6,32 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
+from encdec import parallel
 from encdec import run as runs
-from encdec.config import RunConfig
+from encdec.config import DataConfig, RunConfig, TrainingDeviceConfig, TransformerConfig
 from encdec.corpus import Corpus, read_corpus
-from encdec.data.batching import SubwordSampling, deliver
+from encdec.data.batching import Rows, SubwordSampling, deliver
 from encdec.data.plan import Plan
 from encdec.data.sources import Pairs
 from encdec.data.tokens import Examples
+from encdec.parallel import Layout
+from encdec.placement import Placement
 from encdec.preparing import build_vocabularies, encode_training, plan_training
 from encdec.report import metrics
 from encdec.report.logs import MetricsLog, Progress
 from encdec.run import Run
+from encdec.search import SearchOptions
 from encdec.training import checkpoints, loop
 from encdec.training.checkpoints import Checkpoints
 from encdec.training.loop import DivergedError, Standing
 from encdec.training.optimizer import optimizer, schedule
-from encdec.training.step import TrainState, init_state, train_step
-from encdec.translator import SearchOptions, Translator, build_model
+from encdec.training.step import TrainState
+from encdec.translator import Translator, build_model
 from encdec.types import InputError, Params
 
 Say = Callable[[str], None]
@@ -47,26 +49,37 @@ class Fitted:
     trained_steps: int
 
 
-def fit(config: RunConfig, folder: Path, say: Say = _to_stderr) -> Fitted:
+def fit(
+    config: RunConfig,
+    folder: Path,
+    say: Say = _to_stderr,
+    devices: TrainingDeviceConfig | None = None,
+) -> Fitted:
     """Trains a run in a folder, from its latest checkpoint if it has one.
 
     Args:
       config: settings; those of an existing run in the folder must be the same.
       folder: is created; an existing one must hold this very run, or nothing.
       say: told what happens, a line at a time.
+      devices: where to compute; all devices on data if left out.
 
     Raises:
       InputError: bad input, before anything is written.
     """
+    devices = devices or TrainingDeviceConfig()
+    layout = Layout.parse(devices.layout, sliced_optimizer=devices.slice_optimizer)
+    layout.check_model(config.model)
+    if devices.recompute and not isinstance(config.model, TransformerConfig):
+        raise InputError("recompute is for a transformer's layers: leave it out")
     notes: list[str] = []  # told once nothing can be refused any more
     corpus = read_corpus(config, notes.append)
-    prepared = _prepare(config, folder, corpus, notes.append)
+    prepared = _prepare(config, folder, corpus, layout, notes.append)
     run = prepared.run
     for note in notes:
         say(note)
     with Checkpoints(run.path, config.training.average_last) as saved:
-        state, standing = _first_state(run)
-        done = int(state.step)
+        placement = _placement(run, layout, devices)
+        state, done, standing = _first_state(run, placement)
         if done >= config.training.max_steps:
             say(f"{folder} has its {done} steps already")
             return Fitted(run, 0)
@@ -75,7 +88,7 @@ def fit(config: RunConfig, folder: Path, say: Say = _to_stderr) -> Fitted:
             return Fitted(run, 0)
         say(f"{folder}: from step {done} of {config.training.max_steps}")
         saved.drop_after(done)
-        last = _train(prepared, state, standing, saved)
+        last = _train(prepared, placement, state, done, standing, saved)
     if last < config.training.max_steps:
         say(f"stopped at step {last}: {config.training.patience} validations without a better")
     return Fitted(run, last - done)
@@ -90,7 +103,9 @@ class _Prepared(NamedTuple):
     valid: Pairs
 
 
-def _prepare(config: RunConfig, folder: Path, corpus: Corpus, say: Say) -> _Prepared:
+def _prepare(
+    config: RunConfig, folder: Path, corpus: Corpus, layout: Layout, say: Say
+) -> _Prepared:
     """The folder's run, or a new one. Whatever can be refused is, before the folder is made."""
     data, train = config.data, corpus.train
     run = _existing(folder, config, corpus.digest)
@@ -101,12 +116,24 @@ def _prepare(config: RunConfig, folder: Path, corpus: Corpus, say: Say) -> _Prep
     )
     examples = encode_training(data, train, corpus.digest, (source, target), say)
     batches, extra = plan_training(config, examples, say)
+    _check_rows(batches, data, layout)
     if run is None:
         run = Run(folder, config, corpus.digest, extra, source, target, corpus.held_out)
         runs.create(run)
     elif run.config != config:
         run = runs.set_max_steps(run, config.training.max_steps)
     return _Prepared(run, examples, batches, corpus.valid)
+
+
+def _check_rows(plan: Plan, data: DataConfig, layout: Layout) -> None:
+    """Raises InputError where a batch cannot give each data part a sentence."""
+    longest = max(max(bucket.source_length, bucket.target_length) for bucket in plan.buckets)
+    if data.batch_tokens < layout.data * longest:
+        raise InputError(
+            f"batch_tokens = {data.batch_tokens} hold {data.batch_tokens // longest} sentences of "
+            f"{longest} tokens, too few for the {layout.data} data parts of layout {layout}: "
+            f"batch_tokens of {layout.data * longest} or fewer parts would do"
+        )
 
 
 def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
@@ -125,39 +152,63 @@ def _subword_sampling(run: Run) -> SubwordSampling | None:
     return SubwordSampling(run.src_vocabulary, run.tgt_vocabulary, alpha) if alpha else None
 
 
-def _first_state(run: Run) -> tuple[TrainState, Standing]:
-    """Where training begins: the latest checkpoint and how validation stood, or afresh."""
-    config = run.config.training
-    make = partial(init_state, build_model(run), optimizer(config), config)
-    key = jax.random.key(run.config.seed)
+def _placement(run: Run, layout: Layout, devices: TrainingDeviceConfig) -> Placement:
+    return Placement(
+        build_model(run),
+        build_model(run, layout, recompute=devices.recompute),
+        optimizer(run.config.training),
+        run.config.training,
+        layout,
+        parallel.product_type(devices.precision),
+    )
+
+
+def _first_state(run: Run, placement: Placement) -> tuple[TrainState, int, Standing]:
+    """The latest checkpoint, its step and how validation stood; or a fresh beginning."""
     if not checkpoints.steps(run.path, "latest"):
-        return make(key), Standing()
-    tree, note = checkpoints.load(run.path, "latest", jax.eval_shape(make, key))
-    return jax.tree.map(jnp.asarray, tree), Standing(**note)
+        return placement.fresh(jax.random.key(run.config.seed)), 0, Standing()
+    state, note = checkpoints.load(run.path, "latest", placement.shapes)
+    return placement.place(state), int(state.step), Standing(**note)
 
 
-def _train(prepared: _Prepared, state: TrainState, standing: Standing, saved: Checkpoints) -> int:
+def _train(
+    prepared: _Prepared,
+    placement: Placement,
+    state: TrainState,
+    done: int,
+    standing: Standing,
+    saved: Checkpoints,
+) -> int:
     """Runs the loop; returns the step it ended at."""
-    run, config, done = prepared.run, prepared.run.config.training, int(state.step)
+    run, config, layout = prepared.run, prepared.run.config.training, placement.layout
     sample = Pairs(*(side[: config.evaluate_sentences] for side in prepared.valid))
     names = metrics.NAMES if config.select == "ter" else metrics.QUICK
 
     def evaluate(params: Params) -> dict[str, float]:
-        found = Translator(run, params).evaluate(sample, SearchOptions(beam=1), names=names)
+        translator = Translator(run, params, None, layout, placement.dtype)
+        found = translator.evaluate(sample, SearchOptions(beam=1), names=names)
         scores = found.summary().items()
         return {name: value for name, value in scores if isinstance(value, int | float)}
 
-    step = partial(train_step, build_model(run), optimizer(config), config)
     with MetricsLog(run.path, resume_step=done) as log, Progress(config.max_steps, done) as bar:
-        log.write({"kind": "start", "step": done, **_surroundings()})
-        trained = _until_divergence(
+        log.write({"kind": "start", "step": done, **_surroundings(layout)})
+        step = loop.CompiledStep(placement, len(prepared.plan.buckets), bar.say)
+        key = jax.random.key(run.config.seed)
+        batches = deliver(
+            prepared.examples,
+            prepared.plan,
+            run.config.seed,
+            done,
+            _subword_sampling(run),
+            Rows(layout.data * config.accumulate),
+        )
+        return _until_divergence(
             run,
-            loop.CompiledStep(step, len(prepared.plan.buckets), bar.say),
+            step,
             state,
-            deliver(
-                prepared.examples, prepared.plan, run.config.seed, done, _subword_sampling(run)
-            ),
-            jax.random.key(run.config.seed),
+            done,
+            batches,
+            key,
             config,
             schedule(config),
             evaluate=evaluate,
@@ -166,20 +217,20 @@ def _train(prepared: _Prepared, state: TrainState, standing: Standing, saved: Ch
             log=log,
             bar=bar,
         )
-    return int(trained.step)
 
 
-def _surroundings() -> dict[str, str]:
+def _surroundings(layout: Layout) -> dict[str, str]:
     """What a row of metrics says of the place and time of a run."""
-    devices = jax.devices()
+    kind = jax.devices()[0].device_kind
     return {
-        "device": f"{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} CPU cores",
+        "device": f"{layout.size} x {kind}, {os.cpu_count()} CPU cores",
+        "layout": str(layout),
         "jax": jax.__version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _until_divergence(run: Run, *arguments: Any, **how: Any) -> TrainState:
+def _until_divergence(run: Run, *arguments: Any, **how: Any) -> int:
     """`loop.train`; a loss that is not finite ends as an InputError, with its batch on disk."""
     try:
         return loop.train(*arguments, **how)

@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec import translator as translators
 from encdec.arguments import check_batch_tokens, parse
-from encdec.config import DataConfig
+from encdec.config import DataConfig, DeviceConfig
 from encdec.data.sources import Pairs, read_lines
 from encdec.output import writer
 from encdec.report import metrics, tables
@@ -19,7 +19,8 @@ from encdec.report.logs import Counter, append_metrics, json_line
 from encdec.report.metrics import MetricName, ScoreOptions
 from encdec.report.significance import compare
 from encdec.scoring_arguments import HELD_OUT, ScoredText, ScoringChoices
-from encdec.translator import Evaluation, SearchOptions, Translator
+from encdec.search import SearchOptions
+from encdec.translator import Evaluation, Translator
 from encdec.types import InputError
 
 # --- evaluate ------------------------------------------------------------------------------------
@@ -41,6 +42,7 @@ class _EvaluateOptions:
     scoring: Annotated[ScoringChoices, OmitArgPrefixes] = field(default_factory=ScoringChoices)
     max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+    devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
 
 def evaluate_command(arguments: list[str]) -> None:
@@ -52,7 +54,7 @@ def evaluate_command(arguments: list[str]) -> None:
     options = parse(_EvaluateOptions, arguments, "encdec evaluate", "Scores a run.")
     check_batch_tokens(options.max_batch_tokens)
     check_bounds(options.bounds)
-    translator = translators.load(options.run)
+    translator = translators.load_on(options.devices, options.run)
     scoring = options.scoring.options(translator.run.config)
     pairs, name = translator.run.held_out, HELD_OUT
     inputs: tuple[Path, ...] = tuple(p for p in options.run.iterdir() if p.is_file())

@@ -4,22 +4,30 @@ import hashlib
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, make_dataclass, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from tyro.conf import OmitArgPrefixes, arg
 
 from encdec import config as configs
 from encdec import run as runs
 from encdec.arguments import parse
-from encdec.config import MODELS, DataConfig, RunConfig, TrainingConfig
+from encdec.config import MODELS, DataConfig, RunConfig, TrainingConfig, TrainingDeviceConfig
 from encdec.presets import PRESETS, preset
 from encdec.types import InputError
 
 
-def parse_train(arguments: Sequence[str]) -> tuple[RunConfig, Path]:
-    """The settings and the run folder.
+class Wanted(NamedTuple):
+    """What to train, where to keep it, and on which devices."""
+
+    config: RunConfig
+    folder: Path
+    devices: TrainingDeviceConfig
+
+
+def parse_train(arguments: Sequence[str]) -> Wanted:
+    """The settings, the run folder and the devices.
 
     Raises:
       InputError: an option, preset or setting cannot be used.
@@ -34,9 +42,12 @@ class _Resume:
     max_steps: Annotated[int | None, arg(help="Go on to this step instead of the run's own.")] = (
         None
     )
+    devices: Annotated[TrainingDeviceConfig, OmitArgPrefixes] = field(
+        default_factory=TrainingDeviceConfig
+    )
 
 
-def _resumed(arguments: list[str]) -> tuple[RunConfig, Path]:
+def _resumed(arguments: list[str]) -> Wanted:
     """The settings that stand in a run folder."""
     options = parse(_Resume, arguments, "encdec train", "Goes on with a run.")
     config = runs.load(options.resume).config
@@ -49,7 +60,7 @@ def _resumed(arguments: list[str]) -> tuple[RunConfig, Path]:
             )
         training = replace(config.training, max_steps=options.max_steps)
         config = replace(config, training=training)
-    return config, options.resume
+    return Wanted(config, options.resume, options.devices)
 
 
 def _train_options(kind: type[Any]) -> type[Any]:
@@ -67,12 +78,13 @@ def _train_options(kind: type[Any]) -> type[Any]:
         ("sizes", Annotated[kind, flat]),
         ("data", Annotated[DataConfig, flat]),
         ("training", Annotated[TrainingConfig, flat]),
+        ("devices", Annotated[TrainingDeviceConfig, flat]),
     ]
     return make_dataclass("TrainOptions", spec, frozen=True)
 
 
-def _wanted(arguments: list[str]) -> tuple[RunConfig, Path]:
-    """The settings that the command line asks for, and the run folder."""
+def _wanted(arguments: list[str]) -> Wanted:
+    """What the command line asks for."""
     name, arguments = _take_preset(arguments)
     model = _model_name(arguments)
     start = preset(name or "dates", model)
@@ -82,7 +94,9 @@ def _wanted(arguments: list[str]) -> tuple[RunConfig, Path]:
         f"Shown: {name or 'dates'}, {model}."
     )
     kind = _train_options(type(start.model))
-    default = kind(model, None, start.seed, start.model, start.data, start.training)
+    default = kind(
+        model, None, start.seed, start.model, start.data, start.training, TrainingDeviceConfig()
+    )
     options: Any = parse(kind, arguments, "encdec train [PRESET]", description, default)
     data = options.data
     if data.has_corpus and name is None:
@@ -94,7 +108,8 @@ def _wanted(arguments: list[str]) -> tuple[RunConfig, Path]:
             f"preset {name} needs a corpus: give --source and --target, --tsv, or --corpus"
         )
     config = RunConfig(options.sizes, _absolute(data), options.training, options.seed)
-    return config, options.run or _default_folder(name or "dates", config)
+    folder = options.run or _default_folder(name or "dates", config)
+    return Wanted(config, folder, options.devices)
 
 
 def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,58 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encdec import models
+from encdec import models, parallel
 from encdec import run as runs
+from encdec.config import DeviceConfig
 from encdec.data.batching import inference_batches, scoring_batches
 from encdec.data.sources import Pairs
 from encdec.data.tokens import encode_pairs, tokens_of
-from encdec.ops import masks
+from encdec.ops import collectives, masks
+from encdec.ops.collectives import Axes
+from encdec.parallel import ALONE, Layout
 from encdec.report import metrics
 from encdec.report.metrics import ScoreOptions
 from encdec.run import Run
-from encdec.search import Found, beam_search, greedy, sample
+from encdec.search import Found, SearchOptions, beam_search, greedy, sample
 from encdec.training import checkpoints
-from encdec.training.step import batch_loss
+from encdec.training.step import batch_loss, cast
 from encdec.types import PAD, Array, Batch, InputError, Params
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How translations are looked for."""
-
-    beam: int = 5
-    """Beam width; 1 is greedy search."""
-    length_penalty: float = 0.6
-    """Exponent of ((5 + length) / 6) that log-probabilities are divided by (Wu 2016)."""
-    max_ratio: float = 2.0
-    """Longest translation: this many tokens for each source token ..."""
-    max_extra: int | None = None
-    """... and this many more; left out, what the training data needs."""
-    sample: bool = False
-    """Draw at random instead of searching; the beam width is then the number of draws."""
-    temperature: float = 1.0
-    """Sampling: above 1 flatter, towards 0 greedy."""
-    top_k: int = 0
-    """Sampling: only the k likeliest tokens; 0 for all."""
-    top_p: float = 1.0
-    """Sampling: only the fewest tokens whose probabilities reach p."""
-    seed: int = 0
-    """Sampling: the seed."""
-
-    def __post_init__(self) -> None:
-        checks = {
-            "beam": (self.beam >= 1, "at least 1"),
-            "length_penalty": (self.length_penalty >= 0, "at least 0"),
-            "max_ratio": (self.max_ratio >= 0, "at least 0"),
-            "max_extra": (self.max_extra is None or self.max_extra >= 1, "at least 1"),
-            "temperature": (self.temperature > 0, "above 0"),
-            "top_k": (self.top_k >= 0, "at least 0"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-        }
-        for name, (ok, accepts) in checks.items():
-            if not ok:
-                value = getattr(self, name)
-                raise InputError(f"{name} = {value!r} cannot be used: it must be {accepts}")
 
 
 @dataclass(frozen=True)
@@ -101,22 +65,26 @@ class Evaluation:
         return {**self.scores.summary(), "loss": self.loss, "seconds": self.seconds}
 
 
-@partial(jax.jit, static_argnames=("model", "max_len", "beam", "method", "top_k", "with_weights"))
+Method = Literal["greedy", "beam", "sample"]
+
+
 def _search(
-    model: nn.Module,
     params: Params,
     src: Array,
     limits: Array,
+    places: Array,
     knobs: dict[str, Array],
     *,
+    model: nn.Module,
+    dtype: Any,
     max_len: int,
     beam: int,
-    method: Literal["greedy", "beam", "sample"],
+    method: Method,
     top_k: int,
     with_weights: bool,
 ) -> Found:
-    """Encodes a batch and searches: src int32 [B, S], limits int32 [B]."""
-    bound = partial(model.apply, {"params": params})
+    """Encodes a batch and searches: src int32 [B, S], limits int32 [B], places int32 [B]."""
+    bound = partial(model.apply, {"params": cast(params, dtype)})
     memory: Any = bound(src, masks.padding(src), method="encode")
     cache = bound(memory, beam, max_len, method="init_cache")
     step: Any = partial(bound, method="decode_step")
@@ -134,7 +102,8 @@ def _search(
         memory,
         cache,
         limits,
-        jax.vmap(partial(jax.random.fold_in, jax.random.key(knobs["seed"])))(knobs["places"]),
+        # A draw depends on the seed and the text's place alone, not on its batch.
+        jax.vmap(partial(jax.random.fold_in, jax.random.key(knobs["seed"])))(places),
         samples=beam,
         temperature=knobs["temperature"],
         top_k=top_k,
@@ -143,10 +112,24 @@ def _search(
     )
 
 
-@partial(jax.jit, static_argnames="model")
-def _loss(model: nn.Module, params: Params, batch: Batch) -> tuple[Array, Array]:
-    sums = batch_loss(model, params, batch, 0.0, None)
-    return sums.nll, sums.tokens
+def _loss(
+    params: Params, batch: Batch, *, model: nn.Module, dtype: Any, axes: Axes
+) -> tuple[Array, Array]:
+    """Negative log-likelihood (nats) and tokens of all devices' sentences."""
+    sums = batch_loss(model, cast(params, dtype), batch, 0.0, None)
+    found: tuple[Array, Array] = collectives.total((sums.nll, sums.tokens), axes.data)
+    return found
+
+
+@lru_cache(maxsize=128)
+def _search_program(layout: Layout, **static: Any) -> Any:
+    """A search on devices: one for each set of what is fixed, so that each compiles once."""
+    return parallel.mapped(partial(_search, **static), layout, (True, True, True, True, False))
+
+
+@lru_cache(maxsize=8)
+def _loss_program(layout: Layout, **static: Any) -> Any:
+    return parallel.mapped(partial(_loss, **static, axes=layout.axes), layout, (True, True))
 
 
 class Translator:
@@ -154,15 +137,24 @@ class Translator:
 
     Args:
       run: settings and vocabularies.
-      params: the model's parameters.
+      params: the model's parameters, as they lie on devices.
       step: of the checkpoint that they are from, if they are from one.
+      layout: the devices.
+      dtype: of products.
     """
 
-    def __init__(self, run: Run, params: Params, step: int | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        params: Params,
+        step: int | None = None,
+        layout: Layout = ALONE,
+        dtype: Any = jnp.float32,
+    ) -> None:
         self.run = run
         self.step = step
-        self._model = build_model(run)
-        self._params = params
+        self._params, self._layout = params, layout
+        self._static = {"model": build_model(run, layout), "dtype": jnp.dtype(dtype)}
 
     def __call__(self, text: str, options: SearchOptions | None = None) -> Translation:
         """The best translation of one text, with its alignment."""
@@ -216,7 +208,7 @@ class Translator:
         if progress:
             progress(len(texts) - len(real))
         for rows, src in inference_batches(encoded, max_batch_tokens):
-            found: Any = jax.device_get(self._find(src, rows, options, alignments))
+            found = self._find(src, rows, options, alignments)
             for row, index in enumerate(rows):
                 results[real[index]] = self._read(found, row, encoded[index], count)
             if progress:
@@ -226,11 +218,12 @@ class Translator:
     def loss(self, pairs: Pairs, max_batch_tokens: int = 8192) -> float:
         """Negative log-likelihood of the targets, nats a token (EOS counts)."""
         examples = encode_pairs(pairs, self.run.src_vocabulary, self.run.tgt_vocabulary)
+        program = _loss_program(self._layout, **self._static)
         parts = [
-            _loss(self._model, self._params, batch)
+            program(self._params, self._rows(batch))
             for _, batch in scoring_batches(examples, max_batch_tokens)
         ]
-        nll, tokens = np.sum(jax.device_get(parts), axis=0)
+        nll, tokens = np.sum([parallel.first(part, self._layout) for part in parts], axis=0)
         return float(nll / tokens)
 
     def evaluate(
@@ -262,35 +255,56 @@ class Translator:
         """Tokens of a source text."""
         return len(self.run.src_vocabulary.encode(text))
 
+    def _rows(self, batch: Any) -> Any:
+        """Rows of PAD added until they fall evenly on devices; this process's on its own."""
+        layout = self._layout
+
+        def local(x: np.ndarray) -> np.ndarray:
+            rows = parallel.rows_for(len(x), layout)
+            padded = np.pad(x, [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)])
+            return padded[parallel.local_rows(rows, layout)]
+
+        return parallel.place_rows(jax.tree.map(local, batch), layout)
+
     def _find(
         self, src: np.ndarray, rows: np.ndarray, options: SearchOptions, alignments: bool
     ) -> Found:
+        """What a search finds for a batch, as NumPy arrays of all its rows."""
         extra = self.run.extra_length if options.max_extra is None else options.max_extra
         lengths = (src != PAD).sum(1)
         limits = np.where(lengths > 0, lengths * options.max_ratio + extra, 0).astype(np.int32)
-        knobs: dict[str, Any] = {"alpha": jnp.float32(options.length_penalty)}
-        method: Literal["greedy", "beam", "sample"] = "greedy" if options.beam == 1 else "beam"
-        if options.sample:
-            method = "sample"
-            knobs |= {
-                "temperature": jnp.float32(options.temperature),
-                "top_p": jnp.float32(options.top_p),
-                "seed": jnp.int32(options.seed),
-                # A draw depends on the seed and the text's place alone, not on its batch.
-                "places": jnp.asarray(np.resize(rows, len(src)), jnp.int32),
-            }
-        return _search(
-            self._model,
-            self._params,
-            src,
-            limits,
-            knobs,
+        method: Method = "greedy" if options.beam == 1 else "beam"
+        program = _search_program(
+            self._layout,
+            **self._static,
             max_len=int(src.shape[1] * options.max_ratio) + extra,
             beam=options.beam,
-            method=method,
+            method="sample" if options.sample else method,
             top_k=options.top_k,
             with_weights=alignments,
         )
+        places = np.resize(rows, len(src)).astype(np.int32)
+        knobs = {
+            "alpha": jnp.float32(options.length_penalty),
+            "temperature": jnp.float32(options.temperature),
+            "top_p": jnp.float32(options.top_p),
+            "seed": jnp.int32(options.seed),
+        }
+        found: Found = program(self._params, *self._rows((src, limits, places)), knobs)
+        whole: Found = parallel.all_rows(found._replace(weights=None), self._layout)
+        return whole._replace(weights=self._all_heads(found.weights))
+
+    def _all_heads(self, weights: Array | None) -> Any:
+        """Weights [B, W, T, M, S], the maps layer by layer, from those of each device's heads."""
+        if weights is None:
+            return None
+        parts = parallel.all_rows_by_model(weights, self._layout)  # [devices, B, W, T, M, S]
+        if len(parts) == 1:
+            return parts[0]
+        layers = self.run.config.model.layers
+        split = parts.reshape(*parts.shape[:4], layers, -1, parts.shape[-1])
+        joined = np.moveaxis(split, 0, 4)  # [B, W, T, L, devices, H, S]
+        return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])
 
     def _read(self, found: Any, row: int, src: np.ndarray, count: int) -> list[Translation]:
         """The translations of one row of a batch; `found` is a Found of NumPy arrays."""
@@ -319,33 +333,46 @@ class Translator:
         return Translation("", 0.0, 0.0, [], [], None)
 
 
-def build_model(run: Run) -> nn.Module:
-    """The module of a run."""
+def build_model(run: Run, layout: Layout = ALONE, *, recompute: bool = False) -> nn.Module:
+    """The module of a run, as one device of a layout has it."""
     return models.build(
         run.config.model,
         run.src_vocabulary.size,
         run.tgt_vocabulary.size,
         joint=run.config.data.joint_vocabulary,
+        shards=layout.axes.model,
+        recompute=recompute,
     )
 
 
 def abstract_params(run: Run) -> Params:
     """Names, shapes and types of a run's parameters."""
-    token = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    mask = jax.ShapeDtypeStruct((1, 1), bool)
-    variables = jax.eval_shape(build_model(run).init, jax.random.key(0), token, mask, token)
-    return variables["params"]
+    return models.abstract(build_model(run))
 
 
-def load(path: str | Path) -> Translator:
+def load(path: str | Path, layout: Layout = ALONE, dtype: Any = jnp.float32) -> Translator:
     """Opens a run folder with its best parameters (the latest where none was chosen yet).
 
+    Args:
+      path: the folder.
+      layout: the devices to translate on.
+      dtype: of products.
+
     Raises:
-      InputError: it is no run folder, is damaged, or has no checkpoint yet.
+      InputError: it is no run folder, is damaged, has no checkpoint yet, or its model cannot be
+        split over these devices.
     """
     run = runs.load(path)
+    layout.check_model(run.config.model)
     like = {"params": abstract_params(run)}
     kind: checkpoints.Kind = "best" if checkpoints.steps(run.path, "best") else "latest"
     tree, _ = checkpoints.load(run.path, kind, like)
     step = checkpoints.steps(run.path, kind)[-1]
-    return Translator(run, jax.tree.map(jnp.asarray, tree["params"]), step)
+    split = parallel.parts(like["params"], models.split_axes(build_model(run)), layout)
+    return Translator(run, parallel.place(tree["params"], split, layout), step, layout, dtype)
+
+
+def load_on(devices: DeviceConfig, path: str | Path) -> Translator:
+    """As `load`, on the devices that a command was given."""
+    layout = Layout.parse(devices.layout)
+    return load(path, layout, parallel.product_type(devices.precision))

@@ -250,7 +250,7 @@ def encdec_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str
     """All tasks in `encdec`."""
     model = models.build(config, options.vocabulary, options.vocabulary)
     adam = optimizer(TRAINING)
-    state = init_state(model, adam, TRAINING, jax.random.key(0))
+    state = init_state(models.init(model, jax.random.key(0)), adam, TRAINING)
     return {
         "training": training_run(model, adam, jax.tree.map(jnp.copy, state), batch),
         "greedy": search_run(model, state.params, batch, 1),

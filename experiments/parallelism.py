@@ -74,7 +74,7 @@ def training_step(options: Options, model_name: str, length: int) -> Callable[[]
     size = preset("tiny", model_name).model
     model = models.build(size, options.vocabulary, options.vocabulary)
     adam = optimizer(TRAINING)
-    state = init_state(model, adam, TRAINING, jax.random.key(0))
+    state = init_state(models.init(model, jax.random.key(0)), adam, TRAINING)
     update = jax.jit(partial(train_step, model, adam, TRAINING))
     batch, key = jax.device_put((random_batch(options, length), jax.random.key(1)))
     return lambda: jax.block_until_ready(update(state, batch, key))

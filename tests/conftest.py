@@ -1,4 +1,7 @@
-"""For all tests: strict arithmetic, commands as a fixture, no files in the user's cache."""
+"""For all tests: strict arithmetic, commands as a fixture, no files in the user's cache.
+
+Four fake devices stand by for the tests of layouts; whoever names no layout gets one of them.
+"""
 
 import io
 import sys
@@ -9,6 +12,12 @@ import pytest
 from tests.commands import Outcome, outcome
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("encdec.parallel.device_count", lambda: 1)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+from encdec import models
 from encdec import run as runs
 from encdec.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, TransformerConfig
 from encdec.data import vocabulary
@@ -27,8 +28,7 @@ def small_run(path: Path, model: ModelConfig = SMALL, joint: bool = False) -> Ru
     run = Run(path, config, "0" * 64, 12, source, target, made.test)
     held_out = replace(run, held_out=type(made.test)(*(side[:7] for side in made.test)))
     runs.create(held_out)
-    token = jax.numpy.ones((1, 1), jax.numpy.int32)
-    params = jax.jit(build_model(run).init)(jax.random.key(0), token, token > 0, token)["params"]
+    params = models.init(build_model(run), jax.random.key(0))
     # So that sentences end before their limit.
     params["logits"]["bias"] = params["logits"]["bias"].at[EOS].set(2.0)
     with Checkpoints(path) as saved:

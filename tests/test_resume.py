@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from encdec import models
 from encdec import run as runs
 from encdec.config import RunConfig
 from encdec.report.logs import read_metrics
@@ -40,10 +41,11 @@ def final(run: Path) -> list[np.ndarray]:
     opened = runs.load(run)
     config: RunConfig = opened.config
     like = jax.eval_shape(
-        lambda key: init_state(
-            build_model(opened), optimizer(config.training), config.training, key
-        ),
-        jax.random.key(0),
+        lambda: init_state(
+            models.init(build_model(opened), jax.random.key(0)),
+            optimizer(config.training),
+            config.training,
+        )
     )
     with jax.numpy_dtype_promotion("standard"):
         return jax.tree.leaves(checkpoints.load(run, "latest", like)[0])

@@ -8,7 +8,8 @@ import pytest
 import encdec
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
 from encdec.data.sources import Pairs
-from encdec.translator import SearchOptions, Translator
+from encdec.search import SearchOptions
+from encdec.translator import Translator
 from encdec.types import InputError
 from tests.small_run import small_run
 

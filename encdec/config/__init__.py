@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from encdec.config.checks import nearest, require
 from encdec.config.data import DataConfig
+from encdec.config.devices import DeviceConfig, TrainingDeviceConfig
 from encdec.config.models import (
     MODELS,
     AttentionConfig,
@@ -27,10 +28,12 @@ __all__ = [
     "AttentionConfig",
     "BleuTokenizer",
     "DataConfig",
+    "DeviceConfig",
     "ModelConfig",
     "RunConfig",
     "Seq2SeqConfig",
     "TrainingConfig",
+    "TrainingDeviceConfig",
     "TransformerConfig",
     "from_json",
     "nearest",

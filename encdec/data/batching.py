@@ -32,17 +32,40 @@ class SubwordSampling(NamedTuple):
     alpha: float
 
 
+class Rows(NamedTuple):
+    """Which rows of each batch are made.
+
+    Attributes:
+      multiple: a batch gets empty sentences until its rows are a multiple of this.
+      part, parts: of as many equal parts this one is made.
+    """
+
+    multiple: int = 1
+    part: int = 0
+    parts: int = 1
+
+
+ALL_ROWS = Rows()
+"""Each batch as it was planned."""
+
+
 class TrainingBatches:
     """The batch of each step by random access, from any thread; keeps the order of two epochs.
 
     Each epoch has a new order. With subword sampling a sentence is cut by the chance of
-    (seed, step, row), among the ways that fit the shape of its batch.
+    (seed, step, row), among the ways that fit the shape of its batch. Which sentences share a batch
+    does not depend on the rows that are made of it.
     """
 
     def __init__(
-        self, examples: Examples, plan: Plan, seed: int, sampling: SubwordSampling | None = None
+        self,
+        examples: Examples,
+        plan: Plan,
+        seed: int,
+        sampling: SubwordSampling | None = None,
+        rows: Rows = ALL_ROWS,
     ) -> None:
-        self._examples, self._seed, self._sampling = examples, seed, sampling
+        self._examples, self._seed, self._sampling, self._rows = examples, seed, sampling, rows
         self._per_epoch = plan.batches_per_epoch
         self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(plan, seed, epoch))
         self._lock = threading.Lock()
@@ -51,19 +74,26 @@ class TrainingBatches:
         epoch, within = divmod(step, self._per_epoch)
         with self._lock:
             bucket, indices = self._order(epoch)[within]
-        examples = self._examples
+        examples, (multiple, part, parts) = self._examples, self._rows
+        rows = -(-bucket.rows // multiple) * multiple // parts
+        indices = indices[part * rows : (part + 1) * rows]
         if self._sampling:
-            examples = self._resampled(self._sampling, step, bucket, indices)
+            examples = self._resampled(self._sampling, step, bucket, indices, part * rows)
             indices = np.arange(len(indices))
-        return _batch(examples, indices, bucket.rows, bucket.source_length, bucket.target_length)
+        return _batch(examples, indices, rows, bucket.source_length, bucket.target_length)
 
     def _resampled(
-        self, sampling: SubwordSampling, step: int, bucket: Bucket, indices: np.ndarray
+        self,
+        sampling: SubwordSampling,
+        step: int,
+        bucket: Bucket,
+        indices: np.ndarray,
+        first_row: int,
     ) -> Examples:
-        """The sentences of a batch, cut anew."""
+        """The sentences of some rows of a batch, cut anew."""
         vocab, most = sampling[:2], (bucket.source_length - 1, bucket.target_length - 1)
         cuts: tuple[list[list[int]], list[list[int]]] = ([], [])
-        for row, i in enumerate(indices):
+        for row, i in enumerate(indices, first_row):
             rng = np.random.default_rng((self._seed, step, row))
             for side in range(2):
                 ids = self._examples[side][i][:-1].tolist()
@@ -78,9 +108,10 @@ def deliver(
     seed: int,
     start_step: int,
     sampling: SubwordSampling | None = None,
+    rows: Rows = ALL_ROWS,
 ) -> Iterator[Batch]:
     """Batches of step `start_step` and all after it, without end, made ahead by two threads."""
-    batches = TrainingBatches(examples, plan, seed, sampling)
+    batches = TrainingBatches(examples, plan, seed, sampling, rows)
     steps = grain.MapDataset.range(start_step, sys.maxsize)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
     return iter(steps.map(batches.__getitem__).to_iter_dataset(options))

@@ -14,9 +14,9 @@ from encdec.config import AttentionConfig
 from encdec.models.layers import (
     Dense,
     Dropout,
+    Embedding,
     Output,
     Recurrent,
-    embedding,
     glorot,
     rate,
     spread,
@@ -46,8 +46,8 @@ class Attentional(nn.Module):
     def setup(self) -> None:
         """Declares the parameters; v begins at zero (Bahdanau 2015, appendix B.1)."""
         c = self.config
-        self.src_embedding = embedding(self.src_vocabulary, c.embed)
-        self.tgt_embedding = embedding(self.tgt_vocabulary, c.embed)
+        self.src_embedding = Embedding(self.src_vocabulary, c.embed)
+        self.tgt_embedding = Embedding(self.tgt_vocabulary, c.embed)
         self.dropout = Dropout(c.dropout)
         self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
         self.memory_dropout = Dropout(rate(c.memory_dropout, c.dropout))

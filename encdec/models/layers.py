@@ -11,32 +11,75 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from encdec.ops import collectives
 from encdec.ops import dropout as dropout_ops
+from encdec.ops.collectives import Axis
 from encdec.ops.recurrence import CELLS, Weights, initial, output, recur
 from encdec.types import Array
 
 glorot = nn.initializers.xavier_uniform()
 """Glorot and Bengio 2010, equation 16."""
 
+zeros = nn.initializers.zeros
+
 Dense = partial(nn.Dense, kernel_init=glorot)
 """y = x W + b; W Glorot uniform, b zero."""
 
 
-def embedding(vocabulary: int, width: int) -> nn.Embed:
-    """Rows of variance 1/width, so that sqrt(width) times a row has unit variance a feature."""
-    return nn.Embed(vocabulary, width, embedding_init=nn.initializers.normal(width**-0.5))
+HEADS, COLUMNS, VOCABULARY = "heads", "mlp", "vocabulary"
+"""Logical axes of parameters: those that are split over devices which share a model's work."""
+
+
+def split_init(init: Callable[..., Array], *axes: str | None) -> Callable[..., Any]:
+    """An initialiser whose parameter declares its logical axes."""
+    return nn.with_partitioning(init, axes)
+
+
+class Embedding(nn.Module):
+    """A row for each token, of variance 1/width: sqrt(width) times it has unit variance a feature.
+
+    Attributes:
+      vocabulary, width: of the whole.
+      shards: devices that the rows are split over.
+    """
+
+    vocabulary: int
+    width: int
+    shards: Axis | None = None
+
+    def setup(self) -> None:
+        """Declares the rows that this device holds."""
+        init = split_init(nn.initializers.normal(self.width**-0.5), VOCABULARY, None)
+        rows = collectives.share(self.vocabulary, self.shards)
+        self.embedding = self.param("embedding", init, (rows, self.width))
+
+    def __call__(self, tokens: Array) -> Array:
+        """int32 [...] -> [..., width]."""
+        if self.shards is None:
+            return jnp.take(self.embedding, tokens, axis=0)
+        rows = self.embedding.shape[0]
+        own = tokens - collectives.index(self.shards) * rows
+        found = jnp.take(self.embedding, jnp.clip(own, 0, rows - 1), axis=0)
+        is_here = (own >= 0) & (own < rows)
+        return collectives.leave(jnp.where(is_here[..., None], found, 0), self.shards)
 
 
 class Output(nn.Module):
-    """The parameters of the last linear map: kernel [inputs, V] Glorot uniform, bias [V] zero."""
+    """The parameters of the last linear map: kernel [inputs, V] Glorot uniform, bias [V] zero.
+
+    Each device holds the columns of its share of the vocabulary.
+    """
 
     inputs: int
     vocabulary: int
+    shards: Axis | None = None
 
     def setup(self) -> None:
         """Declares both."""
-        self.kernel = self.param("kernel", glorot, (self.inputs, self.vocabulary))
-        self.bias = self.param("bias", nn.initializers.zeros, (self.vocabulary,))
+        columns = collectives.share(self.vocabulary, self.shards)
+        kernel, bias = split_init(glorot, None, VOCABULARY), split_init(zeros, VOCABULARY)
+        self.kernel = self.param("kernel", kernel, (self.inputs, columns))
+        self.bias = self.param("bias", bias, (columns,))
 
 
 def rate(own: float | None, common: float) -> float:
@@ -45,16 +88,26 @@ def rate(own: float | None, common: float) -> float:
 
 
 class Dropout(nn.Module):
-    """Dropout at a rate, when a "dropout" key is given (see `encdec.ops.dropout`)."""
+    """Dropout at a rate, when a "dropout" key is given (see `encdec.ops.dropout`).
+
+    Attributes:
+      rate: share dropped.
+      shards: devices of which each holds other activations; None where they hold the same ones,
+        which then must lose the same.
+    """
 
     rate: float
+    shards: Axis | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: float, any shape."""
         if self.rate == 0 or not self.has_rng("dropout"):
             return x
-        return dropout_ops.dropout(self.make_rng("dropout"), x, self.rate)
+        key = self.make_rng("dropout")
+        if self.shards is not None:
+            key = jax.random.fold_in(key, collectives.index(self.shards))
+        return dropout_ops.dropout(key, x, self.rate)
 
     def share(self, *shape: int) -> Array | None:
         """A dropout mask of a shape, to be used more than once; None where nothing is dropped."""

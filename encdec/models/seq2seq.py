@@ -13,9 +13,9 @@ from encdec.config import Seq2SeqConfig
 from encdec.models.layers import (
     Dense,
     Dropout,
+    Embedding,
     Output,
     Recurrent,
-    embedding,
     glorot,
     rate,
     spread,
@@ -54,8 +54,8 @@ class Seq2Seq(nn.Module):
         """Declares embeddings, both networks and the output projection."""
         c = self.config
         widths = [c.embed] + [c.hidden] * (c.layers - 1)
-        self.src_embedding = embedding(self.src_vocabulary, c.embed)
-        self.tgt_embedding = embedding(self.tgt_vocabulary, c.embed)
+        self.src_embedding = Embedding(self.src_vocabulary, c.embed)
+        self.tgt_embedding = Embedding(self.tgt_vocabulary, c.embed)
         layer = partial(Recurrent, c.cell, recurrent_dropout=c.recurrent_dropout)
         self.encoder = [layer(n, c.hidden, c.reverse_source) for n in widths]
         self.decoder = [layer(n, c.hidden) for n in widths]

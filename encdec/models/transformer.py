@@ -5,16 +5,29 @@ the sum as in the paper, LayerNorm(x + Dropout(Sublayer(x))), or before the sub-
 x + Dropout(Sublayer(LayerNorm(x))), with one more norm at the end of each stack.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from encdec.config import TransformerConfig
-from encdec.models.layers import Dense, Dropout, Output, embedding, rate
-from encdec.ops import masks
+from encdec.models.layers import (
+    COLUMNS,
+    HEADS,
+    Dense,
+    Dropout,
+    Embedding,
+    Output,
+    glorot,
+    rate,
+    split_init,
+    zeros,
+)
+from encdec.ops import collectives, masks
 from encdec.ops.attention import scaled_dot_weights
+from encdec.ops.collectives import Axis
 from encdec.ops.positions import sinusoidal
 from encdec.types import Array, LogitFactors
 
@@ -43,19 +56,24 @@ class TransformerCache(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani 2017, section 3.2.2): no biases, Glorot uniform."""
+    """Multi-head attention (Vaswani 2017, section 3.2.2): no biases, Glorot uniform.
+
+    Each device has some of the heads; H counts those.
+    """
 
     config: TransformerConfig
+    shards: Axis | None = None
 
     def setup(self) -> None:
         """Declares W^Q, W^K and W^V as [D, H, K] and W^O as [H, K, D]."""
         c = self.config
-        split = (c.width, c.heads, c.width // c.heads)
-        flat = nn.initializers.variance_scaling(1, "fan_avg", "uniform", in_axis=0, out_axis=(1, 2))
-        joined = nn.initializers.variance_scaling(1, "fan_avg", "uniform", (0, 1), 2)
+        split = (c.width, collectives.share(c.heads, self.shards), c.width // c.heads)
+        uniform = partial(nn.initializers.variance_scaling, 1, "fan_avg", "uniform")
+        flat = split_init(uniform(in_axis=0, out_axis=(1, 2)), None, HEADS, None)
+        joined = split_init(uniform(in_axis=(0, 1), out_axis=2), HEADS, None, None)
         self.wq, self.wk, self.wv = (self.param(n, flat, split) for n in ("wq", "wk", "wv"))
         self.wo = self.param("wo", joined, (*split[1:], c.width))
-        self.dropout = Dropout(c.attention_dropout)
+        self.dropout = Dropout(c.attention_dropout, self.shards)
 
     def queries(self, x: Array) -> Array:
         """[B, T, D] -> [B, T, H, K]."""
@@ -79,19 +97,44 @@ class Attention(nn.Module):
         """
         weights = scaled_dot_weights(queries, past.keys, mask)
         heads = jnp.einsum("bhts,bshk->bthk", self.dropout(weights), past.values)
-        return jnp.einsum("bthk,hkd->btd", heads, self.wo), weights
+        parts = jnp.einsum("bthk,hkd->btd", heads, self.wo)
+        return collectives.leave(parts, self.shards), weights
 
 
 class FeedForward(nn.Module):
-    """max(0, x W_1 + b_1) W_2 + b_2 (Vaswani 2017, equation 2), or another activation."""
+    """max(0, x W_1 + b_1) W_2 + b_2 (Vaswani 2017, equation 2), or another activation.
+
+    Each device has some of the inner columns.
+    """
 
     config: TransformerConfig
+    shards: Axis | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[..., D] -> [..., D]."""
-        inner = ACTIVATIONS[self.config.activation](Dense(self.config.feed_forward)(x))
-        return Dense(self.config.width)(Dropout(self.config.activation_dropout)(inner))
+        c = self.config
+        first = Dense(
+            collectives.share(c.feed_forward, self.shards),
+            kernel_init=split_init(glorot, None, COLUMNS),
+            bias_init=split_init(zeros, COLUMNS),
+        )
+        inner = ACTIVATIONS[c.activation](first(x))
+        inner = Dropout(c.activation_dropout, self.shards)(inner)
+        return _Joining(c.width, self.shards, name="Dense_1")(inner)
+
+
+class _Joining(nn.Module):
+    """x W + b where each device has some rows of W, and all have b."""
+
+    width: int
+    shards: Axis | None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", split_init(glorot, COLUMNS, None), (x.shape[-1], self.width))
+        bias = self.param("bias", zeros, (self.width,))
+        return collectives.leave(x @ kernel, self.shards) + bias
 
 
 class AddNorm(nn.Module):
@@ -101,6 +144,7 @@ class AddNorm(nn.Module):
     """
 
     config: TransformerConfig
+    shards: Axis | None = None
 
     def setup(self) -> None:
         """Declares the norm."""
@@ -109,7 +153,7 @@ class AddNorm(nn.Module):
 
     def enter(self, x: Array) -> Array:
         """What the sub-layer sees of x [..., D]."""
-        return self.norm(x) if self.config.norm == "pre" else x
+        return collectives.enter(self.norm(x) if self.config.norm == "pre" else x, self.shards)
 
     def leave(self, x: Array, y: Array) -> Array:
         """x and the sub-layer's output y, each [..., D], joined."""
@@ -121,12 +165,14 @@ class EncoderLayer(nn.Module):
     """Self-attention, feed-forward."""
 
     config: TransformerConfig
+    shards: Axis | None = None
 
     def setup(self) -> None:
         """Declares both sub-layers."""
-        self.attention = Attention(self.config)
-        self.feed_forward = FeedForward(self.config)
-        self.add_norms = [AddNorm(self.config) for _ in range(2)]
+        own = (self.config, self.shards)
+        self.attention = Attention(*own)
+        self.feed_forward = FeedForward(*own)
+        self.add_norms = [AddNorm(*own) for _ in range(2)]
 
     def __call__(self, x: Array, mask: Array) -> Array:
         """x [B, S, D], mask bool [B, 1, 1, S] -> [B, S, D]."""
@@ -141,13 +187,15 @@ class DecoderLayer(nn.Module):
     """Masked self-attention, encoder-decoder attention, feed-forward."""
 
     config: TransformerConfig
+    shards: Axis | None = None
 
     def setup(self) -> None:
         """Declares the three sub-layers."""
-        self.self_attention = Attention(self.config)
-        self.cross_attention = Attention(self.config)
-        self.feed_forward = FeedForward(self.config)
-        self.add_norms = [AddNorm(self.config) for _ in range(3)]
+        own = (self.config, self.shards)
+        self.self_attention = Attention(*own)
+        self.cross_attention = Attention(*own)
+        self.feed_forward = FeedForward(*own)
+        self.add_norms = [AddNorm(*own) for _ in range(3)]
 
     def __call__(self, x: Array, source: KeyValue, src_mask: Array) -> Array:
         """All target positions: x [B, T, D], src_mask bool [B, 1, 1, S] -> [B, T, D]."""
@@ -207,25 +255,37 @@ class Transformer(nn.Module):
 
     Matrices are Glorot uniform, biases zero, embeddings normal with variance 1/D, scaled by
     sqrt(D) where they enter (section 3.4).
+
+    Attributes:
+      config: sizes and choices.
+      src_vocabulary, tgt_vocabulary: sizes, in tokens.
+      joint_vocabulary: both sides have one vocabulary.
+      shards: devices that heads, inner columns and the vocabulary are split over. Parameters,
+        memory and cache are then this device's; logits are whole, weights those of its heads.
+      recompute: the backward pass computes each layer again instead of keeping what was inside.
     """
 
     config: TransformerConfig
     src_vocabulary: int
     tgt_vocabulary: int
     joint_vocabulary: bool = False
+    shards: Axis | None = None
+    recompute: bool = False
 
     def setup(self) -> None:
         """Declares all layers."""
         c = self.config
-        self.tgt_embedding = embedding(self.tgt_vocabulary, c.width)
+        self.tgt_embedding = Embedding(self.tgt_vocabulary, c.width, self.shards)
         if not self._shares_source:
-            self.src_embedding = embedding(self.src_vocabulary, c.width)
-        self.encoder = [EncoderLayer(c) for _ in range(c.layers)]
-        self.decoder = [DecoderLayer(c) for _ in range(c.layers)]
+            self.src_embedding = Embedding(self.src_vocabulary, c.width, self.shards)
+        layers: list[Any] = [EncoderLayer, DecoderLayer]
+        encoder, decoder = map(nn.remat, layers) if self.recompute else layers
+        self.encoder = [encoder(c, self.shards) for _ in range(c.layers)]
+        self.decoder = [decoder(c, self.shards) for _ in range(c.layers)]
         if c.norm == "pre":
             self.final_norms = [nn.LayerNorm(epsilon=1e-6) for _ in range(2)]
         if not c.tie_embeddings:
-            self.logits = Output(c.width, self.tgt_vocabulary)
+            self.logits = Output(c.width, self.tgt_vocabulary, self.shards)
         self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
 
     @property
@@ -234,7 +294,7 @@ class Transformer(nn.Module):
 
     def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
         """Teacher forcing: src [B, S], src_mask [B, S], tgt_in [B, T] -> logits [B, T, V]."""
-        return self.logit_factors(src, src_mask, tgt_in).logits()
+        return self._whole(self.logit_factors(src, src_mask, tgt_in))
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As `__call__`, without the last product."""
@@ -253,6 +313,7 @@ class Transformer(nn.Module):
             x = layer(x, src_mask[:, None, None])
         if self.config.norm == "pre":
             x = self.final_norms[0](x)
+        x = collectives.enter(x, self.shards)
         source = tuple(layer.cross_attention.project(x) for layer in self.decoder)
         return TransformerMemory(source, src_mask)
 
@@ -276,9 +337,14 @@ class Transformer(nn.Module):
             maps.append(weights)
             past.append(new)
         cache = TransformerCache(tuple(past), cache.position + 1)
-        return self._factors(x).logits(), jnp.concatenate(maps, 2), cache
+        return self._whole(self._factors(x)), jnp.concatenate(maps, 2), cache
 
-    def _embed(self, table: nn.Embed, tokens: Array, positions: Array, length: int) -> Array:
+    def _whole(self, factors: LogitFactors) -> Array:
+        """The logits of the whole vocabulary from each device's: [B, T, V]."""
+        logits = collectives.gathered(factors.logits(), self.shards, along=-1)
+        return logits[..., : self.tgt_vocabulary]
+
+    def _embed(self, table: Embedding, tokens: Array, positions: Array, length: int) -> Array:
         """Dropout(sqrt(D) E[token] + PE[position]): [B, T] -> [B, T, D]."""
         width = self.config.width
         encodings = jnp.asarray(sinusoidal(length, width))[positions]

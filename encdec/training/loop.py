@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from encdec.config import LOWER_IS_BETTER, TrainingConfig
@@ -19,7 +17,8 @@ from encdec.training.checkpoints import Checkpoints
 from encdec.training.step import StepReport, TrainState
 from encdec.types import Array, Batch, Params
 
-Step = Callable[[TrainState, Batch, Array], tuple[TrainState, StepReport]]
+Program = Callable[[TrainState, Batch, Array], tuple[TrainState, StepReport]]
+"""A compiled update; its state is donated."""
 
 _AHEAD = 2
 """Steps in flight: enough to keep the device busy, few enough to stop soon."""
@@ -39,6 +38,28 @@ class Bar(Protocol):
         self, step: int, *, loss: float, tokens_per_second: float, learning_rate: float
     ) -> None:
         """Shows where training is: loss in nats a token."""
+
+
+class Devices(Protocol):
+    """How states and batches lie on devices (see `encdec.placement`)."""
+
+    def rows(self, batch: Batch) -> Batch:
+        """A batch on its devices."""
+
+    def compiled(self, state: TrainState, batch: Batch, key: Array) -> tuple[Program, int | None]:
+        """The update for a batch of this shape, and the bytes that a device needs for it."""
+
+    def read(self, report: StepReport) -> StepReport:
+        """What a step measured, as NumPy numbers."""
+
+    def whole(self, state: TrainState) -> TrainState:
+        """A state as NumPy arrays."""
+
+    def whole_params(self, params: Params) -> Params:
+        """Parameters as NumPy arrays."""
+
+    def place_params(self, params: Params) -> Params:
+        """Parameters on their devices."""
 
 
 class Standing(NamedTuple):
@@ -95,13 +116,14 @@ class _Window:
     gradient_norm: float = 0.0
     since: float = field(default_factory=time.perf_counter)
 
-    def add(self, done: _Pending) -> None:
-        (loss, _, correct, tokens), norm = jax.device_get(done.report)
+    def add(self, done: _Pending, report: StepReport) -> None:
+        loss, _, correct, tokens = map(float, report.sums)
+        norm = float(report.gradient_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise DivergedError(done.step, done.batch, float(loss / max(tokens, 1)), float(norm))
-        self.loss, self.correct = self.loss + float(loss), self.correct + float(correct)
-        self.tokens += float(tokens)
-        self.gradient_norm = float(norm)
+            raise DivergedError(done.step, done.batch, loss / max(tokens, 1), norm)
+        self.loss, self.correct = self.loss + loss, self.correct + correct
+        self.tokens += tokens
+        self.gradient_norm = norm
 
     def row(self, step: int, rate: float) -> dict[str, Any]:
         tokens = max(self.tokens, 1.0)
@@ -122,14 +144,14 @@ class CompiledStep:
     """A training step, compiled once for each batch shape, and known to be.
 
     Args:
-      step: pure; its state is donated.
+      devices: what compiles it.
       announce: told of each compilation: the shape and whether training had warmed up.
       shapes: how many shapes the run has; one more is an error of planning.
     """
 
-    def __init__(self, step: Step, shapes: int, announce: Callable[[str], None]) -> None:
-        self._step = jax.jit(step, donate_argnums=0)
-        self._programs: dict[tuple[int, ...], Any] = {}
+    def __init__(self, devices: Devices, shapes: int, announce: Callable[[str], None]) -> None:
+        self.devices = devices
+        self._programs: dict[tuple[int, ...], Program] = {}
         self._shapes = shapes
         self._announce = announce
 
@@ -137,22 +159,34 @@ class CompiledStep:
         self, state: TrainState, batch: Batch, key: Array
     ) -> tuple[TrainState, StepReport]:
         """One update."""
-        shape = (*batch.src.shape, batch.tgt.shape[1] - 1)
+        shape = _shape(batch)
         if shape not in self._programs:
-            start = time.perf_counter()
-            self._programs[shape] = self._step.lower(state, batch, key).compile()
-            rows, source, target = shape
-            late = "" if len(self._programs) <= self._shapes else " (a shape that was not planned)"
-            self._announce(
-                f"compiled {rows} sentences of {source} + {target} tokens "
-                f"in {time.perf_counter() - start:.1f} s{late}"
-            )
-        return self._programs[shape](state, batch, key)
+            self.compile(state, batch, key)
+        return self._programs[shape](state, self.devices.rows(batch), key)
+
+    def compile(self, state: TrainState, batch: Batch, key: Array) -> int | None:
+        """Compiles the step for a batch of this shape; the bytes that a device needs for it."""
+        start, shape = time.perf_counter(), _shape(batch)
+        found = self.devices.compiled(state, self.devices.rows(batch), key)
+        self._programs[shape], needed = found
+        rows, source, target = shape
+        late = "" if len(self._programs) <= self._shapes else " (a shape that was not planned)"
+        self._announce(
+            f"compiled {rows} sentences of {source} + {target} tokens "
+            f"in {time.perf_counter() - start:.1f} s{late}"
+        )
+        return needed
+
+
+def _shape(batch: Batch) -> tuple[int, int, int]:
+    rows, source = batch.src.shape
+    return rows, source, batch.tgt.shape[1] - 1
 
 
 def train(
     step: CompiledStep,
     state: TrainState,
+    done: int,
     batches: Iterator[Batch],
     key: Array,
     config: TrainingConfig,
@@ -163,13 +197,14 @@ def train(
     standing: Standing,
     log: Log,
     bar: Bar,
-) -> TrainState:
+) -> int:
     """Trains to `config.max_steps`, or until `config.patience` is spent; validates and saves.
 
     Args:
       step: one update.
       state: where to begin; it is donated.
-      batches: those of the steps from state.step on.
+      done: steps that lie behind it.
+      batches: those of the steps after.
       key: the dropout key of the run.
       config: when to log, validate and stop.
       schedule: for the rate in the log.
@@ -179,12 +214,11 @@ def train(
       log, bar: where measurements go.
 
     Returns:
-      The state after the last step.
+      The last step.
 
     Raises:
       DivergedError: a loss or gradient is not finite; what was saved before stays.
     """
-    done = int(state.step)
     pending: deque[_Pending] = deque()
     window = _Window()
 
@@ -192,7 +226,7 @@ def train(
         """Reads the losses of all but the last few steps; only those are waited for."""
         nonlocal window
         while len(pending) > at_most:
-            window.add(pending[0])
+            window.add(pending[0], step.devices.read(pending[0].report))
             number = pending.popleft().step
             if number % config.log_every == 0 or number == config.max_steps:
                 row = window.row(number, float(schedule(number - 1)))
@@ -214,14 +248,18 @@ def train(
         if done % config.evaluate_every == 0 or done == config.max_steps:
             settle(0)
             paused = time.perf_counter()
-            standing = _validate(state, config, evaluate, checkpoints, standing, log)
+            standing = _validate(
+                step.devices, state, done, config, evaluate, checkpoints, standing, log
+            )
             window.since += time.perf_counter() - paused
     checkpoints.wait()
-    return state
+    return done
 
 
 def _validate(
+    devices: Devices,
     state: TrainState,
+    done: int,
     config: TrainingConfig,
     evaluate: Callable[[Params], dict[str, float]],
     checkpoints: Checkpoints,
@@ -229,26 +267,32 @@ def _validate(
     log: Log,
 ) -> Standing:
     """Scores the parameters, saves the state, keeps the parameters if they are the best."""
-    done = int(state.step)
-    params = _averaged(state, config, checkpoints)
+    params = _averaged(devices, state, done, config, checkpoints)
     scores = evaluate(params)
     log.write({"kind": "valid", "step": done, **scores})
     sign = -1 if config.select in LOWER_IS_BETTER else 1
     standing = standing.after(sign * scores[config.select])
-    checkpoints.save("latest", done, state, standing._asdict())
+    checkpoints.save("latest", done, devices.whole(state), standing._asdict())
     # The latest is whole on disk before the best, so a resumed run never finds a best ahead of it.
     checkpoints.wait()
     if standing.waited == 0:
-        checkpoints.save("best", done, {"params": params}, {"scores": scores})
+        best = {"params": devices.whole_params(params)}
+        checkpoints.save("best", done, best, {"scores": scores})
     return standing
 
 
-def _averaged(state: TrainState, config: TrainingConfig, checkpoints: Checkpoints) -> Params:
+def _averaged(
+    devices: Devices,
+    state: TrainState,
+    done: int,
+    config: TrainingConfig,
+    checkpoints: Checkpoints,
+) -> Params:
     """The parameters to translate with: a mean of the last ones, if the settings say so."""
     if state.average is not None:
         return state.average
     if config.average_last == 1:
         return state.params
-    checkpoints.save("recent", int(state.step), {"params": state.params}, {})
-    shapes = jax.eval_shape(lambda: {"params": state.params})
-    return jax.tree.map(jnp.asarray, checkpoints.mean_recent(shapes))["params"]
+    params = devices.whole_params(state.params)
+    checkpoints.save("recent", done, {"params": params}, {})
+    return devices.place_params(checkpoints.mean_recent({"params": params})["params"])

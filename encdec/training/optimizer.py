@@ -40,14 +40,11 @@ def _progress(config: TrainingConfig, step: Array) -> Array:
 
 
 def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """Clipping by global norm (Pascanu 2013), then Adam (Kingma 2015) or AdamW (Loshchilov 2019).
+    """Adam (Kingma 2015) or AdamW (Loshchilov 2019), element by element.
 
     What AdamW decays is a choice (see `TrainingConfig.decayed`): biases and norms seldom should.
     """
-    parts = []
-    if config.clip:
-        parts.append(optax.clip_by_global_norm(config.clip))
-    parts.append(optax.scale_by_adam(config.beta1, config.beta2, config.epsilon))
+    parts = [optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)]
     if config.optimizer == "adamw":
         parts.append(optax.add_decayed_weights(config.weight_decay, DECAYED[config.decayed]))
     parts.append(optax.scale_by_learning_rate(schedule(config)))

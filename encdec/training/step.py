@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from encdec.config import TrainingConfig
-from encdec.ops import masks
+from encdec.ops import collectives, masks
+from encdec.ops.collectives import Axes
 from encdec.ops.losses import LossSums, cross_entropy
 from encdec.types import PAD, Array, Batch, Params
 
@@ -43,19 +44,63 @@ class StepReport(NamedTuple):
     gradient_norm: Array
 
 
+class Sharing(NamedTuple):
+    """How devices share a step; each sees its own part of parameters, optimiser and batch.
+
+    Attributes:
+      axes: the devices.
+      split: a pytree like the parameters of the array axis (int) that each is split along over
+        `axes.model`, -1 for none; None where there is no such axis.
+      sliced_optimizer: each device updates a slice of the parameters over `axes.data` and holds the
+        optimiser's state for it alone (Rajbhandari 2020, "ZeRO", stage 1).
+    """
+
+    axes: Axes = Axes()
+    split: Params | None = None
+    sliced_optimizer: bool = False
+
+
+ALONE = Sharing()
+"""One device does everything."""
+
+
 def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, config: TrainingConfig, key: Array
+    params: Params, optimizer: optax.GradientTransformation, config: TrainingConfig
 ) -> TrainState:
-    """Fresh parameters, drawn from the key, and a fresh optimiser."""
-    token = jnp.ones((1, 1), jnp.int32)
-    params = jax.jit(model.init)(key, token, token > 0, token)["params"]
+    """The state before the first step."""
     # A copy, since the step donates every buffer of the state.
     average = jax.tree.map(jnp.copy, params) if config.ema_decay else None
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), average)
 
 
+def state_axes(
+    optimizer: optax.GradientTransformation, state: TrainState, split: Params
+) -> TrainState:
+    """The axis (int) that each array of a state is split along, -1 for none.
+
+    Args:
+      optimizer: whose state it is.
+      state: arrays or shapes.
+      split: of the parameters.
+    """
+    of_optimizer: Any = optax.tree_utils.tree_map_params(
+        optimizer, lambda _, axis: axis, state.optimizer, split, transform_non_params=lambda _: -1
+    )
+    return TrainState(
+        step=-1,  # type: ignore[arg-type]
+        params=split,
+        optimizer=of_optimizer,
+        average=None if state.average is None else split,
+    )
+
+
+def cast(params: Params, dtype: Any) -> Params:
+    """Parameters as the type that products are made of."""
+    return jax.tree.map(lambda p: p.astype(dtype), params)
+
+
 def batch_loss(
-    model: nn.Module,
+    model: Any,
     params: Params,
     batch: Batch,
     smoothing: float,
@@ -65,6 +110,7 @@ def batch_loss(
     """Sums of the loss over a batch; with a key, dropout is on.
 
     The decoder reads `tgt_in` [B, T], or the targets themselves: BOS and all tokens but the last.
+    Of a model split over devices every one gets the same sums.
     """
     rngs = None if key is None else {"dropout": key}
     src, tgt = jnp.asarray(batch.src), jnp.asarray(batch.tgt)
@@ -72,8 +118,15 @@ def batch_loss(
     factors: Any = model.apply(
         {"params": params}, src, masks.padding(src), read, rngs=rngs, method="logit_factors"
     )
-    labels = tgt[:, 1:]
-    return cross_entropy(factors.features, factors.kernel, factors.bias, labels, smoothing)
+    return cross_entropy(
+        factors.features,
+        factors.kernel,
+        factors.bias,
+        tgt[:, 1:],
+        smoothing,
+        model.tgt_vocabulary,
+        getattr(model, "shards", None),
+    )
 
 
 def scheduled_inputs(
@@ -121,24 +174,34 @@ def train_step(
     state: TrainState,
     batch: Batch,
     key: Array,
+    *,
+    sharing: Sharing = ALONE,
+    dtype: Any = jnp.float32,
 ) -> tuple[TrainState, StepReport]:
     """One update of the parameters by the mean loss a token.
 
     With `config.accumulate` the batch is split into parts, one after another: losses and gradients
-    are summed over the parts and divided once, so the update is that of the whole.
+    are summed over the parts and divided once, so the update is that of the whole. The same holds
+    for sentences on other devices: how they fall on devices changes nothing.
 
     Args:
       model, optimizer, config: static.
       state: its buffers may be donated.
       batch: rows a multiple of config.accumulate.
       key: the run's dropout key; the step is folded in here.
+      sharing: how devices share the step; the model must be of the same `axes.model`.
+      dtype: of products; parameters, sums and softmax stay float32.
 
     Returns:
       The next state, and what was measured on the way.
     """
+    axes = sharing.axes
     key = jax.random.fold_in(key, state.step)
+    if axes.data:  # other sentences, other dropout
+        key = jax.random.fold_in(key, collectives.index(axes.data))
 
     def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, LossSums]:
+        params = cast(params, dtype)
         tgt_in = None
         if config.scheduled_sampling:
             done = state.step.astype(jnp.float32) / config.max_steps
@@ -153,15 +216,57 @@ def train_step(
         gradients, sums = gradient(state.params, batch, key)
     else:
         gradients, sums = _accumulated(gradient, config.accumulate, state.params, batch, key)
+    if sharing.sliced_optimizer:
+        sums = collectives.total(sums, axes.data)
+        gradients = jax.tree.map(partial(_summed_slice, axes), gradients)
+    else:
+        gradients, sums = collectives.total((gradients, sums), axes.data)
     tokens = jnp.maximum(sums.tokens, 1)
     gradients = jax.tree.map(lambda g: g / tokens, gradients)
-    updates, opt_state = optimizer.update(gradients, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
+    norm = _global_norm(gradients, sharing)
+    if config.clip:  # Pascanu 2013
+        factor = jnp.where(norm < config.clip, 1.0, config.clip / norm)
+        gradients = jax.tree.map(lambda g: g * factor, gradients)
+    params, opt_state = _updated(optimizer, gradients, state, sharing)
     average = state.average
     if average is not None:
         average = moving_average(average, params, config.ema_decay, state.step)
-    report = StepReport(sums, optax.tree.norm(gradients))
-    return TrainState(state.step + 1, params, opt_state, average), report
+    return TrainState(state.step + 1, params, opt_state, average), StepReport(sums, norm)
+
+
+def _updated(
+    optimizer: optax.GradientTransformation, gradients: Params, state: TrainState, sharing: Sharing
+) -> tuple[Params, Any]:
+    """The parameters and the optimiser's state after an update; with slices, each its own."""
+    if not sharing.sliced_optimizer:
+        updates, opt_state = optimizer.update(gradients, state.optimizer, state.params)
+        return optax.apply_updates(state.params, updates), opt_state
+    axis = sharing.axes.data
+    slices = jax.tree.map(lambda p: collectives.own_slice(p, axis), state.params)
+    updates, opt_state = optimizer.update(gradients, state.optimizer, slices)
+    slices = optax.apply_updates(slices, updates)
+    return jax.tree.map(partial(collectives.rejoined, axis=axis), slices, state.params), opt_state
+
+
+def _summed_slice(axes: Axes, gradient: Array) -> Array:
+    """This device's slice of a gradient's sum over the data axis."""
+    padded, along = collectives.padded_for_slices(gradient, axes.data)
+    return collectives.scattered(padded, axes.data, along)
+
+
+def _global_norm(gradients: Params, sharing: Sharing) -> Array:
+    """The norm of the whole gradient, of which a device may hold a part."""
+    leaves = jax.tree.leaves(gradients)
+    axes = jax.tree.leaves(sharing.split) if sharing.split is not None else [-1] * len(leaves)
+    squares = [jnp.square(g).sum() for g in leaves]
+    here = [square for square, axis in zip(squares, axes, strict=True) if axis >= 0]
+    everywhere = [square for square, axis in zip(squares, axes, strict=True) if axis < 0]
+    whole = jnp.asarray(sum(everywhere, jnp.zeros(())))
+    if here:
+        whole += collectives.total(jnp.asarray(sum(here)), sharing.axes.model)
+    if sharing.sliced_optimizer:
+        whole = collectives.total(whole, sharing.axes.data)
+    return jnp.sqrt(whole)
 
 
 def moving_average(average: Params, params: Params, decay: float, step: Array) -> Params:

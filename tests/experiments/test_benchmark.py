@@ -48,8 +48,7 @@ def _pair(peers: ModuleType, name: str) -> tuple[Any, Params, Any]:
     """
     vocabulary = SIZES["vocabulary"]
     model = models.build(CONFIGS[name], vocabulary, vocabulary)
-    token = np.ones((1, 1), np.int32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), token, token > 0, token)["params"]
+    shapes = models.abstract(model)
     random = np.random.default_rng(5)
     params: Any = jax.tree.map(lambda x: random.normal(0, 0.4, x.shape).astype(np.float32), shapes)
     for layer in params.values():

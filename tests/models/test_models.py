@@ -59,8 +59,7 @@ class Bound:
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
         self.model = models.build(config, SRC, TGT)
-        src, tgt = sentences()
-        params = jax.jit(self.model.init)(jax.random.key(0), src, src != PAD, tgt)["params"]
+        params = models.init(self.model, jax.random.key(0))
         rng = np.random.default_rng(1)
         # Zero biases and a zero v would hide mistakes.
         self.params = jax.tree.map(
@@ -201,7 +200,7 @@ def test_each_place_has_a_dropout_of_its_own(config: ModelConfig, place: str) ->
 def without_dropout(config: ModelConfig):
     """Parameters, and the logits that they give."""
     model, (src, tgt) = models.build(config, SRC, TGT), sentences()
-    params = jax.jit(model.init)(jax.random.key(0), src, src != PAD, tgt)
+    params = {"params": models.init(model, jax.random.key(0))}
     if "v" in params["params"]:  # zero at first: nothing would depend on the scores
         params["params"]["v"] = jnp.ones_like(params["params"]["v"])
     return params, jax.jit(model.apply)(params, src, src != PAD, tgt)

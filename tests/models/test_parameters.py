@@ -1,7 +1,6 @@
 """Sizes and initial values."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from encdec import models
@@ -11,8 +10,7 @@ from encdec.presets import preset
 
 def init(config: ModelConfig, vocabulary: int = 50, *, joint: bool = False):
     model = models.build(config, vocabulary, vocabulary, joint=joint)
-    token = jnp.ones((1, 1), jnp.int32)
-    return lambda: model.init(jax.random.key(0), token, token > 0, token)["params"]
+    return lambda: models.init(model, jax.random.key(0))
 
 
 def count(params) -> int:

@@ -33,6 +33,24 @@ def batches(first: int = 1) -> Iterator[Batch]:
         number += 1
 
 
+class Alone:
+    """One device that runs a step as it stands."""
+
+    def __init__(self, step: Any) -> None:
+        self.step = jax.jit(step)
+
+    def compiled(self, *arguments: Any) -> Any:
+        return self.step.lower(*arguments).compile(), 1000 * arguments[1].src.size
+
+    def rows(self, batch: Batch) -> Batch:
+        return batch
+
+    def read(self, report: StepReport) -> StepReport:
+        return jax.device_get(report)
+
+    whole = whole_params = place_params = lambda self, tree: tree
+
+
 class Told:
     """Keeps all it is told."""
 
@@ -48,7 +66,11 @@ class Told:
 
 
 def train(
-    folder: Path, scores: list[float], step: loop.Step = count, average: Any = None, **settings: Any
+    folder: Path,
+    scores: list[float],
+    step: loop.Program = count,
+    average: Any = None,
+    **settings: Any,
 ) -> tuple[TrainState, Told]:
     config = TrainingConfig(
         **{"max_steps": 12, "evaluate_every": 5, "log_every": 4, "select": "bleu"} | settings
@@ -56,9 +78,10 @@ def train(
     told, coming = Told(), iter(scores)
     state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), average)
     with Checkpoints(folder, config.average_last) as saved:
-        state = loop.train(
-            loop.CompiledStep(step, 1, lambda line: None),
+        last = loop.train(
+            loop.CompiledStep(Alone(step), 1, lambda line: None),
             state,
+            0,
             batches(),
             jax.random.key(0),
             config,
@@ -69,7 +92,10 @@ def train(
             log=told,
             bar=told,
         )
-    return state, told
+    assert checkpoints.steps(folder, "latest") == [last]
+    kept, _ = checkpoints.load(folder, "latest", jax.eval_shape(lambda: state))
+    assert kept.step == last
+    return kept, told
 
 
 def test_rows_sums_and_steps(tmp_path: Path) -> None:
@@ -102,7 +128,7 @@ def test_the_best_and_the_latest_are_kept(tmp_path: Path, select: str, best: int
 
 def test_a_shape_is_compiled_once_and_a_late_one_is_told() -> None:
     said: list[str] = []
-    step = loop.CompiledStep(count, 2, said.append)
+    step = loop.CompiledStep(Alone(count), 2, said.append)
     state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), None)
     for rows, length in ((2, 3), (1, 5), (2, 3), (1, 5), (4, 2)):
         batch = Batch(np.ones((rows, length), np.int32), np.ones((rows, 8), np.int32))

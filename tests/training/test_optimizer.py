@@ -74,13 +74,11 @@ def test_what_decays_is_a_choice(decayed: str, which: set[str]) -> None:
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-@pytest.mark.parametrize("clip", [0.0, 0.5])
-def test_updates_are_adams(clip: float, decay: float) -> None:
+def test_updates_are_adams(decay: float) -> None:
     """Kingma 2015, algorithm 1, with decoupled decay (Loshchilov 2019) of matrices alone."""
     config = replace(
         CONFIG,
         schedule="constant",
-        clip=clip,
         optimizer="adamw" if decay else "adam",
         weight_decay=decay,
     )
@@ -96,10 +94,8 @@ def test_updates_are_adams(clip: float, decay: float) -> None:
         with jax.numpy_dtype_promotion("standard"):  # Optax's Adam raises a float to an int
             updates, state = adam.update(jax.tree.map(jnp.float32, gradients), state, ours)
         ours = optax.apply_updates(ours, updates)
-        norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
         rate = 0.01 * min(n / 8, 1)
         for name, g in gradients.items():
-            g = g * (clip / norm if clip and norm > clip else 1)
             mean[name] = 0.9 * mean[name] + 0.1 * g
             square[name] = 0.98 * square[name] + 0.02 * g**2
             step = mean[name] / (1 - 0.9**n) / (np.sqrt(square[name] / (1 - 0.98**n)) + 1e-9)

@@ -34,7 +34,7 @@ CONFIGS: list[ModelConfig] = [
     TransformerConfig(layers=1, width=8, feed_forward=12, heads=2, dropout=0.0),
 ]
 SGD = optax.sgd(0.5)
-CONFIG = TrainingConfig(label_smoothing=0.1)
+CONFIG = TrainingConfig(label_smoothing=0.1, clip=0)
 
 
 def batch(seed: int = 0) -> Batch:
@@ -48,10 +48,14 @@ def batch(seed: int = 0) -> Batch:
     return Batch(src, tgt)
 
 
+def fresh(model) -> TrainState:
+    return init_state(models.init(model, jax.random.key(1)), SGD, CONFIG)
+
+
 @pytest.fixture(scope="module", params=CONFIGS, ids=lambda config: type(config).__name__)
 def start(request: pytest.FixtureRequest):
     model = models.build(request.param, V, V)
-    return model, init_state(model, SGD, CONFIG, jax.random.key(1))
+    return model, fresh(model)
 
 
 def step(model, **settings):
@@ -84,6 +88,17 @@ def test_a_step_goes_down_the_mean_gradient_a_token(start) -> None:
     assert after.step == 1
 
 
+def test_a_long_gradient_is_cut_to_the_norm(start) -> None:
+    model, state = start
+    free, (_, norm) = step(model)(state, batch(), jax.random.key(0))
+    cut, (_, told) = step(model, clip=float(norm) / 3)(state, batch(), jax.random.key(0))
+    assert norm == told
+    expected = jax.tree.map(lambda p, q: p + (q - p) / 3, state.params, free.params)
+    assert_close(cut, state._replace(params=expected))
+    unchanged, _ = step(model, clip=2 * float(norm))(state, batch(), jax.random.key(0))
+    assert_close(unchanged, free)
+
+
 def test_parts_are_the_whole_batch(start) -> None:
     model, state = start
     whole, sums = step(model)(state, batch(), jax.random.key(0))
@@ -112,7 +127,7 @@ def test_nothing_but_empty_sentences_changes_nothing(start) -> None:
 
 def test_dropout_depends_on_the_key_and_the_step_alone() -> None:
     model = models.build(Seq2SeqConfig(embed=3, hidden=4, dropout=0.5), V, V)
-    state = init_state(model, SGD, CONFIG, jax.random.key(1))
+    state = fresh(model)
     run = step(model)
     loss = [
         float(run(state._replace(step=jnp.int32(n)), batch(), jax.random.key(k))[1].sums.loss)
@@ -129,7 +144,7 @@ RECURRENT = CONFIGS[:2]
 def test_scheduled_sampling_draws_from_the_model(config: ModelConfig) -> None:
     """A decoder that only ever says token 7: what it draws is known."""
     model = models.build(config, V, V)
-    params = init_state(model, SGD, CONFIG, jax.random.key(1)).params
+    params = fresh(model).params
     params["logits"] = jax.tree.map(jnp.zeros_like, params["logits"])
     params["logits"]["bias"] = params["logits"]["bias"].at[7].set(100.0)
     draw = jax.jit(partial(scheduled_inputs, model, params))
@@ -147,7 +162,7 @@ def test_scheduled_sampling_draws_from_the_model(config: ModelConfig) -> None:
 def test_scheduled_sampling_rises_with_the_steps() -> None:
     """Nothing is drawn in step 0; in the last the loss is that of inputs the model drew."""
     model = models.build(RECURRENT[0], V, V)
-    state = init_state(model, SGD, CONFIG, jax.random.key(1))
+    state = fresh(model)
     plain = step(model)(state, batch(), jax.random.key(0))[1]
     run = step(model, scheduled_sampling=1.0, max_steps=9)
     first = run(state, batch(), jax.random.key(0))[1]

@@ -1,0 +1,76 @@
+"""One model on one device and on many: what the tests of devices share."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from encdec import models
+from encdec.config import ModelConfig, TrainingConfig
+from encdec.parallel import Layout
+from encdec.placement import Placement
+from encdec.training.optimizer import optimizer
+from encdec.training.step import StepReport, TrainState, init_state
+from encdec.types import BOS, EOS, PAD, Batch
+
+LAYOUTS = [Layout(1, 1), Layout(4, 1), Layout(1, 4), Layout(2, 2)]
+B, S, T, SRC, TGT = 8, 6, 5, 19, 23  # neither vocabulary divides by 2 or 4
+
+
+def sentences(seed: int) -> Batch:
+    """Sentences of uneven lengths; the last is empty."""
+    rng = np.random.default_rng(seed)
+    src, tgt = np.full((B, S), PAD, np.int32), np.full((B, T + 1), PAD, np.int32)
+    for b in range(B - 1):
+        n, m = rng.integers(1, S), rng.integers(1, T)
+        src[b, :n], src[b, n] = rng.integers(4, SRC, n), EOS
+        tgt[b, 0], tgt[b, 1 : m + 1], tgt[b, m + 1] = BOS, rng.integers(4, TGT, m), EOS
+    return Batch(src, tgt)
+
+
+class Trained:
+    """A model trained for some steps in a layout, from a whole state or from `fresh`."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        training: TrainingConfig,
+        layout: Layout,
+        steps: int,
+        start: TrainState | None = None,
+    ) -> None:
+        alone = models.build(config, SRC, TGT)
+        split = models.build(config, SRC, TGT, shards=layout.axes.model)
+        self.placement = Placement(
+            alone, split, optimizer(training), training, layout, jnp.dtype("float32")
+        )
+        begin = start or fresh(config, training)
+        self.state = self.placement.place(begin)
+        self.reports: list[StepReport] = []
+        self.program: Any = None
+        with jax.numpy_dtype_promotion("standard"):  # Optax promotes
+            for seed in range(int(begin.step), int(begin.step) + steps):
+                batch, key = self.placement.rows(sentences(seed)), jax.random.key(5)
+                if self.program is None:
+                    self.program, _ = self.placement.compiled(self.state, batch, key)
+                self.state, report = self.program(self.state, batch, key)
+                self.reports.append(self.placement.read(report))
+
+    def whole(self) -> TrainState:
+        return self.placement.whole(self.state)
+
+
+@cache
+def fresh(config: ModelConfig, training: TrainingConfig) -> TrainState:
+    """The state that every layout begins with; zero biases would hide mistakes."""
+    params = models.init(models.build(config, SRC, TGT), jax.random.key(0))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)
+    return jax.device_get(init_state(params, optimizer(training), training))
+
+
+def assert_close(one: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-6) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
