@@ -18,7 +18,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec import config as configs
-from encdec import prepare_command
+from encdec import prepare_command, processes
 from encdec import translator as translators
 from encdec.arguments import check_batch_tokens, parse
 from encdec.config import DeviceConfig, nearest
@@ -91,7 +91,9 @@ def _keep_compiled_programs() -> None:
 def _train(arguments: list[str]) -> None:
     config, folder, devices = parse_train(arguments)
     fit(config, folder, devices=devices)
-    _finish(translators.load(folder))
+    if processes.writes():
+        _finish(translators.load(folder))
+    processes.wait("the end")
 
 
 def _finish(translator: Translator) -> None:

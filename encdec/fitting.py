@@ -4,18 +4,21 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from encdec import parallel
+from encdec import config as configs
+from encdec import parallel, processes
 from encdec import run as runs
 from encdec.config import DataConfig, RunConfig, TrainingDeviceConfig, TransformerConfig
 from encdec.corpus import Corpus, read_corpus
-from encdec.data.batching import Rows, SubwordSampling, deliver
+from encdec.data.batching import Rows, SubwordSampling, deliver, largest_batch
 from encdec.data.plan import Plan
 from encdec.data.sources import Pairs
 from encdec.data.tokens import Examples
@@ -32,7 +35,7 @@ from encdec.training.loop import DivergedError, Standing
 from encdec.training.optimizer import optimizer, schedule
 from encdec.training.step import TrainState
 from encdec.translator import Translator, build_model
-from encdec.types import InputError, Params
+from encdec.types import Array, InputError, Params
 
 Say = Callable[[str], None]
 
@@ -67,17 +70,43 @@ def fit(
       InputError: bad input, before anything is written.
     """
     devices = devices or TrainingDeviceConfig()
+    processes.start(devices)
+    try:
+        return _fit(config, folder, say if processes.writes() else _nowhere, devices)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise InputError(
+            f"another process has ended or cannot be reached ({str(error).splitlines()[0]}): see "
+            "its own message; the same command on all goes on from the latest checkpoint"
+        ) from error
+
+
+def _nowhere(_: str) -> None:
+    """What another process says already."""
+
+
+def _fit(config: RunConfig, folder: Path, say: Say, devices: TrainingDeviceConfig) -> Fitted:
     layout = Layout.parse(devices.layout, sliced_optimizer=devices.slice_optimizer)
     layout.check_model(config.model)
     if devices.recompute and not isinstance(config.model, TransformerConfig):
         raise InputError("recompute is for a transformer's layers: leave it out")
     notes: list[str] = []  # told once nothing can be refused any more
-    corpus = read_corpus(config, notes.append)
-    prepared = _prepare(config, folder, corpus, layout, notes.append)
+    corpus = processes.together(lambda: read_corpus(config, notes.append))
+    processes.agree(
+        {
+            "version of encdec or JAX": f"{version('encdec')} {jax.__version__}",
+            "configuration": json.dumps(configs.to_json(config)),
+            "layout, precision or use of memory": str(_shared(devices)),
+            "run folder": folder.name,
+            "corpus": corpus.digest,
+        }
+    )
+    prepared = processes.first_alone(lambda: _prepare(config, folder, corpus, layout, notes.append))
     run = prepared.run
     for note in notes:
         say(note)
-    with Checkpoints(run.path, config.training.average_last) as saved:
+    with Checkpoints(run.path, config.training.average_last, processes.wait) as saved:
         placement = _placement(run, layout, devices)
         state, done, standing = _first_state(run, placement)
         if done >= config.training.max_steps:
@@ -92,6 +121,11 @@ def fit(
     if last < config.training.max_steps:
         say(f"stopped at step {last}: {config.training.patience} validations without a better")
     return Fitted(run, last - done)
+
+
+def _shared(devices: TrainingDeviceConfig) -> TrainingDeviceConfig:
+    """What all processes must have chosen alike."""
+    return replace(devices, coordinator=None, processes=None, process=None)
 
 
 class _Prepared(NamedTuple):
@@ -109,6 +143,11 @@ def _prepare(
     """The folder's run, or a new one. Whatever can be refused is, before the folder is made."""
     data, train = config.data, corpus.train
     run = _existing(folder, config, corpus.digest)
+    if run is None and not processes.writes():
+        raise InputError(
+            f"process {jax.process_index()} does not see {folder.absolute()}, which process 0 has "
+            "made: name a folder by --run that all processes share"
+        )
     source, target = (
         (run.src_vocabulary, run.tgt_vocabulary)
         if run
@@ -190,17 +229,19 @@ def _train(
         scores = found.summary().items()
         return {name: value for name, value in scores if isinstance(value, int | float)}
 
-    with MetricsLog(run.path, resume_step=done) as log, Progress(config.max_steps, done) as bar:
+    with _log(run, done) as log, _progress(config.max_steps, done) as bar:
         log.write({"kind": "start", "step": done, **_surroundings(layout)})
         step = loop.CompiledStep(placement, len(prepared.plan.buckets), bar.say)
         key = jax.random.key(run.config.seed)
+        rows = Rows(layout.data * config.accumulate, jax.process_index(), jax.process_count())
+        processes.together(lambda: _check_memory(prepared, placement, step, state, key, rows))
         batches = deliver(
             prepared.examples,
             prepared.plan,
             run.config.seed,
             done,
             _subword_sampling(run),
-            Rows(layout.data * config.accumulate),
+            rows,
         )
         return _until_divergence(
             run,
@@ -217,6 +258,56 @@ def _train(
             log=log,
             bar=bar,
         )
+
+
+def _check_memory(
+    prepared: _Prepared,
+    placement: Placement,
+    step: loop.CompiledStep,
+    state: TrainState,
+    key: Array,
+    rows: Rows,
+) -> None:
+    """Raises InputError where the largest batch does not fit on a device, with what would."""
+    batch = largest_batch(prepared.plan, rows)
+    needed, limit = step.compile(state, batch, key, measure=True), parallel.device_memory()
+    if needed is None or needed <= limit:
+        return
+    fixed = parallel.bytes_held(state, placement.layout)
+    tokens = prepared.run.config.data.batch_tokens
+    fits = int(tokens * (0.95 * limit - fixed) / max(needed - fixed, 1))
+    least = max(batch.src.shape[1], batch.tgt.shape[1] - 1) * placement.layout.data
+    would_do = (
+        f"batch_tokens of about {fits} would fit"
+        if fits >= least
+        else "a smaller model or more devices would do, or --slice-optimizer and --recompute"
+    )
+    raise InputError(
+        f"a step with batch_tokens = {tokens} needs {needed / 2**30:.1f} GiB on each device "
+        f"({fixed / 2**30:.1f} of them for parameters and optimiser), which has "
+        f"{limit / 2**30:.1f}: {would_do}"
+    )
+
+
+class _Silent:
+    """Log and bar of a process that leaves both to another."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def update(self, step: int, **what: float) -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+
+def _log(run: Run, done: int) -> AbstractContextManager[MetricsLog | _Silent]:
+    return MetricsLog(run.path, resume_step=done) if processes.writes() else nullcontext(_Silent())
+
+
+def _progress(steps: int, done: int) -> AbstractContextManager[Progress | _Silent]:
+    return Progress(steps, done) if processes.writes() else nullcontext(_Silent())
 
 
 def _surroundings(layout: Layout) -> dict[str, str]:
@@ -239,7 +330,8 @@ def _until_divergence(run: Run, *arguments: Any, **how: Any) -> int:
         rows = zip(*(jax.device_get(side) for side in error.batch), strict=True)
         texts = [(run.src_vocabulary.decode(s), run.tgt_vocabulary.decode(t)) for s, t in rows]
         lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in texts if any(pair)]
-        path.write_text("".join(lines), encoding="utf-8")
+        if processes.writes():
+            path.write_text("".join(lines), encoding="utf-8")
         good = checkpoints.steps(run.path, "latest")
         kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was saved"
         raise InputError(

@@ -6,9 +6,11 @@ one device's arrays; on a single device it is compiled as it is. From here, an a
 devices has them as its leading axis: those of this process.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -95,6 +97,8 @@ class Layout:
     @property
     def local_data(self) -> range:
         """Which data parts this process has: those of its devices."""
+        if self.size == 1:
+            return range(1)
         here = self.data // jax.process_count()
         return range(jax.process_index() * here, (jax.process_index() + 1) * here)
 
@@ -166,12 +170,18 @@ def mapped(
     return jax.pmap(step, NAME, in_axes=axes, donate_argnums=donate, devices=_devices(layout))
 
 
-def compiled(step: Any, *arguments: Any) -> tuple[Callable[..., Any], int | None]:
+def compiled(
+    step: Any, *arguments: Any, measure: bool = False
+) -> tuple[Callable[..., Any], int | None]:
     """A mapped step compiled for arguments of these shapes, and the bytes a device needs for it.
 
     Between processes a mapped step must translate its arguments, which a compiled program does
-    not; there the step itself is returned, and compiles when it is first called.
+    not; there the step itself is returned, which compiles when it is first called, and the bytes
+    are found only if asked for.
     """
+    alone = jax.process_count() == 1
+    if not alone and not measure:
+        return step, None
     program = step.lower(*arguments).compile()
     found = program.memory_analysis()
     needed = None
@@ -182,7 +192,25 @@ def compiled(step: Any, *arguments: Any) -> tuple[Callable[..., Any], int | None
             + found.temp_size_in_bytes
             - found.alias_size_in_bytes
         )
-    return (program if jax.process_count() == 1 else step), needed
+    return (program if alone else step), needed
+
+
+def device_memory() -> int:
+    """Bytes that one device has: a CPU's part of what the machine, or its container, has."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    container = Path("/sys/fs/cgroup/memory.max")
+    if container.exists() and (text := container.read_text().strip()).isdigit():
+        limits.append(int(text))
+    return min(limits) // jax.local_device_count()
+
+
+def bytes_held(tree: Any, layout: Layout) -> int:
+    """Bytes that each device holds of what lies on devices."""
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    return held if layout.size == 1 else held // len(_local_places(layout))
 
 
 # --- whole arrays to devices and back ------------------------------------------------------------

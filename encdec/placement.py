@@ -87,10 +87,11 @@ class Placement:
         return placed
 
     def compiled(
-        self, state: TrainState, batch: Batch, key: Array
+        self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
     ) -> tuple[Callable[..., tuple[TrainState, StepReport]], int | None]:
-        """The step for a batch of this shape, and the bytes that a device needs for it."""
-        return parallel.compiled(self._step, state, batch, key)
+        """The step for a batch of this shape, and the bytes that a device needs for it: not
+        always known, unless they are to be measured."""
+        return parallel.compiled(self._step, state, batch, key, measure=measure)
 
     def read(self, report: StepReport) -> StepReport:
         """What a step measured, as NumPy numbers."""

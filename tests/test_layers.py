@@ -20,6 +20,7 @@ ALLOWED = {
     "training": {"config", "ops", "types"},
     "corpus": {"config", "data", "types"},
     "run": {"config", "data", "types"},
+    "processes": {"config", "types"},
     "placement": {"config", "models", "parallel", "training", "types"},
     "translator": {
         *("config", "data", "models", "ops", "parallel", "report", "run", "search", "training"),
@@ -27,7 +28,8 @@ ALLOWED = {
     },
     "preparing": {"config", "data", "report", "run", "types"},
     "fitting": {
-        *("config", "corpus", "data", "parallel", "placement", "preparing", "report", "run"),
+        *("config", "corpus", "data", "parallel", "placement", "preparing", "processes"),
+        *("report", "run"),
         *("search", "training", "translator", "types"),
     },
     "arguments": {"config", "types"},

@@ -102,6 +102,14 @@ class TrainingBatches:
         return Examples(*map(tokens_of, cuts))
 
 
+def largest_batch(plan: Plan, rows: Rows = ALL_ROWS) -> Batch:
+    """An empty batch of the plan's largest shape: the one with the most cells."""
+    bucket = max(plan.buckets, key=lambda b: b.rows * (b.source_length + b.target_length))
+    count = -(-bucket.rows // rows.multiple) * rows.multiple // rows.parts
+    src = np.full((count, bucket.source_length), PAD, np.int32)
+    return Batch(src, np.full((count, bucket.target_length + 1), PAD, np.int32))
+
+
 def deliver(
     examples: Examples,
     plan: Plan,

@@ -6,6 +6,7 @@ it averages checkpoints, its recent parameters.
 
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -24,23 +25,38 @@ class Checkpoints:
 
     A kill in mid-save leaves the one before it.
 
+    Of several processes the first alone writes; all call the same methods.
+
     Args:
       run: the run folder.
       recent: how many recent ones are kept; none where it is 1.
+      wait_for_all: returns when all processes have called it.
     """
 
-    def __init__(self, run: Path, recent: int = 1) -> None:
-        self._run = run
-        self._managers: dict[Kind, ocp.CheckpointManager] = {
-            "latest": self._open("latest", 1),
-            "best": self._open("best", 1),
-        }
+    def __init__(
+        self,
+        run: Path,
+        recent: int = 1,
+        wait_for_all: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self._run, self._wait_for_all = run, wait_for_all
+        self._managers: dict[Kind, ocp.CheckpointManager] = {}
+        if jax.process_index() > 0:
+            return
+        counts: dict[Kind, int] = {"latest": 1, "best": 1}
         if recent > 1:
-            self._managers["recent"] = self._open("recent", recent)
+            counts["recent"] = recent
+        self._managers = {kind: self._open(kind, count) for kind, count in counts.items()}
 
     def _open(self, kind: Kind, count: int) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=count, cleanup_tmp_directories=True)
         folder = self._run.absolute() / "checkpoints" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=count,
+            create=False,
+            cleanup_tmp_directories=True,
+            multiprocessing_options=_alone(),
+        )
         return ocp.CheckpointManager(folder, options=options)
 
     def __enter__(self) -> Self:
@@ -64,7 +80,9 @@ class Checkpoints:
 
         The arrays are copied before this returns: their buffers may be donated after.
         """
-        manager = self._managers[kind]
+        manager = self._managers.get(kind)
+        if manager is None:
+            return
         manager.wait_until_finished()
         leaves = _flatten(jax.device_get(tree))
         described = {
@@ -89,11 +107,13 @@ class Checkpoints:
 
     def mean_recent(self, like: Any) -> Any:
         """The mean of the recent checkpoints, as a pytree like `like` of NumPy arrays."""
-        self._managers["recent"].wait_until_finished()
+        self.wait()
+        self._wait_for_all("recent checkpoints are whole")
         found = steps(self._run, "recent")
         total = load(self._run, "recent", like, found[0])[0]
         for step in found[1:]:
             total = jax.tree.map(np.add, total, load(self._run, "recent", like, step)[0])
+        self._wait_for_all("recent checkpoints are read")
         return jax.tree.map(lambda leaf: (leaf / len(found)).astype(leaf.dtype), total)
 
 
@@ -141,9 +161,19 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
 def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
     arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
     request = ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True)
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    options = ocp.CompositeOptions(multiprocessing_options=_alone())
+    handler = ocp.CompositeCheckpointHandler(composite_options=options)
+    with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as reader:
         read = reader.restore(path, args=ocp.args.Composite(arrays=request))["arrays"]
     return {name: np.asarray(leaf) for name, leaf in read.items()}
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """What this process writes or reads is no matter of the others."""
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
+    )
 
 
 def _describe(leaf: Any) -> str:

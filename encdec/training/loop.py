@@ -46,8 +46,11 @@ class Devices(Protocol):
     def rows(self, batch: Batch) -> Batch:
         """A batch on its devices."""
 
-    def compiled(self, state: TrainState, batch: Batch, key: Array) -> tuple[Program, int | None]:
-        """The update for a batch of this shape, and the bytes that a device needs for it."""
+    def compiled(
+        self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
+    ) -> tuple[Program, int | None]:
+        """The update for a batch of this shape, and the bytes that a device needs for it: not
+        always known, unless they are to be measured."""
 
     def read(self, report: StepReport) -> StepReport:
         """What a step measured, as NumPy numbers."""
@@ -164,10 +167,12 @@ class CompiledStep:
             self.compile(state, batch, key)
         return self._programs[shape](state, self.devices.rows(batch), key)
 
-    def compile(self, state: TrainState, batch: Batch, key: Array) -> int | None:
+    def compile(
+        self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
+    ) -> int | None:
         """Compiles the step for a batch of this shape; the bytes that a device needs for it."""
         start, shape = time.perf_counter(), _shape(batch)
-        found = self.devices.compiled(state, self.devices.rows(batch), key)
+        found = self.devices.compiled(state, self.devices.rows(batch), key, measure=measure)
         self._programs[shape], needed = found
         rows, source, target = shape
         late = "" if len(self._programs) <= self._shapes else " (a shape that was not planned)"

@@ -30,8 +30,35 @@ def sentences(seed: int) -> Batch:
     return Batch(src, tgt)
 
 
+class Layed:
+    """A model's training in a layout, compiled once for all tests."""
+
+    def __init__(self, config: ModelConfig, training: TrainingConfig, layout: Layout) -> None:
+        alone = models.build(config, SRC, TGT)
+        split = models.build(config, SRC, TGT, shards=layout.axes.model)
+        self.placement = Placement(
+            alone, split, optimizer(training), training, layout, jnp.dtype("float32")
+        )
+        state, key = self.placement.place(fresh(config, training)), jax.random.key(5)
+        with jax.numpy_dtype_promotion("standard"):  # Optax promotes
+            batch = self.placement.rows(sentences(0))
+            self.program, self.bytes = self.placement.compiled(state, batch, key)
+
+    def train(self, start: TrainState, steps: int) -> tuple[TrainState, list[StepReport]]:
+        """From a whole state: the state on its devices, and what each step measured."""
+        state, reports = self.placement.place(start), []
+        for seed in range(int(start.step), int(start.step) + steps):
+            batch = self.placement.rows(sentences(seed))
+            state, report = self.program(state, batch, jax.random.key(5))
+            reports.append(self.placement.read(report))
+        return state, reports
+
+
+layed = cache(Layed)
+
+
 class Trained:
-    """A model trained for some steps in a layout, from a whole state or from `fresh`."""
+    """What some steps from a whole state, or from `fresh`, led to."""
 
     def __init__(
         self,
@@ -41,25 +68,12 @@ class Trained:
         steps: int,
         start: TrainState | None = None,
     ) -> None:
-        alone = models.build(config, SRC, TGT)
-        split = models.build(config, SRC, TGT, shards=layout.axes.model)
-        self.placement = Placement(
-            alone, split, optimizer(training), training, layout, jnp.dtype("float32")
-        )
-        begin = start or fresh(config, training)
-        self.state = self.placement.place(begin)
-        self.reports: list[StepReport] = []
-        self.program: Any = None
-        with jax.numpy_dtype_promotion("standard"):  # Optax promotes
-            for seed in range(int(begin.step), int(begin.step) + steps):
-                batch, key = self.placement.rows(sentences(seed)), jax.random.key(5)
-                if self.program is None:
-                    self.program, _ = self.placement.compiled(self.state, batch, key)
-                self.state, report = self.program(self.state, batch, key)
-                self.reports.append(self.placement.read(report))
+        found = layed(config, training, layout)
+        self.state, self.reports = found.train(start or fresh(config, training), steps)
+        self.whole: TrainState = found.placement.whole(self.state)
 
-    def whole(self) -> TrainState:
-        return self.placement.whole(self.state)
+
+trained = cache(Trained)
 
 
 @cache

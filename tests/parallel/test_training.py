@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from encdec import models
 from encdec.config import (
     AttentionConfig,
     ModelConfig,
@@ -12,29 +16,132 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.parallel import Layout
-from tests.parallel.layouts import LAYOUTS, Trained, assert_close
-
-TRANSFORMER = TransformerConfig(layers=2, width=16, feed_forward=24, heads=4, dropout=0.0)
-TIED = replace(TRANSFORMER, norm="pre", tie_embeddings=True)
-TRAINING = TrainingConfig(
-    max_steps=40, warmup=5, learning_rate=0.01, clip=0.5, label_smoothing=0.1, epsilon=1e-3
+from encdec.placement import Placement
+from encdec.training.optimizer import optimizer
+from tests.parallel.layouts import (
+    LAYOUTS,
+    SRC,
+    TGT,
+    Trained,
+    assert_close,
+    fresh,
+    sentences,
+    trained,
 )
 
+ONE, *MANY = LAYOUTS
+TRANSFORMER = TransformerConfig(layers=1, width=16, feed_forward=24, heads=4, dropout=0.0)
+TIED = replace(TRANSFORMER, norm="pre", tie_embeddings=True)
+RECURRENT: list[ModelConfig] = [
+    Seq2SeqConfig(embed=6, hidden=8, dropout=0.0),
+    AttentionConfig(embed=6, hidden=8, dropout=0.0),
+]
+TRAINING = TrainingConfig(
+    max_steps=40,
+    warmup=5,
+    learning_rate=0.01,
+    clip=0.5,
+    label_smoothing=0.1,
+    epsilon=1e-3,
+    optimizer="adamw",
+    weight_decay=0.01,
+)
+STEPS = 20
 
-@pytest.mark.parametrize("layout", LAYOUTS[1:], ids=str)
+
+def alone(config: ModelConfig, steps: int = STEPS) -> Trained:
+    return trained(config, TRAINING, ONE, steps)
+
+
 @pytest.mark.parametrize(
-    "config",
-    [
-        Seq2SeqConfig(embed=6, hidden=8, dropout=0.0),
-        AttentionConfig(embed=6, hidden=8, dropout=0.0),
-        TRANSFORMER,
-        TIED,
-    ],
-    ids=["seq2seq", "attention", "transformer", "tied"],
+    ("config", "layout"),
+    [(config, layout) for config in (TRANSFORMER, TIED) for layout in MANY]
+    + [(config, MANY[0]) for config in RECURRENT],
+    ids=lambda value: str(value) if isinstance(value, Layout) else type(value).__name__,
 )
 def test_twenty_steps_are_those_of_one_device(config: ModelConfig, layout: Layout) -> None:
-    if layout.model > 1 and not isinstance(config, TransformerConfig):
-        pytest.skip("only a Transformer is split")
-    alone, many = Trained(config, TRAINING, LAYOUTS[0], 20), Trained(config, TRAINING, layout, 20)
-    assert_close(alone.reports, many.reports)
-    assert_close(alone.whole(), many.whole())
+    """Losses, gradient norms, parameters and optimiser, with uneven and empty sentences."""
+    many = trained(config, TRAINING, layout, STEPS)
+    assert_close(alone(config).reports, many.reports)
+    assert_close(alone(config).whole, many.whole)
+
+
+@pytest.mark.parametrize("layout", [Layout(4, 1, True), Layout(2, 2, True)], ids=str)
+def test_slices_of_the_optimiser_are_the_whole_of_it(layout: Layout) -> None:
+    many = trained(TRANSFORMER, TRAINING, layout, STEPS)
+    assert_close(alone(TRANSFORMER).reports, many.reports)
+    assert_close(alone(TRANSFORMER).whole, many.whole)
+
+
+@pytest.mark.parametrize("layout", [*MANY, Layout(2, 2, True)], ids=str)
+def test_each_gradient_is_that_of_one_device(layout: Layout) -> None:
+    """After one step Adam's mean is a tenth of the gradient."""
+    one, many = alone(TIED, 1).whole, trained(TIED, TRAINING, layout, 1).whole
+    assert all(np.abs(leaf).max() > 1e-5 for leaf in jax.tree.leaves(one.optimizer[0].mu))
+    assert_close(one.optimizer[0].mu, many.optimizer[0].mu, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("first", [Layout(2, 2), Layout(2, 2, True)], ids=["whole", "sliced"])
+@pytest.mark.parametrize("then", [ONE, Layout(4, 1, True), Layout(1, 4)], ids=str)
+def test_a_run_goes_on_in_another_layout(first: Layout, then: Layout) -> None:
+    half = trained(TRANSFORMER, TRAINING, first, STEPS // 2).whole
+    assert half.step == STEPS // 2
+    resumed = Trained(TRANSFORMER, TRAINING, then, STEPS // 2, start=half)
+    assert_close(alone(TRANSFORMER).whole, resumed.whole)
+
+
+@pytest.mark.parametrize("layout", [Layout(2, 2), Layout(2, 2, True)], ids=["whole", "sliced"])
+def test_devices_hold_their_share(layout: Layout) -> None:
+    """1/model of what is split, rounded up where the vocabulary does not divide; of the optimiser
+    1/data of that where it is sliced."""
+    state = trained(TRANSFORMER, TRAINING, layout, 1).state
+    whole = fresh(TRANSFORMER, TRAINING)
+    split = models.split_axes(models.build(TRANSFORMER, SRC, TGT))
+    assert sum(axis >= 0 for axis in jax.tree.leaves(split)) > 10
+    adam, alike = state.optimizer[0], whole.optimizer[0]
+    for held, of, slices in (
+        (state.params, whole.params, 1),
+        (adam.mu, alike.mu, 2 if layout.sliced_optimizer else 1),
+        (adam.nu, alike.nu, 2 if layout.sliced_optimizer else 1),
+    ):
+
+        def check(part: jax.Array, axis: int, one: np.ndarray, slices: int = slices) -> None:
+            shape = list(one.shape)
+            if axis >= 0:
+                shape[axis] = -(-shape[axis] // layout.model)
+            for shard in part.addressable_shards:
+                assert shard.data.size == np.prod(shape) / slices
+
+        jax.tree.map(check, held, split, of)
+
+
+@pytest.mark.parametrize("layout", [Layout(2, 2)], ids=str)
+def test_dropout_leaves_replicated_parameters_alike(layout: Layout) -> None:
+    """Whatever a model part drops on its own, all must agree on what they share."""
+    config = replace(TRANSFORMER, dropout=0.3, attention_dropout=0.2, activation_dropout=0.2)
+    trained = trained(config, TRAINING, layout, 5)
+    split = models.split_axes(models.build(config, SRC, TGT))
+
+    def check(x: jax.Array, axis: int) -> None:
+        copies = [np.asarray(shard.data)[0] for shard in x.addressable_shards]
+        alike = copies if axis < 0 else copies[:: layout.model]
+        for other in alike[1:]:
+            np.testing.assert_array_equal(alike[0], other)
+
+    jax.tree.map(check, trained.state.params, split)
+    dry = trained(TRANSFORMER, TRAINING, layout, 5)
+    assert dry.reports[-1].sums.loss != trained.reports[-1].sums.loss
+
+
+def test_layers_computed_again_change_nothing() -> None:
+    whole = models.build(TIED, SRC, TGT)
+    again = models.build(TIED, SRC, TGT, recompute=True)
+    batch, key, losses, needed = sentences(0), jax.random.key(0), [], []
+    for model in (whole, again):
+        placement = Placement(whole, model, optimizer(TRAINING), TRAINING, ONE, jnp.float32)
+        with jax.numpy_dtype_promotion("standard"):  # Optax promotes
+            program, memory = placement.compiled(state := placement.fresh(key), batch, key)
+            losses.append(jax.device_get(program(state, batch, key)))
+        needed.append(memory)
+    assert_close(*losses)
+    assert needed[1] < needed[0]

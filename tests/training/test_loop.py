@@ -39,7 +39,7 @@ class Alone:
     def __init__(self, step: Any) -> None:
         self.step = jax.jit(step)
 
-    def compiled(self, *arguments: Any) -> Any:
+    def compiled(self, *arguments: Any, measure: bool) -> Any:
         return self.step.lower(*arguments).compile(), 1000 * arguments[1].src.size
 
     def rows(self, batch: Batch) -> Batch:

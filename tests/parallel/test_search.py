@@ -1,0 +1,86 @@
+"""Searches on four devices find what one device finds."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from encdec import models, parallel, translator
+from encdec.config import AttentionConfig, Seq2SeqConfig
+from encdec.parallel import Layout
+from encdec.search import SearchOptions
+from encdec.translator import Translator
+from tests.small_run import SMALL, small_run
+
+TEXTS = ["May 3, 1979", "", "3. Mai 1979", "12/31/2001", "x", "7 avril 2013", "1", "2-2"]
+LAYOUTS = [Layout(3, 1), Layout(1, 4), Layout(2, 2)]  # 8 sentences do not divide by 3
+HEADS = replace(SMALL, heads=4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run(tmp_path_factory.mktemp("runs") / "run", HEADS).path
+
+
+@pytest.fixture(scope="module")
+def alone(run: Path) -> Translator:
+    return translator.load(run)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_tokens_scores_and_alignments(run: Path, alone: Translator, layout: Layout) -> None:
+    many = translator.load(run, layout)
+    for beam in (1, 3):
+        how = {"options": SearchOptions(beam=beam), "alignments": True}
+        expected, found = (one.nbest(TEXTS, beam, **how) for one in (alone, many))
+        for one, other in zip(expected, found, strict=True):
+            assert [t.tgt_tokens for t in one] == [t.tgt_tokens for t in other]
+            for a, b in zip(one, other, strict=True):
+                assert a.text == b.text
+                assert a.score == pytest.approx(b.score, abs=1e-5)
+                if a.weights is not None:
+                    np.testing.assert_allclose(a.weights, b.weights, atol=1e-5)
+    pairs = alone.run.held_out
+    assert many.loss(pairs) == pytest.approx(alone.loss(pairs), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (Seq2SeqConfig(embed=4, hidden=6), SearchOptions(beam=2)),
+        (AttentionConfig(embed=4, hidden=6), SearchOptions(beam=2, sample=True, seed=3)),
+    ],
+    ids=["seq2seq", "attention"],
+)
+def test_recurrent_models_split_sentences(tmp_path: Path, config, options) -> None:
+    path = small_run(tmp_path / "run", config).path
+    one, many = translator.load(path), translator.load(path, Layout(4, 1))
+    texts = [[t.text for t in found.translate(TEXTS, options)] for found in (one, many)]
+    assert texts[0] == texts[1]
+
+
+def test_memory_and_cache_are_split_by_heads() -> None:
+    """Each device holds its own heads' keys and values, of source and of target."""
+    layout, alone = Layout(1, 4), models.build(HEADS, 11, 13)
+    params = models.init(alone, jax.random.key(0))
+
+    def inside(model, params):
+        src = np.ones((3, 5), np.int32)
+        memory = model.apply({"params": params}, src, src > 0, method="encode")
+        return memory, model.apply({"params": params}, memory, 2, 7, method="init_cache")
+
+    split = parallel.parts(params, models.split_axes(alone), layout)
+    model = models.build(HEADS, 11, 13, shards=layout.axes.model)
+    step = parallel.mapped(partial(inside, model), layout, (True,))
+    memory, cache = step(parallel.place(params, split, layout))
+    whole_memory, whole_cache = jax.eval_shape(partial(inside, alone), params)
+    pairs = [(memory.source, whole_memory.source, 2), (cache.past, whole_cache.past, 3)]
+    for held, whole, axis in pairs:
+        for part, one in zip(jax.tree.leaves(held), jax.tree.leaves(whole), strict=True):
+            expected = list(one.shape)
+            expected[axis] //= 4
+            for shard in part.addressable_shards:
+                assert shard.data.shape == (1, *expected)
