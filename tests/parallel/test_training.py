@@ -1,5 +1,7 @@
 """Training on four devices against one."""
 
+import re
+from collections import Counter
 from dataclasses import replace
 
 import jax
@@ -22,6 +24,7 @@ from tests.parallel.layouts import (
     LAYOUTS,
     SRC,
     TGT,
+    Layed,
     Trained,
     assert_close,
     fresh,
@@ -119,7 +122,7 @@ def test_devices_hold_their_share(layout: Layout) -> None:
 def test_dropout_leaves_replicated_parameters_alike(layout: Layout) -> None:
     """Whatever a model part drops on its own, all must agree on what they share."""
     config = replace(TRANSFORMER, dropout=0.3, attention_dropout=0.2, activation_dropout=0.2)
-    trained = trained(config, TRAINING, layout, 5)
+    wet = trained(config, TRAINING, layout, 5)
     split = models.split_axes(models.build(config, SRC, TGT))
 
     def check(x: jax.Array, axis: int) -> None:
@@ -128,9 +131,32 @@ def test_dropout_leaves_replicated_parameters_alike(layout: Layout) -> None:
         for other in alike[1:]:
             np.testing.assert_array_equal(alike[0], other)
 
-    jax.tree.map(check, trained.state.params, split)
+    jax.tree.map(check, wet.state.params, split)
     dry = trained(TRANSFORMER, TRAINING, layout, 5)
-    assert dry.reports[-1].sums.loss != trained.reports[-1].sums.loss
+    assert dry.reports[-1].sums.loss != wet.reports[-1].sums.loss
+
+
+@pytest.mark.parametrize("config", [TIED, replace(TRANSFORMER, layers=2)], ids=["tied", "two"])
+def test_what_devices_say_to_each_other(config: TransformerConfig) -> None:
+    """The table in `encdec.parallel`: N layers, P parameter arrays."""
+    jax.config.update("jax_disable_most_optimizations", False)  # it is XLA that joins
+    N, P = config.layers, len(jax.tree.leaves(fresh(config, TRAINING).params))
+    among_models = 10 * N + 5
+    expected = {
+        Layout(4, 1): {"all-reduce": 1},
+        Layout(1, 4): {"all-reduce": among_models},
+        Layout(2, 2): {"all-reduce": among_models + 1},
+        Layout(2, 2, True): {
+            "all-reduce": among_models + 2,
+            "reduce-scatter": P,
+            "all-gather": P,
+        },
+    }
+    kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+    for layout in list(expected) if N == 1 else [Layout(1, 4)]:
+        program = Layed(config, TRAINING, layout).program.as_text()
+        found = Counter(re.findall(rf"= .*? ({kinds})(?:-start)?\(", program))
+        assert dict(found) == expected[layout], layout
 
 
 def test_layers_computed_again_change_nothing() -> None:

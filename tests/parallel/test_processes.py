@@ -1,0 +1,143 @@
+"""Two processes of two devices each: what they compute, and what becomes of one without the other.
+
+Each test starts its own on 127.0.0.1, and ends those that it started.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from encdec import run as runs
+from encdec.report.logs import read_metrics
+from encdec.training import checkpoints
+from encdec.translator import abstract_params
+
+SETTINGS = [
+    *("--model", "transformer", "--layers", "1", "--width", "16", "--feed-forward", "24"),
+    *("--heads", "2", "--dropout", "0.1", "--date-sentences", "600", "--batch-tokens", "900"),
+    *("--schedule", "constant", "--evaluate-every", "10", "--log-every", "5"),
+    *("--evaluate-sentences", "20", "--average-last", "2", "--shapes", "1"),
+]
+
+
+FIT = """
+import sys
+from encdec.fitting import fit
+from encdec.train_arguments import parse_train
+config, folder, devices = parse_train(sys.argv[1:])
+fit(config, folder, devices=devices)
+"""
+"""Trains without the command's last scores, which take longer than such a run."""
+
+
+class Started:
+    """Processes that are ended with the test, each with its own output."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.all: list[subprocess.Popen[bytes]] = []
+
+    def train(self, run: Path, steps: int, devices: int, *options: str) -> subprocess.Popen[bytes]:
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        environment = os.environ | {
+            "XDG_CACHE_HOME": str(self.folder),
+            "XLA_FLAGS": flags,
+            "NPROC": "16",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        }
+        words = ["--run", str(run), *SETTINGS, "--max-steps", str(steps), *options]
+        with self.output(len(self.all)).open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-c", FIT, *words],
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+                env=environment,
+            )
+        self.all.append(process)
+        return process
+
+    def pair(
+        self, run: Path, steps: int, each: Sequence[str] = ("--seed=0", "--seed=0")
+    ) -> list[subprocess.Popen[bytes]]:
+        """Two processes, with an option of its own for each."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        together = ("--coordinator", address, "--processes", "2", "--process")
+        return [self.train(run, steps, 2, each[i], *together, str(i)) for i in range(2)]
+
+    def output(self, number: int) -> Path:
+        return self.folder / f"stderr{number}"
+
+    def said(self, process: subprocess.Popen[bytes]) -> str:
+        return self.output(self.all.index(process)).read_text(errors="replace")
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Started]:
+    found = Started(tmp_path)
+    yield found
+    for process in found.all:
+        process.kill()
+        process.wait()
+
+
+def latest(run: Path) -> list[np.ndarray]:
+    like = {"params": abstract_params(runs.load(run))}
+    return jax.tree.leaves(checkpoints.load(run, "latest", like)[0])
+
+
+@pytest.mark.slow
+def test_two_of_two_are_one_of_four_and_a_death_ends_both(started: Started, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = started.train(one, 30, 4, "--layout", "4x1")
+    assert alone.wait(300) == 0, started.said(alone)
+
+    pair = started.pair(two, 100_000)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and pair[0].poll() is None:
+        rows = read_metrics(two / "metrics.jsonl")
+        if rows and rows[-1]["kind"] == "train" and rows[-1]["step"] > 10:
+            break
+        time.sleep(0.05)
+    pair[1].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    assert pair[0].wait(100) != 0
+    assert time.monotonic() - killed < 60
+    assert "another" in started.said(pair[0])  # process, or task
+
+    (step,) = checkpoints.steps(two, "latest")
+    last = max(30, -(-step // 10) * 10)
+    if last > 30:
+        assert started.train(one, last, 4, "--layout", "4x1").wait(300) == 0
+    resumed = started.pair(two, last)
+    for process in resumed:
+        assert process.wait(300) == 0, started.said(process)
+    assert f"from step {step} of {last}" in started.said(resumed[0])
+    assert "from step" not in started.said(resumed[1])  # one speaks, one writes
+    assert checkpoints.steps(two, "latest") == checkpoints.steps(one, "latest") == [last]
+    for a, b in zip(latest(one), latest(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    scores = [
+        {row["step"]: row["loss"] for row in read_metrics(run / "metrics.jsonl") if "bleu" in row}
+        for run in (one, two)
+    ]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_those_that_disagree_end_before_the_first_step(started: Started, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for process in started.pair(run, 10, each=["--learning-rate=0.001", "--learning-rate=0.002"]):
+        assert process.wait(200) != 0
+        assert "process 1 has another configuration than process 0" in started.said(process)
+    assert not run.exists()
