@@ -1,4 +1,4 @@
-"""The command line: `encdec train | translate | evaluate | compare | attend | prepare`.
+"""The command line: `encdec train | translate | evaluate | compare | attend | prepare | doctor`.
 
 Bad input ends with one line on stderr and exit code 2, before any work is lost.
 """
@@ -23,6 +23,7 @@ from encdec import translator as translators
 from encdec.arguments import check_batch_tokens, parse
 from encdec.config import DeviceConfig, nearest
 from encdec.data.sources import decode_lines, read_lines
+from encdec.doctor import doctor
 from encdec.fitting import fit
 from encdec.output import writer
 from encdec.preparing import cache_folder
@@ -42,6 +43,7 @@ _USAGE = """usage: encdec COMMAND ...
   compare RUN RUN    tell whether one run is significantly better than another
   attend RUN TEXT    draw where the model looks
   prepare CORPUS     fetch a corpus of TensorFlow Datasets to train on
+  doctor             tell what this machine computes with
 
 `encdec COMMAND --help` lists a command's options."""
 
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "compare": compare_command,
         "attend": _attend,
         "prepare": prepare_command.prepare,
+        "doctor": doctor,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)

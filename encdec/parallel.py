@@ -156,6 +156,16 @@ def _local_devices(layout: Layout) -> list[Any]:
     return [d for d in _devices(layout) if d.process_index == jax.process_index()]
 
 
+def sums_over_devices() -> bool:
+    """Whether a mapped step over all devices adds up as it should."""
+    count = jax.device_count()
+    axis = Axis(NAME, count)
+    here = np.arange(jax.local_device_count(), dtype=np.float32) + 1
+    here += jax.process_index() * jax.local_device_count()
+    found = jax.pmap(lambda x: collectives.total(x, axis), NAME)(here)
+    return all(float(x) == count * (count + 1) / 2 for x in _on_devices(found))
+
+
 def product_type(precision: str) -> Any:
     """The type of products that a precision stands for on these devices."""
     if precision == "auto":

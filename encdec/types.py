@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array
@@ -49,8 +50,8 @@ class LogitFactors(NamedTuple):
 
     Attributes:
       features: float [B, T, D].
-      kernel: float32 [D, V].
-      bias: float32 [V], or None.
+      kernel: like the features, [D, V].
+      bias: [V], or None.
     """
 
     features: Array
@@ -58,9 +59,9 @@ class LogitFactors(NamedTuple):
     bias: Array | None
 
     def logits(self) -> Array:
-        """[B, T, V]."""
-        logits = self.features @ self.kernel
-        return logits if self.bias is None else logits + self.bias
+        """float32 [B, T, V]."""
+        logits = jnp.matmul(self.features, self.kernel, preferred_element_type=jnp.float32)
+        return logits if self.bias is None else logits + self.bias.astype(jnp.float32)
 
 
 DecodeStep = Callable[[Memory, Cache, Array], tuple[Array, Array, Cache]]

@@ -5,6 +5,7 @@ Four fake devices stand by for the tests of layouts; whoever names no layout get
 
 import io
 import sys
+from collections.abc import Iterator
 
 import jax
 import pytest
@@ -26,6 +27,14 @@ def own_token_cache(
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setattr("encdec.preparing.cache_folder", lambda: folder)
+
+
+@pytest.fixture
+def hurried_compiler() -> Iterator[None]:
+    """For programs that run once or twice."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

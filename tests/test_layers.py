@@ -33,6 +33,7 @@ ALLOWED = {
         *("search", "training", "translator", "types"),
     },
     "arguments": {"config", "types"},
+    "doctor": {"arguments", "parallel", "types"},
     "prepare_command": {"arguments", "data", "types"},
     "train_arguments": {"arguments", "config", "presets", "run", "types"},
     "scoring_arguments": {"config", "data", "report", "types"},

@@ -100,7 +100,7 @@ class Attentional(nn.Module):
 
     def _fed(self, memory: AttentionalMemory, x: Array) -> tuple[Array, Array | None]:
         """Luong's decoder: every layer waits for the attentional vector; x [T, B, 1, G]."""
-        ones = jnp.ones((*x.shape[:3], self.config.hidden))
+        ones = jnp.ones((*x.shape[:3], self.config.hidden), x.dtype)
         masks = tuple(self.dropout(ones) for _ in self.decoder[1:])
         vectors, _ = self._scan(memory, self.init_cache(memory, 1, 0), (x, masks))
         return vectors[:, :, 0], None
@@ -129,7 +129,7 @@ class Attentional(nn.Module):
         starts: list[Any] = []
         for ahead, back, bridge in zip(self.forwards, self.backwards, self.bridges, strict=True):
             x = self.dropout(x) if starts else x
-            zero = zero_state(c.cell, src.shape[0], ahead.hidden)
+            zero = zero_state(c.cell, x, ahead.hidden)
             last, right = ahead(ahead.project(x), mask, zero)
             first, left = back(back.project(x), mask, zero)
             x = jnp.concatenate([right, left], -1)  # [S, B, 2 hidden]
@@ -149,7 +149,8 @@ class Attentional(nn.Module):
         carries = spread(memory.starts, beams)
         if self.config.order != "luong":
             return carries
-        return Fed(carries, jnp.zeros((memory.values.shape[0], beams, self.config.hidden)))
+        shape = (memory.values.shape[0], beams, self.config.hidden)
+        return Fed(carries, jnp.zeros(shape, memory.values.dtype))
 
     def decode_step(
         self, memory: AttentionalMemory, cache: Any, tokens: Array
@@ -165,7 +166,7 @@ class Attentional(nn.Module):
             return u @ matrices[name]
 
         if self.config.order == "luong":
-            ones = tuple(jnp.ones(()) for _ in self.decoder[1:])
+            ones = tuple(jnp.ones((), x.dtype) for _ in self.decoder[1:])
             cache, (h, weights) = step(product, consts, cache, (x, ones))
             context = None
         else:

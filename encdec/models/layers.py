@@ -109,9 +109,9 @@ class Dropout(nn.Module):
             key = jax.random.fold_in(key, collectives.index(self.shards))
         return dropout_ops.dropout(key, x, self.rate)
 
-    def share(self, *shape: int) -> Array | None:
+    def share(self, dtype: Any, *shape: int) -> Array | None:
         """A dropout mask of a shape, to be used more than once; None where nothing is dropped."""
-        return self(jnp.ones(shape)) if self.rate and self.has_rng("dropout") else None
+        return self(jnp.ones(shape, dtype)) if self.rate and self.has_rng("dropout") else None
 
 
 def _gates_init(block: Callable[..., Array], gates: int) -> Callable[..., Array]:
@@ -176,7 +176,7 @@ class Recurrent(nn.Module):
 
     def share(self, *leading: int) -> Array | None:
         """The dropout mask of the last state for one pass, [*leading, hidden]."""
-        return self.dropout.share(*leading, self.hidden)
+        return self.dropout.share(self.kernel.dtype, *leading, self.hidden)
 
     def project(self, inputs: Array) -> Array:
         """x = W e + b for all time steps: [..., inputs] -> [..., G]."""
@@ -195,9 +195,9 @@ class Recurrent(nn.Module):
         return carry, output(carry)
 
 
-def zero_state(cell: str, batch: int, hidden: int) -> Any:
-    """The state before the first token, each array float32 [B, hidden]."""
-    return initial(cell, jnp.zeros((batch, hidden)))
+def zero_state(cell: str, x: Array, hidden: int) -> Any:
+    """The state before the first of the inputs x [T, B, n], each array like x, [B, hidden]."""
+    return initial(cell, jnp.zeros((x.shape[1], hidden), x.dtype))
 
 
 def spread(carry: Any, beams: int) -> Any:

@@ -89,7 +89,7 @@ class Seq2Seq(nn.Module):
         carries = []
         for layer, network in enumerate(self.encoder):
             x = self.dropout(x) if layer else x
-            start = zero_state(c.cell, src.shape[0], c.hidden)
+            start = zero_state(c.cell, x, c.hidden)
             carry, x = network(network.project(x), src_mask.T, start)
             carries.append(carry)
         return Seq2SeqMemory(tuple(carries), src_mask)

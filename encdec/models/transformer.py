@@ -96,7 +96,8 @@ class Attention(nn.Module):
           [B, T, D] and the weights [B, H, T, S].
         """
         weights = scaled_dot_weights(queries, past.keys, mask)
-        heads = jnp.einsum("bhts,bshk->bthk", self.dropout(weights), past.values)
+        kept = self.dropout(weights.astype(past.values.dtype))
+        heads = jnp.einsum("bhts,bshk->bthk", kept, past.values)
         parts = jnp.einsum("bthk,hkd->btd", heads, self.wo)
         return collectives.leave(parts, self.shards), weights
 
@@ -348,7 +349,8 @@ class Transformer(nn.Module):
         """Dropout(sqrt(D) E[token] + PE[position]): [B, T] -> [B, T, D]."""
         width = self.config.width
         encodings = jnp.asarray(sinusoidal(length, width))[positions]
-        return self.embedding_dropout(table(tokens) * width**0.5 + encodings)
+        embedded = table(tokens)
+        return self.embedding_dropout(embedded * width**0.5 + encodings.astype(embedded.dtype))
 
     def _factors(self, x: Array) -> LogitFactors:
         """x [B, T, D]."""

@@ -54,14 +54,14 @@ def attend(product: Product, source: Source, h: Array) -> tuple[Array, Array]:
       h: [B, W, hidden].
 
     Returns:
-      context [B, W, 2 hidden] and weights [B, W, S].
+      context [B, W, 2 hidden] and weights float32 [B, W, S].
     """
     if source.v is None:
         scores = dot_scores(h, source.keys)
     else:
         scores = additive_scores(product("query", h), source.keys, source.v)
-    weights = masked_softmax(scores, source.mask[:, None])
-    return product("values", weights), weights
+    weights = masked_softmax(scores.astype(jnp.float32), source.mask[:, None])
+    return product("values", weights.astype(h.dtype)), weights
 
 
 def _bahdanau(
