@@ -41,6 +41,8 @@ def test_every_option_in_it_exists(arguments: list[str], tmp_path: Path, monkeyp
         raise FileNotFoundError
 
     monkeypatch.setattr(cli, "fit", stop)
+    monkeypatch.setattr(cli, "doctor", stop)
+    monkeypatch.setattr("encdec.parallel.device_count", lambda: 8)
     monkeypatch.setattr(cli.translators, "load", stop)
     monkeypatch.setattr(cli.prepare_command.tfds, "prepare", stop)
     with pytest.raises(FileNotFoundError):

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 import pytest
 
-from encdec.config import MODELS, RunConfig
+from encdec.config import MODELS, RunConfig, TransformerConfig
 from encdec.data.sources import Pairs
 from encdec.report.logs import append_metrics
 from encdec.types import InputError
@@ -125,3 +126,22 @@ def test_the_page_is_up_to_date() -> None:
     kept = json.loads(results.read_text()) if results.exists() else {}
     page = table.Options().page.read_text(encoding="utf-8")
     assert table.written(page, kept) == page
+
+
+def test_scaling_measures_every_layout(hurried_compiler, monkeypatch, capsys) -> None:
+    scaling = script("scaling")
+    assert scaling.all_layouts(4) == ["1x1", "4x1", "4x1z", "2x2", "2x2z", "1x4"]
+    monkeypatch.setattr("encdec.parallel.device_count", lambda: 4)
+    monkeypatch.setattr(
+        scaling, "transformer", lambda options: TransformerConfig(1, 16, 24, 4, dropout=0.0)
+    )
+    sizes = {"sentences": 4, "source_length": 5, "target_length": 6, "vocabulary": 2101, "steps": 2}
+    with jax.numpy_dtype_promotion("standard"):  # Optax promotes
+        scaling.main(scaling.Options(layouts=("1x1", "2x2z"), **sizes))
+    _, _, _, one, four = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in one.split("|")][6:10] == ["0", "0", "0", "0e+00"]
+    cells = [cell.strip() for cell in four.split("|")]
+    assert cells[1] == "2x2z"
+    assert 0 < float(cells[5]) < float(one.split("|")[5])  # a device holds less
+    assert float(cells[9]) < 1e-5
+    assert min(int(cell) for cell in cells[6:9]) > 1
