@@ -334,24 +334,24 @@ def _on_devices(x: Array) -> Iterator[np.ndarray]:
 
 
 def _join(x: Array, part: Part, layout: Layout) -> np.ndarray:
-    if part.data >= 0 and jax.process_count() > 1:  # other processes hold slices
-        axis = layout.axes.data
-        x = mapped(lambda s: collectives.gathered(s, axis, part.data), layout, (True,))(x)
-    held = list(_on_devices(x)) if part.data >= 0 or part.model >= 0 else [next(_on_devices(x))]
-    shape = list(part.shape)
+    """The whole array, from what this process's devices hold of it."""
+    local = list(part.shape)  # of one model part
     if part.model >= 0:
-        shape[part.model] = -(-shape[part.model] // layout.model)
-    models = [held[0]]
-    if part.data >= 0 and jax.process_count() == 1:
-        models = [np.concatenate(held[m :: layout.model], part.data) for m in range(layout.model)]
-    elif part.model >= 0:
-        models = held[: layout.model]
-    if part.data >= 0:
-        models = [np.take(held, range(shape[part.data]), part.data) for held in models]
-    if part.model < 0:
-        return models[0]
-    joined = np.concatenate(models[: layout.model], part.model)
-    return np.take(joined, range(part.shape[part.model]), part.model)
+        local[part.model] = -(-local[part.model] // layout.model)
+    slices = layout.data if part.data >= 0 else 1
+    if slices > 1 and jax.process_count() > 1:  # other processes hold some
+        axis, along, slices = layout.axes.data, part.data, 1
+        x = mapped(lambda s: collectives.gathered(s, axis, along), layout, (True,))(x)
+    held = list(_on_devices(x))
+    models = [
+        np.concatenate(held[m : slices * layout.model : layout.model], max(part.data, 0))
+        if slices > 1
+        else held[m]
+        for m in range(layout.model if part.model >= 0 else 1)
+    ]
+    models = [model[tuple(map(slice, local))] for model in models]  # without zeros at the end
+    whole = models[0] if len(models) == 1 else np.concatenate(models, part.model)
+    return whole[tuple(map(slice, part.shape))]
 
 
 # --- sentences -----------------------------------------------------------------------------------

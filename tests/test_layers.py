@@ -1,6 +1,7 @@
 """Imports go down only, as README's map says."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,11 @@ def test_imports_go_down(file: Path) -> None:
         assert not {name for name in names if name.split(".")[0] in ("jax", "flax", "optax")}
     if place[0] == "models" and place[-1] in SYSTEMS:
         assert not {f"encdec.models.{s}" for s in SYSTEMS} & {n.rsplit(".", 1)[0] for n in names}
+
+
+def test_one_file_maps_steps_over_devices() -> None:
+    saying = [f.name for f in FILES if re.search(r"\bpmap\(", f.read_text(encoding="utf-8"))]
+    assert saying == ["parallel.py"]
 
 
 def test_every_part_has_its_place() -> None:

@@ -44,6 +44,7 @@ def test_every_option_in_it_exists(arguments: list[str], tmp_path: Path, monkeyp
     monkeypatch.setattr(cli, "doctor", stop)
     monkeypatch.setattr("encdec.parallel.device_count", lambda: 8)
     monkeypatch.setattr(cli.translators, "load", stop)
+    monkeypatch.setattr("encdec.run.load", stop)
     monkeypatch.setattr(cli.prepare_command.tfds, "prepare", stop)
     with pytest.raises(FileNotFoundError):
         cli.main(arguments)

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from encdec.data import batching, vocabulary
-from encdec.data.batching import SubwordSampling, TrainingBatches, deliver
+from encdec.data.batching import (
+    Rows,
+    SubwordSampling,
+    TrainingBatches,
+    deliver,
+    largest_batch,
+)
 from encdec.data.dates import dates
 from encdec.data.plan import Plan, plan
 from encdec.data.tokens import Examples, encode_pairs, tokens_of
@@ -74,6 +80,26 @@ def test_a_resumed_run_goes_on_with_the_batches_it_would_have_seen(sampled: bool
             assert isinstance(batch, Batch)
             for other in (whole[step], alone[step]):
                 assert all(map(np.array_equal, batch, other))
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_parts_of_a_batch_are_the_batch_and_empty_rows(sampled: bool) -> None:
+    """What three processes make of each batch, one below the other, whatever is drawn."""
+    examples, made, sampling = subword_case()
+    how = (sampling if sampled else None,)
+    whole = TrainingBatches(examples, made, 11, *how)
+    parts = [TrainingBatches(examples, made, 11, *how, Rows(6, part, 3)) for part in range(3)]
+    for step in range(made.batches_per_epoch):
+        joined = [np.concatenate(sides) for sides in zip(*(p[step] for p in parts), strict=True)]
+        rows = len(whole[step].src)
+        assert len(joined[0]) == -(-rows // 6) * 6
+        for side, all_rows in zip(joined, whole[step], strict=True):
+            np.testing.assert_array_equal(side[:rows], all_rows)
+            assert (side[rows:] == PAD).all()
+    largest = max(range(made.batches_per_epoch), key=lambda step: whole[step].src.size)
+    empty = largest_batch(made, Rows(6, 1, 3))
+    assert empty.src.shape == parts[1][largest].src.shape
+    assert not empty.src.any()
 
 
 def test_sampled_sentences_are_the_same_text_and_new_each_epoch() -> None:
