@@ -16,10 +16,13 @@ import jax
 import numpy as np
 import pytest
 
+from encdec import processes
 from encdec import run as runs
+from encdec.config import TrainingDeviceConfig
 from encdec.report.logs import read_metrics
 from encdec.training import checkpoints
 from encdec.translator import abstract_params
+from encdec.types import InputError
 
 SETTINGS = [
     *("--model", "transformer", "--layers", "1", "--width", "16", "--feed-forward", "24"),
@@ -94,6 +97,39 @@ def started(tmp_path: Path) -> Iterator[Started]:
 def latest(run: Path) -> list[np.ndarray]:
     like = {"params": abstract_params(runs.load(run))}
     return jax.tree.leaves(checkpoints.load(run, "latest", like)[0])
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, False),  # inside salloc, not started by srun
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4"}, True),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+    ],
+)
+def test_launchers_are_known(monkeypatch: pytest.MonkeyPatch, environment, several) -> None:
+    joined: list[object] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **how: joined.append(how))
+    for name in ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_HOSTNAMES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    processes.start(TrainingDeviceConfig())
+    assert bool(joined) == several
+
+
+def test_processes_that_cannot_meet_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**how: object) -> None:
+        raise RuntimeError("DEADLINE_EXCEEDED\nmore")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    config = TrainingDeviceConfig(coordinator="127.0.0.1:1", processes=2, process=1)
+    with pytest.raises(InputError, match=r"127.0.0.1:1 cannot be joined \(DEADLINE_EXCEEDED\)"):
+        processes.start(config)
 
 
 @pytest.mark.slow
