@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,8 @@ import jax
 from encdec import config as configs
 from encdec import parallel, processes
 from encdec import run as runs
-from encdec.config import DataConfig, RunConfig, TrainingDeviceConfig, TransformerConfig
+from encdec.capacity import check_memory, check_rows
+from encdec.config import RunConfig, TrainingDeviceConfig, TransformerConfig
 from encdec.corpus import Corpus, read_corpus
 from encdec.data.batching import Rows, SubwordSampling, deliver, largest_batch
 from encdec.data.plan import Plan
@@ -26,7 +28,7 @@ from encdec.parallel import Layout
 from encdec.placement import Placement
 from encdec.preparing import build_vocabularies, encode_training, plan_training
 from encdec.report import metrics
-from encdec.report.logs import MetricsLog, Progress
+from encdec.report.logs import MetricsLog, Progress, Silent
 from encdec.run import Run
 from encdec.search import SearchOptions
 from encdec.training import checkpoints, loop
@@ -35,7 +37,7 @@ from encdec.training.loop import DivergedError, Standing
 from encdec.training.optimizer import optimizer, schedule
 from encdec.training.step import TrainState
 from encdec.translator import Translator, build_model
-from encdec.types import Array, InputError, Params
+from encdec.types import InputError, Params
 
 Say = Callable[[str], None]
 
@@ -87,11 +89,8 @@ def _nowhere(_: str) -> None:
 
 
 def _fit(config: RunConfig, folder: Path, say: Say, devices: TrainingDeviceConfig) -> Fitted:
-    layout = Layout.parse(devices.layout, sliced_optimizer=devices.slice_optimizer)
-    layout.check_model(config.model)
-    if devices.recompute and not isinstance(config.model, TransformerConfig):
-        raise InputError("recompute is for a transformer's layers: leave it out")
     notes: list[str] = []  # told once nothing can be refused any more
+    layout = processes.together(lambda: _layout(config, devices))
     corpus = processes.together(lambda: read_corpus(config, notes.append))
     processes.agree(
         {
@@ -121,6 +120,15 @@ def _fit(config: RunConfig, folder: Path, say: Say, devices: TrainingDeviceConfi
     if last < config.training.max_steps:
         say(f"stopped at step {last}: {config.training.patience} validations without a better")
     return Fitted(run, last - done)
+
+
+def _layout(config: RunConfig, devices: TrainingDeviceConfig) -> Layout:
+    """The layout that was asked for, if this model can be trained so."""
+    layout = Layout.parse(devices.layout, sliced_optimizer=devices.slice_optimizer)
+    layout.check_model(config.model)
+    if devices.recompute and not isinstance(config.model, TransformerConfig):
+        raise InputError("recompute is for a transformer's layers: leave it out")
+    return layout
 
 
 def _shared(devices: TrainingDeviceConfig) -> TrainingDeviceConfig:
@@ -155,24 +163,13 @@ def _prepare(
     )
     examples = encode_training(data, train, corpus.digest, (source, target), say)
     batches, extra = plan_training(config, examples, say)
-    _check_rows(batches, data, layout)
+    check_rows(batches, data.batch_tokens, layout)
     if run is None:
         run = Run(folder, config, corpus.digest, extra, source, target, corpus.held_out)
         runs.create(run)
     elif run.config != config:
         run = runs.set_max_steps(run, config.training.max_steps)
     return _Prepared(run, examples, batches, corpus.valid)
-
-
-def _check_rows(plan: Plan, data: DataConfig, layout: Layout) -> None:
-    """Raises InputError where a batch cannot give each data part a sentence."""
-    longest = max(max(bucket.source_length, bucket.target_length) for bucket in plan.buckets)
-    if data.batch_tokens < layout.data * longest:
-        raise InputError(
-            f"batch_tokens = {data.batch_tokens} hold {data.batch_tokens // longest} sentences of "
-            f"{longest} tokens, too few for the {layout.data} data parts of layout {layout}: "
-            f"batch_tokens of {layout.data * longest} or fewer parts would do"
-        )
 
 
 def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
@@ -234,7 +231,9 @@ def _train(
         step = loop.CompiledStep(placement, len(prepared.plan.buckets), bar.say)
         key = jax.random.key(run.config.seed)
         rows = Rows(layout.data * config.accumulate, jax.process_index(), jax.process_count())
-        processes.together(lambda: _check_memory(prepared, placement, step, state, key, rows))
+        needed = step.compile(state, largest_batch(prepared.plan, rows), key, measure=True)
+        fits = partial(check_memory, prepared.plan, run.config.data.batch_tokens, layout)
+        processes.together(lambda: fits(needed, parallel.bytes_held(state, layout)))
         batches = deliver(
             prepared.examples,
             prepared.plan,
@@ -260,54 +259,12 @@ def _train(
         )
 
 
-def _check_memory(
-    prepared: _Prepared,
-    placement: Placement,
-    step: loop.CompiledStep,
-    state: TrainState,
-    key: Array,
-    rows: Rows,
-) -> None:
-    """Raises InputError where the largest batch does not fit on a device, with what would."""
-    batch = largest_batch(prepared.plan, rows)
-    needed, limit = step.compile(state, batch, key, measure=True), parallel.device_memory()
-    if needed is None or needed <= limit:
-        return
-    fixed = parallel.bytes_held(state, placement.layout)
-    tokens = prepared.run.config.data.batch_tokens
-    fits = int(tokens * (0.95 * limit - fixed) / max(needed - fixed, 1))
-    least = max(batch.src.shape[1], batch.tgt.shape[1] - 1) * placement.layout.data
-    would_do = (
-        f"batch_tokens of about {fits} would fit"
-        if fits >= least
-        else "a smaller model or more devices would do, or --slice-optimizer and --recompute"
-    )
-    raise InputError(
-        f"a step with batch_tokens = {tokens} needs {needed / 2**30:.1f} GiB on each device "
-        f"({fixed / 2**30:.1f} of them for parameters and optimiser), which has "
-        f"{limit / 2**30:.1f}: {would_do}"
-    )
+def _log(run: Run, done: int) -> AbstractContextManager[MetricsLog | Silent]:
+    return MetricsLog(run.path, resume_step=done) if processes.writes() else nullcontext(Silent())
 
 
-class _Silent:
-    """Log and bar of a process that leaves both to another."""
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Nothing."""
-
-    def update(self, step: int, **what: float) -> None:
-        """Nothing."""
-
-    def say(self, line: str) -> None:
-        """Nothing."""
-
-
-def _log(run: Run, done: int) -> AbstractContextManager[MetricsLog | _Silent]:
-    return MetricsLog(run.path, resume_step=done) if processes.writes() else nullcontext(_Silent())
-
-
-def _progress(steps: int, done: int) -> AbstractContextManager[Progress | _Silent]:
-    return Progress(steps, done) if processes.writes() else nullcontext(_Silent())
+def _progress(steps: int, done: int) -> AbstractContextManager[Progress | Silent]:
+    return Progress(steps, done) if processes.writes() else nullcontext(Silent())
 
 
 def _surroundings(layout: Layout) -> dict[str, str]:

@@ -22,6 +22,7 @@ ALLOWED = {
     "corpus": {"config", "data", "types"},
     "run": {"config", "data", "types"},
     "processes": {"config", "types"},
+    "capacity": {"data", "parallel", "types"},
     "placement": {"config", "models", "parallel", "training", "types"},
     "translator": {
         *("config", "data", "models", "ops", "parallel", "report", "run", "search", "training"),
@@ -29,7 +30,8 @@ ALLOWED = {
     },
     "preparing": {"config", "data", "report", "run", "types"},
     "fitting": {
-        *("config", "corpus", "data", "parallel", "placement", "preparing", "processes"),
+        *("capacity", "config", "corpus", "data", "parallel", "placement", "preparing"),
+        "processes",
         *("report", "run"),
         *("search", "training", "translator", "types"),
     },

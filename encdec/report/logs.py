@@ -151,3 +151,16 @@ class Progress(Counter):
         """Shows where training is: loss in nats a token."""
         note = f"loss {loss:.4f}, {tokens_per_second:,.0f} tokens/s, rate {learning_rate:.2e}"
         self.add(step - self._done, note)
+
+
+class Silent:
+    """Log and progress of a process that leaves both to another."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def update(self, step: int, **what: float) -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
