@@ -1,4 +1,4 @@
-"""The command line: `encdec train | translate | evaluate | compare | attend | prepare | doctor`.
+"""The command line: `encdec COMMAND`.
 
 Bad input ends with one line on stderr and exit code 2, before any work is lost.
 """
@@ -29,6 +29,7 @@ from encdec.output import writer
 from encdec.preparing import cache_folder
 from encdec.report import metrics
 from encdec.run import Run
+from encdec.run_commands import export_command, info_command, plot_command
 from encdec.scoring_commands import compare_command, evaluate_command, evaluated, report
 from encdec.search import SearchOptions
 from encdec.train_arguments import parse_train
@@ -42,6 +43,9 @@ _USAGE = """usage: encdec COMMAND ...
   evaluate RUN       score a run on its held-out sentences, or on files
   compare RUN RUN    tell whether one run is significantly better than another
   attend RUN TEXT    draw where the model looks
+  info RUN           tell what a run is, how far it got and how it scored
+  plot RUN...        draw learning curves, or scores by length, of one or several runs
+  export RUN         write weights and a greedy search that need this package no more
   prepare CORPUS     fetch a corpus of TensorFlow Datasets to train on
   doctor             tell what this machine computes with
 
@@ -62,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "attend": _attend,
         "prepare": prepare_command.prepare,
         "doctor": doctor,
+        "info": info_command,
+        "plot": plot_command,
+        "export": export_command,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)

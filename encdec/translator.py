@@ -364,12 +364,21 @@ def load(path: str | Path, layout: Layout = ALONE, dtype: Any = jnp.float32) -> 
     """
     run = runs.load(path)
     layout.check_model(run.config.model)
-    like = {"params": abstract_params(run)}
+    params, step = best_params(run)
+    split = parallel.parts(params, models.split_axes(build_model(run)), layout)
+    return Translator(run, parallel.place(params, split, layout), step, layout, dtype)
+
+
+def best_params(run: Run) -> tuple[Params, int]:
+    """A run's best parameters (the latest where none was chosen yet), as NumPy arrays, and the
+    step that they are of.
+
+    Raises:
+      InputError: the checkpoint is damaged, or there is none yet.
+    """
     kind: checkpoints.Kind = "best" if checkpoints.steps(run.path, "best") else "latest"
-    tree, _ = checkpoints.load(run.path, kind, like)
-    step = checkpoints.steps(run.path, kind)[-1]
-    split = parallel.parts(like["params"], models.split_axes(build_model(run)), layout)
-    return Translator(run, parallel.place(tree["params"], split, layout), step, layout, dtype)
+    tree, _ = checkpoints.load(run.path, kind, {"params": abstract_params(run)})
+    return tree["params"], checkpoints.steps(run.path, kind)[-1]
 
 
 def load_on(devices: DeviceConfig, path: str | Path) -> Translator:

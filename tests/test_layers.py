@@ -39,6 +39,10 @@ ALLOWED = {
     "doctor": {"arguments", "parallel", "types"},
     "prepare_command": {"arguments", "data", "types"},
     "train_arguments": {"arguments", "config", "presets", "run", "types"},
+    "exporting": {"ops", "run", "search", "training", "translator", "types"},
+    "run_commands": {
+        *("arguments", "config", "exporting", "report", "run", "training", "translator", "types"),
+    },
     "scoring_arguments": {"config", "data", "report", "types"},
     "scoring_commands": {
         *("arguments", "config", "data", "output", "report", "scoring_arguments", "search"),

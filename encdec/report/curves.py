@@ -17,6 +17,8 @@ _WIDTH, _HEIGHT = 5.6, 3.0  # inches, without the names of the systems
 _LINE = 0.19  # inches, room for a name
 _STYLES = ("-", "--", "-.", ":")
 _MARKERS = "osD^vP*X"
+_MOST_MARKERS = 12
+"""About as many a line: more run into each other."""
 _COLOURS = ("#000000", "#1f4e9c", "#b03a2e", "#2e8b57", "#8e6bbf", "#b8860b")
 
 
@@ -63,6 +65,7 @@ def line_figure(
             y,
             linestyle=_STYLES[i % len(_STYLES)],
             marker=_MARKERS[i % len(_MARKERS)],
+            markevery=max(1, len(x) // _MOST_MARKERS),
             color=_COLOURS[i % len(_COLOURS)],
             markersize=5,
             linewidth=1.4,

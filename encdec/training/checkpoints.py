@@ -84,7 +84,7 @@ class Checkpoints:
         if manager is None:
             return
         manager.wait_until_finished()
-        leaves = _flatten(jax.device_get(tree))
+        leaves = flat(jax.device_get(tree))
         described = {
             name: {"type": _describe(leaf), "crc": _crc(leaf)} for name, leaf in leaves.items()
         }
@@ -144,7 +144,7 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
     path = run.absolute() / "checkpoints" / kind / str(saved_steps[-1] if step is None else step)
     try:
         saved = json.loads((path / "meta" / "metadata").read_text())
-        wanted = _flatten(jax.eval_shape(lambda x: x, like))
+        wanted = flat(jax.eval_shape(lambda x: x, like))
         _check_same(path, saved["leaves"], wanted)
         leaves = _read(path, wanted)
     except InputError:
@@ -192,7 +192,8 @@ def _check_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> No
             )
 
 
-def _flatten(tree: Any) -> dict[str, Any]:
+def flat(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their dotted paths, which are the names that are saved."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     return dict(zip(names, (leaf for _, leaf in leaves), strict=True))

@@ -1,0 +1,208 @@
+"""The commands that tell of runs: `encdec info`, `encdec plot` and `encdec export`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+from tyro.conf import Positional, arg
+
+from encdec import run as runs
+from encdec.arguments import parse
+from encdec.config import LOWER_IS_BETTER
+from encdec.report.lengths import LengthClass
+from encdec.report.logs import json_line, read_metrics
+from encdec.run import Run
+from encdec.training import checkpoints
+from encdec.translator import abstract_params
+from encdec.types import InputError
+
+# --- info ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _InfoOptions:
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
+    json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
+
+
+def info_command(arguments: list[str]) -> None:
+    """Tells what a run is, how far it got and how it scored.
+
+    Raises:
+      InputError: it is no run.
+    """
+    options = parse(_InfoOptions, arguments, "encdec info", "Tells what a run is.")
+    found = info(runs.load(options.run))
+    if options.json:
+        print(json_line(found))
+        return
+    for name, value in found.items():
+        lines = value if isinstance(value, list) else [value]
+        for i, line in enumerate(lines):
+            print(f"{'' if i else name:<12}  {_told(line)}")
+
+
+def info(run: Run) -> dict[str, Any]:
+    """What stands in a run folder, as JSON values; what is not there yet is left out."""
+    config, rows = run.config, read_metrics(run.path / "metrics.jsonl")
+    of = {kind: [row for row in rows if row["kind"] == kind] for kind in ("start", "train", "test")}
+    valid = [row for row in rows if row["kind"] == "valid"]
+    latest = checkpoints.steps(run.path, "latest")
+    found: dict[str, Any] = {
+        "run": str(run.path),
+        "model": config.model_name,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(abstract_params(run))),
+        "vocabulary": {"source": run.src_vocabulary.size, "target": run.tgt_vocabulary.size},
+        "steps": {"done": latest[-1] if latest else 0, "of": config.training.max_steps},
+    }
+    if of["train"]:
+        found["minutes"] = round(sum(row["seconds"] for row in of["train"]) / 60, 1)
+    if of["start"]:
+        found["trained on"] = {k: of["start"][-1].get(k) for k in ("device", "jax", "date")}
+    if valid:
+        best = _best(valid, config.training.select)
+        found["best"] = {"step": best["step"], config.training.select: best[config.training.select]}
+    tests = {row["name"]: row for row in of["test"]}  # the last of each name
+    if tests:
+        found["tested"] = [
+            {"name": name, "step": row["step"], "beam": row["beam"], **_scores(row)}
+            for name, row in tests.items()
+        ]
+    return found
+
+
+def _best(rows: Sequence[dict[str, Any]], score: str) -> dict[str, Any]:
+    sign = -1 if score in LOWER_IS_BETTER else 1
+    return max(rows, key=lambda row: (sign * row[score], row["step"]))
+
+
+def _scores(row: dict[str, Any]) -> dict[str, Any]:
+    names = ("bleu", "chrf", "ter", "exact_match", "symbol_errors", "sequence_errors", "loss")
+    return {name: row[name] for name in names if row.get(name) is not None}
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(part)}" for name, part in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+UNITS = {
+    "loss": "loss, nats a token",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "ter": "TER",
+    "tokens_per_second": "target tokens a second",
+}
+"""How a score's axis is named, where its own name does not do."""
+
+# --- plot ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _PlotOptions:
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run folders.")]
+    out: Annotated[Path, arg(help="Picture to write: .png or .svg.")]
+    score: Annotated[
+        str, arg(help="What is drawn over the steps: loss (nats a token), bleu, exact_match ...")
+    ] = "loss"
+    by_length: Annotated[
+        bool, arg(help="Instead: BLEU by source length, as `evaluate --by-length` noted it.")
+    ] = False
+
+
+def plot_command(arguments: list[str]) -> None:
+    """Draws the curves of one or several runs.
+
+    Raises:
+      InputError: no run, nothing measured to draw, or a picture that cannot be written.
+    """
+    from encdec.report import curves, plots  # matplotlib takes its time to import
+
+    options = parse(_PlotOptions, arguments, "encdec plot", "Draws learning curves.")
+    if not options.runs:
+        raise InputError("no run is named: give one or several run folders")
+    opened = [runs.load(path) for path in options.runs]
+    if options.by_length:
+        figure = curves.length_figure({_name(run): _classes(run) for run in opened})
+    else:
+        what = UNITS.get(options.score, options.score.replace("_", " "))
+        figure = curves.line_figure(learning_curves(opened, options.score), "step", what)
+    plots.save_figure(figure, options.out)
+    print(options.out)
+
+
+def learning_curves(
+    opened: Iterable[Run], score: str
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Steps and values of each run's validations; of the loss those of training too.
+
+    Raises:
+      InputError: a run has not measured it.
+    """
+    found = {}
+    for run in opened:
+        rows = read_metrics(run.path / "metrics.jsonl")
+        kinds = {"valid": "", "train": ", training"} if score == "loss" else {"valid": ""}
+        for kind, suffix in kinds.items():
+            seen = [r for r in rows if r["kind"] == kind and r.get(score) is not None]
+            if not seen:
+                raise InputError(f"{run.path} has no {score} in its metrics.jsonl to draw")
+            found[_name(run) + suffix] = (
+                [float(row["step"]) for row in seen],
+                [float(row[score]) for row in seen],
+            )
+    return found
+
+
+def _name(run: Run) -> str:
+    return run.path.resolve().name
+
+
+def _classes(run: Run) -> list[LengthClass]:
+    rows = [r for r in read_metrics(run.path / "metrics.jsonl") if "by_length" in r]
+    if not rows:
+        raise InputError(
+            f"{run.path} has no scores by length: `encdec evaluate {run.path} --by-length` first"
+        )
+    return [LengthClass.from_summary(one) for one in rows[-1]["by_length"]]
+
+
+# --- export --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _ExportOptions:
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
+    out: Annotated[Path, arg(help="Folder to make.")]
+    source_length: Annotated[
+        int | None,
+        arg(
+            help="Source tokens, EOS among them, that the program takes; left out, 64 or as many "
+            "as the run was trained for, whichever is fewer."
+        ),
+    ] = None
+
+
+def export_command(arguments: list[str]) -> None:
+    """Writes weights and a greedy search that need this package no more.
+
+    Raises:
+      InputError: no run, no checkpoint, or a folder that is there already.
+    """
+    from encdec.exporting import export_run  # its libraries take their time to import
+
+    options = parse(_ExportOptions, arguments, "encdec export", "Weights and a program for others.")
+    most = runs.load(options.run).config.data.max_source_length + 1
+    length = min(64, most) if options.source_length is None else options.source_length
+    if not 2 <= length <= most:
+        raise InputError(
+            f"source_length = {length} cannot be used: from 2 to {most}, the longest source that "
+            "the run was trained for and its EOS"
+        )
+    for file in export_run(options.run, options.out, length):
+        print(f"{file}  {file.stat().st_size / 2**20:.1f} MiB")
