@@ -34,6 +34,10 @@ SHOWN = {
 """For each experiment, the score its table shows."""
 
 
+TOLD_APART = ("name", "beam", "length_penalty")
+"""What makes two tests of a run two rows."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the table is made from."""
@@ -66,7 +70,8 @@ def record(folder: Path) -> dict[str, Any]:
         "steps": of["train"][-1]["step"],
         "minutes": round(sum(row["seconds"] for row in of["train"]) / 60, 1),
         **{name: of["start"][-1][name] for name in ("device", "jax", "date")},
-        "tests": list({row["name"]: row for row in of["test"]}.values()),  # the last of each name
+        # The last of each test set and search.
+        "tests": list({tuple(map(row.get, TOLD_APART)): row for row in of["test"]}.values()),
     }
 
 
@@ -79,7 +84,7 @@ def count(params: Any) -> int:
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The table, in Markdown."""
-    head = "| run | test set | score | parameters | steps | training, minutes | device | date |"
+    head = "| run | test set | beam, length penalty | score | parameters | steps | training, minutes | device | date |"
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
     for name, found in sorted(results.items()):
         score, text = SHOWN[name.split("-")[0]]
@@ -87,6 +92,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             cells = [
                 f"`{name}`",
                 test["name"],
+                f"{test['beam']}, {test['length_penalty']:g}",
                 text.format(test[score]),
                 f"{found['parameters']:,}",
                 f"{found['steps']:,}",
@@ -103,7 +109,7 @@ def by_length(name: str, test: dict[str, Any]) -> Iterable[str]:
     """A row for each class of source lengths."""
     for row in test["by_length"]:
         end = "and more" if row["to"] is None else f"to {row['to']}"
-        yield f"| | {row['from']} {end} words | BLEU {row['bleu']:.2f} | | | | | |"
+        yield f"| | {row['from']} {end} words | | BLEU {row['bleu']:.2f} | | | | | |"
 
 
 def written(page: str, results: dict[str, dict[str, Any]]) -> str:
