@@ -84,7 +84,8 @@ def count(params: Any) -> int:
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The table, in Markdown."""
-    head = "| run | test set | beam, length penalty | score | parameters | steps | training, minutes | device | date |"
+    columns = ("run", "test set", "beam, length penalty", "score", "parameters", "steps")
+    head = f"| {' | '.join((*columns, 'training, minutes', 'device', 'date'))} |"
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
     for name, found in sorted(results.items()):
         score, text = SHOWN[name.split("-")[0]]
