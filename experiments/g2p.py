@@ -27,8 +27,7 @@ from encdec.scoring_commands import evaluate_command
 from encdec.types import InputError
 
 SIZES: dict[str, ModelConfig] = {
-    "small": AttentionConfig(cell="lstm", embed=64, hidden=128, dropout=0.3),
-    "medium": AttentionConfig(cell="lstm", embed=128, hidden=256, dropout=0.4),
+    "lstm": AttentionConfig(cell="lstm", embed=128, hidden=256, dropout=0.4),
     "conditional": AttentionConfig(
         cell="gru", embed=128, hidden=256, dropout=0.4, order="conditional"
     ),
@@ -45,7 +44,7 @@ class Options:
     """Folder with the three files of each language."""
     language: Literal["fre", "hun", "vie"] = "fre"
     """Which language."""
-    sizes: tuple[Literal["small", "medium", "conditional"], ...] = tuple(SIZES)  # type: ignore[assignment]
+    sizes: tuple[Literal["lstm", "conditional"], ...] = tuple(SIZES)  # type: ignore[assignment]
     """Models to choose from."""
     runs: Path = Path("runs")
     """Folder that the run folders g2p-LANGUAGE-SIZE go into."""

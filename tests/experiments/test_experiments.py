@@ -78,27 +78,14 @@ def run_with_scores(path: Path) -> list[dict[str, Any]]:
     """A run with measurements as training and scoring leave them; its last test of each search."""
     small_run(path)
     start = {"kind": "start", "device": "2 x abacus", "jax": "1.2", "date": "2001-02-03T04:05"}
+    test = {"step": 70, "kind": "test", "name": "easy", "beam": 5}
     rows = [
         {"step": 0, **start},
         {"step": 50, "kind": "train", "loss": 1.0, "seconds": 90.0},
         {"step": 70, "kind": "train", "loss": 0.5, "seconds": 60.0},
-        {"step": 70, "kind": "test", "name": "easy", "beam": 5, "length_penalty": 1, "bleu": 9.0},
-        {
-            "step": 70,
-            "kind": "test",
-            "name": "easy",
-            "beam": 5,
-            "length_penalty": 0.6,
-            "bleu": 10.0,
-        },
-        {
-            "step": 70,
-            "kind": "test",
-            "name": "easy",
-            "beam": 5,
-            "length_penalty": 1,
-            "bleu": 21.987,
-        },
+        {**test, "length_penalty": 1, "bleu": 9.0},
+        {**test, "length_penalty": 0.6, "bleu": 10.0},
+        {**test, "length_penalty": 1, "bleu": 21.987},
     ]
     for row in rows:
         append_metrics(path / "metrics.jsonl", row)
