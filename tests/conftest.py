@@ -14,6 +14,8 @@ from tests.commands import Outcome, outcome
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 4)
+# Most programs here run once or twice: compiling takes longer than running.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +32,11 @@ def own_token_cache(
 
 
 @pytest.fixture
-def hurried_compiler() -> Iterator[None]:
-    """For programs that run once or twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def whole_compiler() -> Iterator[None]:
+    """For tests that look at what XLA makes of a program."""
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

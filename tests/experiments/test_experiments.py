@@ -131,7 +131,7 @@ def test_the_page_is_up_to_date() -> None:
     assert table.written(page, kept) == page
 
 
-def test_scaling_measures_every_layout(hurried_compiler, monkeypatch, capsys) -> None:
+def test_scaling_measures_every_layout(monkeypatch, capsys) -> None:
     scaling = script("scaling")
     assert scaling.all_layouts(4) == ["1x1", "4x1", "4x1z", "2x2", "2x2z", "1x4"]
     monkeypatch.setattr("encdec.parallel.device_count", lambda: 4)

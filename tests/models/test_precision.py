@@ -33,7 +33,7 @@ def batch() -> Batch:
 
 
 @pytest.fixture(autouse=True)
-def standard_promotion(hurried_compiler: None) -> Iterator[None]:
+def standard_promotion() -> Iterator[None]:
     with jax.numpy_dtype_promotion("standard"):  # Linen's layer norm promotes
         yield
 

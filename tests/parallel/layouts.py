@@ -30,7 +30,7 @@ def sentences(seed: int) -> Batch:
     return Batch(src, tgt)
 
 
-class Layed:
+class Laid:
     """A model's training in a layout, compiled once for all tests."""
 
     def __init__(self, config: ModelConfig, training: TrainingConfig, layout: Layout) -> None:
@@ -54,7 +54,7 @@ class Layed:
         return state, reports
 
 
-layed = cache(Layed)
+laid = cache(Laid)
 
 
 class Trained:
@@ -68,7 +68,7 @@ class Trained:
         steps: int,
         start: TrainState | None = None,
     ) -> None:
-        found = layed(config, training, layout)
+        found = laid(config, training, layout)
         self.state, self.reports = found.train(start or fresh(config, training), steps)
         self.whole: TrainState = found.placement.whole(self.state)
 

@@ -24,7 +24,7 @@ from tests.parallel.layouts import (
     LAYOUTS,
     SRC,
     TGT,
-    Layed,
+    Laid,
     Trained,
     assert_close,
     fresh,
@@ -137,9 +137,8 @@ def test_dropout_leaves_replicated_parameters_alike(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("config", [TIED, replace(TRANSFORMER, layers=2)], ids=["tied", "two"])
-def test_what_devices_say_to_each_other(config: TransformerConfig) -> None:
+def test_what_devices_say_to_each_other(config: TransformerConfig, whole_compiler: None) -> None:
     """The table in `encdec.parallel`: N layers, P parameter arrays."""
-    jax.config.update("jax_disable_most_optimizations", False)  # it is XLA that joins
     N, P = config.layers, len(jax.tree.leaves(fresh(config, TRAINING).params))
     among_models = 10 * N + 5
     expected = {
@@ -154,7 +153,7 @@ def test_what_devices_say_to_each_other(config: TransformerConfig) -> None:
     }
     kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
     for layout in list(expected) if N == 1 else [Layout(1, 4)]:
-        program = Layed(config, TRAINING, layout).program.as_text()
+        program = Laid(config, TRAINING, layout).program.as_text()
         found = Counter(re.findall(rf"= .*? ({kinds})(?:-start)?\(", program))
         assert dict(found) == expected[layout], layout
 
