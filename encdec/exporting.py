@@ -13,7 +13,6 @@ alone: `jax.export.deserialize(bytearray(data)).call(src)`.
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,17 +20,16 @@ from jax import export
 from safetensors.numpy import save_file
 
 from encdec import run as runs
+from encdec.decoding import length_limits, search
 from encdec.ops import masks
 from encdec.run import Run
-from encdec.search import greedy
+from encdec.search import SearchOptions
 from encdec.training import checkpoints
 from encdec.translator import best_params, build_model
 from encdec.types import Array, InputError, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What the program can run on."""
-RATIO = 2
-"""Longest translation: this many tokens for each source token, and the run's extra length."""
 
 
 def greedy_program(run: Run, params: Params, source_length: int) -> export.Exported:
@@ -40,22 +38,29 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     It takes src int32 [b, source_length] and gives tokens int32 [b, T], EOS and then PAD at the
     end, and lengths int32 [b], EOS among them.
     """
-    bound = partial(build_model(run).apply, {"params": params})
-    max_len = RATIO * source_length + run.extra_length
+    options = SearchOptions(beam=1)
+    max_len = int(source_length * options.max_ratio) + run.extra_length
+    find = partial(
+        search,
+        model=build_model(run),
+        dtype=jnp.float32,
+        max_len=max_len,
+        beam=1,
+        method="greedy",
+        top_k=0,
+        with_weights=False,
+    )
 
-    def search(src: Array) -> tuple[Array, Array]:
-        real = masks.padding(src)
-        lengths = real.sum(1, dtype=jnp.int32)
-        limits = jnp.where(lengths > 0, RATIO * lengths + run.extra_length, 0)
-        memory: Any = bound(src, real, method="encode")
-        cache = bound(memory, 1, max_len, method="init_cache")
-        step: Any = partial(bound, method="decode_step")
-        found = greedy(step, memory, cache, limits, max_len=max_len)
+    def program(src: Array) -> tuple[Array, Array]:
+        lengths = masks.padding(src).sum(1, dtype=jnp.int32)
+        limits = length_limits(lengths, options.max_ratio, run.extra_length)
+        knobs = {"alpha": jnp.float32(options.length_penalty)}
+        found = find(params, src, limits, lengths, knobs)  # places count for sampling alone
         return found.tokens[:, 0], found.lengths[:, 0]
 
     (batch,) = export.symbolic_shape("b")
     src = jax.ShapeDtypeStruct((batch, source_length), jnp.int32)
-    return export.export(jax.jit(search), platforms=PLATFORMS)(src)
+    return export.export(jax.jit(program), platforms=PLATFORMS)(src)
 
 
 def export_run(path: Path, out: Path, source_length: int) -> list[Path]:

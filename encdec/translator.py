@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,16 +17,14 @@ from encdec.config import DeviceConfig
 from encdec.data.batching import inference_batches, scoring_batches
 from encdec.data.sources import Pairs
 from encdec.data.tokens import encode_pairs, tokens_of
-from encdec.ops import collectives, masks
-from encdec.ops.collectives import Axes
+from encdec.decoding import Method, length_limits, loss_program, search_program
 from encdec.parallel import ALONE, Layout
 from encdec.report import metrics
 from encdec.report.metrics import ScoreOptions
 from encdec.run import Run
-from encdec.search import Found, SearchOptions, beam_search, greedy, sample
+from encdec.search import Found, SearchOptions
 from encdec.training import checkpoints
-from encdec.training.step import batch_loss, cast
-from encdec.types import PAD, Array, Batch, InputError, Params
+from encdec.types import PAD, Array, InputError, Params
 
 
 @dataclass(frozen=True)
@@ -63,73 +60,6 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """One flat JSON object."""
         return {**self.scores.summary(), "loss": self.loss, "seconds": self.seconds}
-
-
-Method = Literal["greedy", "beam", "sample"]
-
-
-def _search(
-    params: Params,
-    src: Array,
-    limits: Array,
-    places: Array,
-    knobs: dict[str, Array],
-    *,
-    model: nn.Module,
-    dtype: Any,
-    max_len: int,
-    beam: int,
-    method: Method,
-    top_k: int,
-    with_weights: bool,
-) -> Found:
-    """Encodes a batch and searches: src int32 [B, S], limits int32 [B], places int32 [B]."""
-    bound = partial(model.apply, {"params": cast(params, dtype)})
-    memory: Any = bound(src, masks.padding(src), method="encode")
-    cache = bound(memory, beam, max_len, method="init_cache")
-    step: Any = partial(bound, method="decode_step")
-    common: dict[str, Any] = {
-        "max_len": max_len,
-        "alpha": knobs["alpha"],
-        "with_weights": with_weights,
-    }
-    if method == "greedy":
-        return greedy(step, memory, cache, limits, **common)
-    if method == "beam":
-        return beam_search(step, memory, cache, limits, beams=beam, **common)
-    return sample(
-        step,
-        memory,
-        cache,
-        limits,
-        # A draw depends on the seed and the text's place alone, not on its batch.
-        jax.vmap(partial(jax.random.fold_in, jax.random.key(knobs["seed"])))(places),
-        samples=beam,
-        temperature=knobs["temperature"],
-        top_k=top_k,
-        top_p=knobs["top_p"],
-        **common,
-    )
-
-
-def _loss(
-    params: Params, batch: Batch, *, model: nn.Module, dtype: Any, axes: Axes
-) -> tuple[Array, Array]:
-    """Negative log-likelihood (nats) and tokens of all devices' sentences."""
-    sums = batch_loss(model, cast(params, dtype), batch, 0.0, None)
-    found: tuple[Array, Array] = collectives.total((sums.nll, sums.tokens), axes.data)
-    return found
-
-
-@lru_cache(maxsize=128)
-def _search_program(layout: Layout, **static: Any) -> Any:
-    """A search on devices: one for each set of what is fixed, so that each compiles once."""
-    return parallel.mapped(partial(_search, **static), layout, (True, True, True, True, False))
-
-
-@lru_cache(maxsize=8)
-def _loss_program(layout: Layout, **static: Any) -> Any:
-    return parallel.mapped(partial(_loss, **static, axes=layout.axes), layout, (True, True))
 
 
 class Translator:
@@ -218,7 +148,7 @@ class Translator:
     def loss(self, pairs: Pairs, max_batch_tokens: int = 8192) -> float:
         """Negative log-likelihood of the targets, nats a token (EOS counts)."""
         examples = encode_pairs(pairs, self.run.src_vocabulary, self.run.tgt_vocabulary)
-        program = _loss_program(self._layout, **self._static)
+        program = loss_program(self._layout, **self._static)
         parts = [
             program(self._params, self._rows(batch))
             for _, batch in scoring_batches(examples, max_batch_tokens)
@@ -272,9 +202,9 @@ class Translator:
         """What a search finds for a batch, as NumPy arrays of all its rows."""
         extra = self.run.extra_length if options.max_extra is None else options.max_extra
         lengths = (src != PAD).sum(1)
-        limits = np.where(lengths > 0, lengths * options.max_ratio + extra, 0).astype(np.int32)
+        limits = length_limits(lengths, options.max_ratio, extra)
         method: Method = "greedy" if options.beam == 1 else "beam"
-        program = _search_program(
+        program = search_program(
             self._layout,
             **self._static,
             max_len=int(src.shape[1] * options.max_ratio) + extra,

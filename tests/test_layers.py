@@ -24,9 +24,10 @@ ALLOWED = {
     "processes": {"config", "types"},
     "capacity": {"data", "parallel", "types"},
     "placement": {"config", "models", "parallel", "training", "types"},
+    "decoding": {"ops", "parallel", "search", "training", "types"},
     "translator": {
-        *("config", "data", "models", "ops", "parallel", "report", "run", "search", "training"),
-        "types",
+        *("config", "data", "decoding", "models", "parallel", "report", "run", "search"),
+        *("training", "types"),
     },
     "preparing": {"config", "data", "report", "run", "types"},
     "fitting": {
@@ -39,7 +40,7 @@ ALLOWED = {
     "doctor": {"arguments", "parallel", "types"},
     "prepare_command": {"arguments", "data", "types"},
     "train_arguments": {"arguments", "config", "presets", "run", "types"},
-    "exporting": {"ops", "run", "search", "training", "translator", "types"},
+    "exporting": {"decoding", "ops", "run", "search", "training", "translator", "types"},
     "run_commands": {
         *("arguments", "config", "exporting", "report", "run", "training", "translator", "types"),
     },
