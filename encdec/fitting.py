@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 
 from encdec import config as configs
-from encdec import parallel, processes
+from encdec import device_arrays, parallel, processes
 from encdec import run as runs
 from encdec.capacity import check_memory, check_rows
 from encdec.config import RunConfig, TrainingDeviceConfig, TransformerConfig
@@ -233,7 +233,7 @@ def _train(
         rows = Rows(layout.data * config.accumulate, jax.process_index(), jax.process_count())
         needed = step.compile(state, largest_batch(prepared.plan, rows), key, measure=True)
         fits = partial(check_memory, prepared.plan, run.config.data.batch_tokens, layout)
-        processes.together(lambda: fits(needed, parallel.bytes_held(state, layout)))
+        processes.together(lambda: fits(needed, device_arrays.bytes_held(state, layout)))
         batches = deliver(
             prepared.examples,
             prepared.plan,

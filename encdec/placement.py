@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from encdec import models, parallel
+from encdec import device_arrays, models, parallel
 from encdec.config import TrainingConfig
 from encdec.parallel import Layout
 from encdec.training.step import (
@@ -48,9 +48,9 @@ class Placement:
         axes = models.split_axes(whole)
         self.shapes: TrainState = jax.eval_shape(self._fresh, jax.random.key(0))
         where = state_axes(optimizer, self.shapes, axes)
-        lying = parallel.parts(self.shapes, where, layout)
+        lying = device_arrays.parts(self.shapes, where, layout)
         self._parts: Any = lying._replace(
-            optimizer=parallel.parts(
+            optimizer=device_arrays.parts(
                 self.shapes.optimizer, where.optimizer, layout, sliced=layout.sliced_optimizer
             )
         )
@@ -65,25 +65,25 @@ class Placement:
 
     def place(self, state: TrainState) -> TrainState:
         """A whole state on its devices."""
-        placed: TrainState = parallel.place(state, self._parts, self.layout)
+        placed: TrainState = device_arrays.place(state, self._parts, self.layout)
         return placed
 
     def whole(self, state: TrainState) -> TrainState:
         """A state as NumPy arrays, as if one device had held it."""
-        found: TrainState = parallel.whole(state, self._parts, self.layout)
+        found: TrainState = device_arrays.whole(state, self._parts, self.layout)
         return found
 
     def place_params(self, params: Params) -> Params:
         """Whole parameters on their devices."""
-        return parallel.place(params, self._parts.params, self.layout)
+        return device_arrays.place(params, self._parts.params, self.layout)
 
     def whole_params(self, params: Params) -> Params:
         """Parameters as NumPy arrays, as if one device had held them."""
-        return parallel.whole(params, self._parts.params, self.layout)
+        return device_arrays.whole(params, self._parts.params, self.layout)
 
     def rows(self, batch: Batch) -> Batch:
         """This process's sentences on its devices."""
-        placed: Batch = parallel.place_rows(batch, self.layout)
+        placed: Batch = device_arrays.place_rows(batch, self.layout)
         return placed
 
     def compiled(
@@ -95,5 +95,5 @@ class Placement:
 
     def read(self, report: StepReport) -> StepReport:
         """What a step measured, as NumPy numbers."""
-        found: StepReport = parallel.first(report, self.layout)
+        found: StepReport = device_arrays.first(report, self.layout)
         return found

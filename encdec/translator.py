@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encdec import models, parallel
+from encdec import device_arrays, models, parallel
 from encdec import run as runs
 from encdec.config import DeviceConfig
 from encdec.data.batching import inference_batches, scoring_batches
@@ -153,7 +153,7 @@ class Translator:
             program(self._params, self._rows(batch))
             for _, batch in scoring_batches(examples, max_batch_tokens)
         ]
-        nll, tokens = np.sum([parallel.first(part, self._layout) for part in parts], axis=0)
+        nll, tokens = np.sum([device_arrays.first(part, self._layout) for part in parts], axis=0)
         return float(nll / tokens)
 
     def evaluate(
@@ -190,11 +190,11 @@ class Translator:
         layout = self._layout
 
         def local(x: np.ndarray) -> np.ndarray:
-            rows = parallel.rows_for(len(x), layout)
+            rows = device_arrays.rows_for(len(x), layout)
             padded = np.pad(x, [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)])
-            return padded[parallel.local_rows(rows, layout)]
+            return padded[device_arrays.local_rows(rows, layout)]
 
-        return parallel.place_rows(jax.tree.map(local, batch), layout)
+        return device_arrays.place_rows(jax.tree.map(local, batch), layout)
 
     def _find(
         self, src: np.ndarray, rows: np.ndarray, options: SearchOptions, alignments: bool
@@ -221,14 +221,14 @@ class Translator:
             "seed": jnp.int32(options.seed),
         }
         found: Found = program(self._params, *self._rows((src, limits, places)), knobs)
-        whole: Found = parallel.all_rows(found._replace(weights=None), self._layout)
+        whole: Found = device_arrays.all_rows(found._replace(weights=None), self._layout)
         return whole._replace(weights=self._all_heads(found.weights))
 
     def _all_heads(self, weights: Array | None) -> Any:
         """Weights [B, W, T, M, S], the maps layer by layer, from those of each device's heads."""
         if weights is None:
             return None
-        parts = parallel.all_rows_by_model(weights, self._layout)  # [devices, B, W, T, M, S]
+        parts = device_arrays.all_rows_by_model(weights, self._layout)  # [devices, B, W, T, M, S]
         if len(parts) == 1:
             return parts[0]
         layers = self.run.config.model.layers
@@ -295,8 +295,8 @@ def load(path: str | Path, layout: Layout = ALONE, dtype: Any = jnp.float32) -> 
     run = runs.load(path)
     layout.check_model(run.config.model)
     params, step = best_params(run)
-    split = parallel.parts(params, models.split_axes(build_model(run)), layout)
-    return Translator(run, parallel.place(params, split, layout), step, layout, dtype)
+    split = device_arrays.parts(params, models.split_axes(build_model(run)), layout)
+    return Translator(run, device_arrays.place(params, split, layout), step, layout, dtype)
 
 
 def best_params(run: Run) -> tuple[Params, int]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from encdec import parallel
+from encdec import device_arrays, parallel
 from encdec.ops import collectives
 from encdec.parallel import Layout
 
@@ -19,15 +19,15 @@ def arrays() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("layout", [Layout(4), Layout(1, 4), Layout(2, 2), Layout(3)], ids=str)
 def test_back_and_forth(layout: Layout, sliced: bool) -> None:
     made = {name: x.astype(np.float32) for name, x in arrays().items()}
-    how = parallel.parts(made, AXES, layout, sliced=sliced)
-    placed = parallel.place(made, how, layout)
+    how = device_arrays.parts(made, AXES, layout, sliced=sliced)
+    placed = device_arrays.place(made, how, layout)
     for name, x in placed.items():
         assert x.shape[0] == layout.size
         held = np.prod(x.shape[1:], dtype=int)
         assert held <= made[name].size
         if AXES[name] >= 0 and layout.model > 1:
             assert held < made[name].size
-    back = parallel.whole(placed, how, layout)
+    back = device_arrays.whole(placed, how, layout)
     for name, x in made.items():
         np.testing.assert_array_equal(back[name], x)
 
@@ -35,13 +35,13 @@ def test_back_and_forth(layout: Layout, sliced: bool) -> None:
 def test_rows_fall_evenly_and_come_back_in_order() -> None:
     layout = Layout(2, 2)
     rows = np.arange(10).reshape(5, 2)
-    padded = np.pad(rows, [(0, parallel.rows_for(5, layout) - 5), (0, 0)])
-    placed = parallel.place_rows(padded, layout)
+    padded = np.pad(rows, [(0, device_arrays.rows_for(5, layout) - 5), (0, 0)])
+    placed = device_arrays.place_rows(padded, layout)
     assert placed.shape == (4, 3, 2)
     np.testing.assert_array_equal(placed[0], placed[1])  # model parts see the same
     found = parallel.mapped(lambda x: x + 1, layout, (True,))(placed)
-    np.testing.assert_array_equal(parallel.all_rows(found, layout)[:5], rows + 1)
-    assert parallel.all_rows_by_model(found, layout).shape == (2, 6, 2)
+    np.testing.assert_array_equal(device_arrays.all_rows(found, layout)[:5], rows + 1)
+    assert device_arrays.all_rows_by_model(found, layout).shape == (2, 6, 2)
 
 
 def test_slices_are_cut_where_they_divide() -> None:

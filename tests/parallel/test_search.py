@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from encdec import models, parallel, translator
+from encdec import device_arrays, models, parallel, translator
 from encdec.config import AttentionConfig, Seq2SeqConfig
 from encdec.parallel import Layout
 from encdec.search import SearchOptions
@@ -72,10 +72,10 @@ def test_memory_and_cache_are_split_by_heads() -> None:
         memory = model.apply({"params": params}, src, src > 0, method="encode")
         return memory, model.apply({"params": params}, memory, 2, 7, method="init_cache")
 
-    split = parallel.parts(params, models.split_axes(alone), layout)
+    split = device_arrays.parts(params, models.split_axes(alone), layout)
     model = models.build(HEADS, 11, 13, shards=layout.axes.model)
     step = parallel.mapped(partial(inside, model), layout, (True,))
-    memory, cache = step(parallel.place(params, split, layout))
+    memory, cache = step(device_arrays.place(params, split, layout))
     whole_memory, whole_cache = jax.eval_shape(partial(inside, alone), params)
     pairs = [(memory.source, whole_memory.source, 2), (cache.past, whole_cache.past, 3)]
     for held, whole, axis in pairs:
