@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 from tyro.conf import Positional, arg
 
 from encdec import run as runs
 from encdec.arguments import parse
 from encdec.config import LOWER_IS_BETTER
 from encdec.report.lengths import LengthClass
-from encdec.report.logs import json_line, read_metrics
+from encdec.report.logs import json_line, measured, read_metrics
 from encdec.run import Run
 from encdec.training import checkpoints
-from encdec.translator import abstract_params
+from encdec.translator import parameter_count
 from encdec.types import InputError
 
 # --- info ----------------------------------------------------------------------------------------
@@ -46,25 +45,23 @@ def info_command(arguments: list[str]) -> None:
 
 def info(run: Run) -> dict[str, Any]:
     """What stands in a run folder, as JSON values; what is not there yet is left out."""
-    config, rows = run.config, read_metrics(run.path / "metrics.jsonl")
-    of = {kind: [row for row in rows if row["kind"] == kind] for kind in ("start", "train", "test")}
-    valid = [row for row in rows if row["kind"] == "valid"]
+    config, rows = run.config, measured(run.path / "metrics.jsonl")
     latest = checkpoints.steps(run.path, "latest")
     found: dict[str, Any] = {
         "run": str(run.path),
         "model": config.model_name,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(abstract_params(run))),
+        "parameters": parameter_count(run),
         "vocabulary": {"source": run.src_vocabulary.size, "target": run.tgt_vocabulary.size},
         "steps": {"done": latest[-1] if latest else 0, "of": config.training.max_steps},
     }
-    if of["train"]:
-        found["minutes"] = round(sum(row["seconds"] for row in of["train"]) / 60, 1)
-    if of["start"]:
-        found["trained on"] = {k: of["start"][-1].get(k) for k in ("device", "jax", "date")}
-    if valid:
-        best = _best(valid, config.training.select)
+    if rows.train:
+        found["minutes"] = rows.minutes
+    if rows.start:
+        found["trained on"] = {k: rows.start[-1].get(k) for k in ("device", "jax", "date")}
+    if rows.valid:
+        best = _best(rows.valid, config.training.select)
         found["best"] = {"step": best["step"], config.training.select: best[config.training.select]}
-    tests = {row["name"]: row for row in of["test"]}  # the last of each name
+    tests = {row["name"]: row for row in rows.test}  # the last of each name
     if tests:
         found["tested"] = [
             {"name": name, "step": row["step"], "beam": row["beam"], **_scores(row)}
@@ -146,10 +143,10 @@ def learning_curves(
     """
     found = {}
     for run in opened:
-        rows = read_metrics(run.path / "metrics.jsonl")
-        kinds = {"valid": "", "train": ", training"} if score == "loss" else {"valid": ""}
-        for kind, suffix in kinds.items():
-            seen = [r for r in rows if r["kind"] == kind and r.get(score) is not None]
+        rows = measured(run.path / "metrics.jsonl")
+        kinds = {"": rows.valid} | ({", training": rows.train} if score == "loss" else {})
+        for suffix, of_kind in kinds.items():
+            seen = [row for row in of_kind if row.get(score) is not None]
             if not seen:
                 raise InputError(f"{run.path} has no {score} in its metrics.jsonl to draw")
             found[_name(run) + suffix] = (

@@ -280,6 +280,11 @@ def abstract_params(run: Run) -> Params:
     return models.abstract(build_model(run))
 
 
+def parameter_count(run: Run) -> int:
+    """Numbers in a run's parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(run)))
+
+
 def load(path: str | Path, layout: Layout = ALONE, dtype: Any = jnp.float32) -> Translator:
     """Opens a run folder with its best parameters (the latest where none was chosen yet).
 

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import tyro
 
 from encdec import run as runs
-from encdec.report.logs import read_metrics
-from encdec.translator import abstract_params
+from encdec.report.logs import measured
+from encdec.translator import parameter_count
 from encdec.types import InputError
 
 HERE = Path(__file__).parent
@@ -59,27 +59,19 @@ def record(folder: Path) -> dict[str, Any]:
     run = runs.load(folder)
     if folder.name.split("-")[0] not in SHOWN:
         raise InputError(f"{folder} is of no experiment: its name begins with {', '.join(SHOWN)}")
-    rows = read_metrics(folder / "metrics.jsonl")
-    of = {kind: [row for row in rows if row["kind"] == kind] for kind in ("start", "train", "test")}
-    if not of["test"] or not of["train"]:
+    rows = measured(folder / "metrics.jsonl")
+    if not rows.test or not rows.train:
         raise InputError(f"{folder} has no test scores: run its experiment to the end")
     return {
         "model": run.config.model_name,
-        "parameters": count(abstract_params(run)),
+        "parameters": parameter_count(run),
         "seed": run.config.seed,
-        "steps": of["train"][-1]["step"],
-        "minutes": round(sum(row["seconds"] for row in of["train"]) / 60, 1),
-        **{name: of["start"][-1][name] for name in ("device", "jax", "date")},
+        "steps": rows.train[-1]["step"],
+        "minutes": rows.minutes,
+        **{name: rows.start[-1][name] for name in ("device", "jax", "date")},
         # The last of each test set and search.
-        "tests": list({tuple(map(row.get, TOLD_APART)): row for row in of["test"]}.values()),
+        "tests": list({tuple(map(row.get, TOLD_APART)): row for row in rows.test}.values()),
     }
-
-
-def count(params: Any) -> int:
-    """Numbers in a pytree of arrays or shapes."""
-    import jax
-
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:

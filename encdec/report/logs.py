@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import tqdm
 
@@ -23,6 +23,31 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError):
             rows.append(json.loads(line))
     return rows
+
+
+class Measured(NamedTuple):
+    """Rows of a `metrics.jsonl` by their kind, in order.
+
+    Attributes:
+      start: where and when training began or went on.
+      train, valid, test: what was measured on the way, at validations, and by `evaluate`.
+    """
+
+    start: list[dict[str, Any]]
+    train: list[dict[str, Any]]
+    valid: list[dict[str, Any]]
+    test: list[dict[str, Any]]
+
+    @property
+    def minutes(self) -> float:
+        """Of training, compiling among them; validation and scoring are not."""
+        return round(sum(row["seconds"] for row in self.train) / 60, 1)
+
+
+def measured(path: Path) -> Measured:
+    """What stands in a `metrics.jsonl`."""
+    rows = read_metrics(path)
+    return Measured(*([row for row in rows if row["kind"] == kind] for kind in Measured._fields))
 
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Laid:
         state, key = self.placement.place(fresh(config, training)), jax.random.key(5)
         with jax.numpy_dtype_promotion("standard"):  # Optax promotes
             batch = self.placement.rows(sentences(0))
-            self.program, self.bytes = self.placement.compiled(state, batch, key)
+            self.program, _ = self.placement.compiled(state, batch, key)
 
     def train(self, start: TrainState, steps: int) -> tuple[TrainState, list[StepReport]]:
         """From a whole state: the state on its devices, and what each step measured."""

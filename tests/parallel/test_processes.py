@@ -69,7 +69,7 @@ class Started:
         return process
 
     def pair(
-        self, run: Path, steps: int, each: Sequence[str] = ("--seed=0", "--seed=0")
+        self, run: Path, steps: int, each: Sequence[str] = ("--slice-optimizer",) * 2
     ) -> list[subprocess.Popen[bytes]]:
         """Two processes, with an option of its own for each."""
         with socket.socket() as free:
