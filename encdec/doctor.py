@@ -24,9 +24,10 @@ Verdict = Literal["ok", "warn", "FAIL"]
 PACKAGES = ("encdec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 SIGNS: dict[str, tuple[str, ...]] = {
     "tpu": ("COLAB_TPU_ADDR", "TPU_NAME", "TPU_WORKER_ID", "/dev/accel0", "/dev/vfio/0"),
-    "gpu": ("COLAB_GPU", "NVIDIA_VISIBLE_DEVICES", "/dev/nvidia0"),
+    "gpu": ("COLAB_GPU", "/dev/nvidia0"),
 }
-"""Variables and files that only a machine with such a device has."""
+"""Variables and files that only a machine with such a device has. NVIDIA_VISIBLE_DEVICES is none of
+them: images for its containers set it anywhere."""
 INSTALL = {"tpu": 'pip install "jax[tpu]"', "gpu": 'pip install "jax[cuda13]"'}
 
 
@@ -73,7 +74,7 @@ def expected(environment: dict[str, str], exists: Callable[[str], bool]) -> str 
     for kind, signs in SIGNS.items():
         for sign in signs:
             value = environment.get(sign, "")
-            if exists(sign) if sign.startswith("/") else value not in ("", "0", "none", "void"):
+            if exists(sign) if sign.startswith("/") else value not in ("", "0"):
                 return kind
     return None
 

@@ -1,6 +1,6 @@
 """The commands that tell of runs: `encdec info`, `encdec plot` and `encdec export`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,7 +125,7 @@ def plot_command(arguments: list[str]) -> None:
         raise InputError("no run is named: give one or several run folders")
     opened = [runs.load(path) for path in options.runs]
     if options.by_length:
-        figure = curves.length_figure({_name(run): _classes(run) for run in opened})
+        figure = curves.length_figure({name: _classes(run) for name, run in named(opened).items()})
     else:
         what = UNITS.get(options.score, options.score.replace("_", " "))
         figure = curves.line_figure(learning_curves(opened, options.score), "step", what)
@@ -134,7 +134,7 @@ def plot_command(arguments: list[str]) -> None:
 
 
 def learning_curves(
-    opened: Iterable[Run], score: str
+    opened: Sequence[Run], score: str
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Steps and values of each run's validations; of the loss those of training too.
 
@@ -142,22 +142,26 @@ def learning_curves(
       InputError: a run has not measured it.
     """
     found = {}
-    for run in opened:
+    for name, run in named(opened).items():
         rows = measured(run.path / "metrics.jsonl")
         kinds = {"": rows.valid} | ({", training": rows.train} if score == "loss" else {})
         for suffix, of_kind in kinds.items():
             seen = [row for row in of_kind if row.get(score) is not None]
             if not seen:
                 raise InputError(f"{run.path} has no {score} in its metrics.jsonl to draw")
-            found[_name(run) + suffix] = (
+            found[name + suffix] = (
                 [float(row["step"]) for row in seen],
                 [float(row[score]) for row in seen],
             )
     return found
 
 
-def _name(run: Run) -> str:
-    return run.path.resolve().name
+def named(opened: Sequence[Run]) -> dict[str, Run]:
+    """Runs by the names of their folders; where two folders have one name, by their paths."""
+    paths = [run.path.resolve() for run in opened]
+    names = [path.name for path in paths]
+    short = len(set(names)) == len(set(paths))
+    return dict(zip(names if short else map(str, paths), opened, strict=True))
 
 
 def _classes(run: Run) -> list[LengthClass]:

@@ -13,7 +13,7 @@ from encdec import doctor
     [
         ({}, (), None),
         ({"COLAB_TPU_ADDR": "10.0.0.2:8470"}, (), "tpu"),
-        ({"COLAB_GPU": "0", "NVIDIA_VISIBLE_DEVICES": "void"}, (), None),
+        ({"COLAB_GPU": "0", "NVIDIA_VISIBLE_DEVICES": "all"}, (), None),
         ({"COLAB_GPU": "1"}, (), "gpu"),
         ({}, ("/dev/accel0",), "tpu"),
         ({}, ("/dev/nvidia0",), "gpu"),

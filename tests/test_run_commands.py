@@ -15,7 +15,7 @@ from encdec import translator
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
 from encdec.data.dates import dates
 from encdec.report.logs import append_metrics
-from encdec.run_commands import learning_curves
+from encdec.run_commands import learning_curves, named
 from encdec.search import SearchOptions
 from encdec.training import checkpoints
 from encdec.types import EOS, PAD
@@ -84,6 +84,13 @@ def test_curves_are_what_was_measured(encdec, measured: Path, tmp_path: Path) ->
         assert encdec("plot", measured, "--out", tmp_path / name).code == 0
         assert (tmp_path / name).stat().st_size > 1000
     assert "nats a token" in (tmp_path / "curves.svg").read_text()
+
+
+def test_runs_of_one_name_are_told_apart(measured: Path, tmp_path: Path) -> None:
+    first, second = runs.load(measured), small_run(tmp_path / "other" / "run")
+    assert named([first]) == {"run": first}
+    assert list(named([first, second]).values()) == [first, second]
+    assert list(named([first, second])) == [str(run.path.resolve()) for run in (first, second)]
 
 
 def test_what_cannot_be_drawn_is_refused(encdec, measured: Path, tmp_path: Path) -> None:
