@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
-import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from encdec import config as configs
 from encdec import prepare_command, processes
 from encdec import translator as translators
 from encdec.arguments import check_batch_tokens, parse
+from encdec.attend_command import attend_command, draw
 from encdec.config import DeviceConfig, nearest
 from encdec.data.sources import decode_lines, read_lines
 from encdec.doctor import doctor
@@ -28,10 +27,10 @@ from encdec.fitting import fit
 from encdec.output import writer
 from encdec.preparing import cache_folder
 from encdec.report import metrics
-from encdec.run import Run
 from encdec.run_commands import export_command, info_command, plot_command
 from encdec.scoring_commands import compare_command, evaluate_command, evaluated, report
 from encdec.search import SearchOptions
+from encdec.serve_command import serve_command
 from encdec.train_arguments import parse_train
 from encdec.translator import Translation, Translator
 from encdec.types import InputError
@@ -46,6 +45,7 @@ _USAGE = """usage: encdec COMMAND ...
   info RUN           tell what a run is, how far it got and how it scored
   plot RUN...        draw learning curves, or scores by length, of one or several runs
   export RUN         write weights and a greedy search that need this package no more
+  serve RUN          serve a page to translate in, on this machine alone
   prepare CORPUS     fetch a corpus of TensorFlow Datasets to train on
   doctor             tell what this machine computes with
 
@@ -63,12 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "translate": _translate,
         "evaluate": evaluate_command,
         "compare": compare_command,
-        "attend": _attend,
+        "attend": attend_command,
         "prepare": prepare_command.prepare,
         "doctor": doctor,
         "info": info_command,
         "plot": plot_command,
         "export": export_command,
+        "serve": serve_command,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
@@ -119,7 +120,7 @@ def _finish(translator: Translator) -> None:
     alignment = translator(run.held_out.src[0])
     if alignment.weights is not None and alignment.weights.size:
         picture = run.path / "attention.png"
-        _draw(run, alignment, picture)
+        draw(translator, alignment, picture)
         print(f"where it looked: {picture}")
     print(f"try: echo '{run.held_out.src[0]}' | encdec translate {run.path}")
 
@@ -201,41 +202,3 @@ def _reader(path: Path | None) -> Iterator[Iterator[str]]:
         yield decode_lines(sys.stdin.buffer, "stdin")
     else:
         yield iter(read_lines(path))
-
-
-# --- attend --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _AttendOptions:
-    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
-    text: Annotated[Positional[str], arg(metavar="TEXT", help="A source sentence.")]
-    out: Annotated[Path, arg(help="Picture to write: .png or .svg.")]
-    search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
-
-
-def _attend(arguments: list[str]) -> None:
-    options = parse(_AttendOptions, arguments, "encdec attend", "Draws where the model looks.")
-    if not options.text.strip():
-        raise InputError("TEXT is empty: give a source sentence")
-    translator = translators.load(options.run)
-    found = translator(options.text, options.search)
-    if found.weights is None or not found.weights.size:
-        raise InputError(
-            f"{options.run} is a run of {translator.run.config.model_name}, which has no attention"
-        )
-    _draw(translator.run, found, options.out)
-    print(f"{found.text}\n{options.out}")
-
-
-def _draw(run: Run, found: Translation, path: Path) -> None:
-    from encdec.report import plots  # matplotlib takes its time to import
-
-    model, titles, heads = run.config.model, None, None
-    if isinstance(model, configs.TransformerConfig):
-        heads = model.heads
-        titles = [f"layer {l + 1}, head {h + 1}" for l in range(model.layers) for h in range(heads)]
-    figure = plots.attention_figure(
-        np.asarray(found.weights), found.src_tokens, found.tgt_tokens, titles, heads
-    )
-    plots.save_figure(figure, path)

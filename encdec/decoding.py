@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from encdec import parallel
@@ -16,6 +17,8 @@ from encdec.training.step import batch_loss, cast
 from encdec.types import Array, Batch, Params
 
 Method = Literal["greedy", "beam", "sample"]
+Maps = Literal["encoder-decoder", "encoder", "decoder"]
+"""Who looks at whom: target tokens at the source, the source at itself, the target at itself."""
 
 
 def search(
@@ -73,6 +76,36 @@ def search(
     )
 
 
+def attention_maps(
+    params: Params, src: Array, tgt_in: Array, *, model: nn.Module, dtype: Any
+) -> dict[Maps, Array]:
+    """All that a Transformer's heads looked at, with every target token given.
+
+    Args:
+      params: of the one device.
+      src: int32 [B, S]. tgt_in: int32 [B, T], BOS before each target.
+      model, dtype: what runs, and the type of its products.
+
+    Returns:
+      float32 weights: encoder [B, L, H, S, S], decoder [B, L, H, T, T], encoder-decoder
+      [B, L, H, T, S].
+    """
+    bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
+    _, kept = bound(src, masks.padding(src), tgt_in, method="logit_factors")
+
+    def of(side: str, attention: str) -> Array:
+        layers = [name for name in kept["intermediates"] if name.startswith(f"{side}_")]
+        by_number = sorted(layers, key=lambda name: int(name.removeprefix(f"{side}_")))
+        weights = [kept["intermediates"][name][attention]["weights"][0] for name in by_number]
+        return jnp.stack(weights, 1)
+
+    return {
+        "encoder": of("encoder", "attention"),
+        "decoder": of("decoder", "self_attention"),
+        "encoder-decoder": of("decoder", "cross_attention"),
+    }
+
+
 def length_limits(lengths: Any, ratio: float, extra: int) -> Any:
     """The most tokens that each translation may have, int32 [B]: none for an empty source.
 
@@ -103,3 +136,9 @@ def search_program(layout: Layout, **static: Any) -> Any:
 def loss_program(layout: Layout, **static: Any) -> Any:
     """The loss on devices, in the same way."""
     return parallel.mapped(partial(loss, **static, axes=layout.axes), layout, (True, True))
+
+
+@lru_cache(maxsize=8)
+def attention_program(**static: Any) -> Any:
+    """All attention weights on one device, in the same way."""
+    return jax.jit(partial(attention_maps, **static))

@@ -13,18 +13,25 @@ import numpy as np
 
 from encdec import device_arrays, models, parallel
 from encdec import run as runs
-from encdec.config import DeviceConfig
+from encdec.config import AttentionConfig, DeviceConfig, TransformerConfig
 from encdec.data.batching import inference_batches, scoring_batches
 from encdec.data.sources import Pairs
 from encdec.data.tokens import encode_pairs, tokens_of
-from encdec.decoding import Method, length_limits, loss_program, search_program
+from encdec.decoding import (
+    Maps,
+    Method,
+    attention_program,
+    length_limits,
+    loss_program,
+    search_program,
+)
 from encdec.parallel import ALONE, Layout
 from encdec.report import metrics
 from encdec.report.metrics import ScoreOptions
 from encdec.run import Run
 from encdec.search import Found, SearchOptions
 from encdec.training import checkpoints
-from encdec.types import PAD, Array, InputError, Params
+from encdec.types import BOS, PAD, Array, InputError, Params
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Translation:
       score: log-probability over the length penalty, nats.
       log_prob: log-probability, nats.
       src_tokens, tgt_tokens: labels, EOS among them.
+      src_ids, tgt_ids: what they are labels of.
       weights: float32 [M, T, S], how much each target token looked at each source token in each
         of the model's maps; None when alignments were not asked for.
     """
@@ -45,6 +53,8 @@ class Translation:
     log_prob: float
     src_tokens: list[str]
     tgt_tokens: list[str]
+    src_ids: list[int]
+    tgt_ids: list[int]
     weights: np.ndarray | None
 
 
@@ -181,6 +191,42 @@ class Translator:
         scores = metrics.score(hypotheses, pairs.tgt, scoring, names)
         return Evaluation(scores, self.loss(pairs), seconds, hypotheses)
 
+    @property
+    def map_names(self) -> list[str]:
+        """What each of a translation's M maps is of."""
+        model = self.run.config.model
+        if isinstance(model, TransformerConfig):
+            layers, heads = range(1, model.layers + 1), range(1, model.heads + 1)
+            return [f"layer {l}, head {h}" for l in layers for h in heads]
+        return ["attention"] if isinstance(model, AttentionConfig) else []
+
+    def attention(self, found: Translation) -> dict[Maps, np.ndarray]:
+        """Where each token of a translation, and of its source, looked.
+
+        A row of the decoder's own maps is the token that was chosen there; its columns are the
+        tokens before it, BOS first.
+
+        Args:
+          found: a translation by this translator, with its alignment.
+
+        Returns:
+          float32 weights [M, rows, columns]: "encoder-decoder" [M, T, S]; of a Transformer also
+          "encoder" [M, S, S] and "decoder" [M, T, T]. Nothing for a model without attention.
+
+        Raises:
+          InputError: the model's heads are on several devices.
+        """
+        if found.weights is None or not found.weights.size:
+            return {}
+        if not isinstance(self.run.config.model, TransformerConfig):
+            return {"encoder-decoder": found.weights}
+        if self._layout.size > 1:
+            raise InputError(f"layout {self._layout} has no attention of its own: load it as 1x1")
+        src, tgt_in = ([ids] for ids in (found.src_ids, [BOS, *found.tgt_ids[:-1]]))
+        program = attention_program(**self._static)
+        maps = program(self._params, jnp.asarray(src), jnp.asarray(tgt_in))
+        return {kind: np.asarray(w[0]).reshape(-1, *w.shape[3:]) for kind, w in maps.items()}
+
     def source_length(self, text: str) -> int:
         """Tokens of a source text."""
         return len(self.run.src_vocabulary.encode(text))
@@ -254,13 +300,15 @@ class Translator:
                     log_prob=float(found.log_probs[row, w]),
                     src_tokens=source.tokens(src.tolist()),
                     tgt_tokens=target.tokens(ids),
+                    src_ids=src.tolist(),
+                    tgt_ids=ids,
                     weights=weights,
                 )
             )
         return results
 
     def _blank(self) -> Translation:
-        return Translation("", 0.0, 0.0, [], [], None)
+        return Translation("", 0.0, 0.0, [], [], [], [], None)
 
 
 def build_model(run: Run, layout: Layout = ALONE, *, recompute: bool = False) -> nn.Module:

@@ -44,7 +44,9 @@ BOUNDS = (10, 20, 30, 40, 50, 60, 70)
 
 MODELS: dict[str, ModelConfig] = {
     "seq2seq": Seq2SeqConfig(cell="gru", embed=128, hidden=256, dropout=0.2),
-    "attention": AttentionConfig(cell="gru", embed=128, hidden=256, dropout=0.2),
+    "attention": AttentionConfig(
+        cell="gru", embed=128, hidden=256, dropout=0.2, order="conditional", tie_embeddings=True
+    ),
     "transformer": TransformerConfig(
         layers=4, width=128, feed_forward=256, heads=4, dropout=0.2, norm="pre", tie_embeddings=True
     ),
@@ -63,7 +65,7 @@ class Options:
     """Folder that the run folders long-MODEL and the joined sentences go into."""
     figure: bool = False
     """Draw the runs' curves to RUNS/long_sentences.png instead of training."""
-    max_steps: int = 4000
+    max_steps: int = 3000
     """Updates of the parameters."""
     seed: int = 0
     """The one seed."""

@@ -3,8 +3,6 @@
 Parameters are read from the models' own trees; nothing here is shared with the library.
 """
 
-from functools import partial
-
 import numpy as np
 
 
@@ -158,7 +156,17 @@ def heads_attention(p, x, y, allowed):
 
 
 def transformer(config, p, src, tgt_in):
-    """Logits [T, V] and encoder-decoder weights [L * H, T, S] of one sentence without padding."""
+    """Logits [T, V] and weights of one sentence without padding: encoder-decoder [L * H, T, S],
+    encoder [L * H, S, S], decoder [L * H, T, T]."""
+    maps = {"encoder-decoder": [], "encoder": [], "decoder": []}
+
+    def attend(kind, q, y, allowed):
+        def sublayer(x):
+            out, weights = heads_attention(q, x, x if y is None else y, allowed)
+            maps[kind].append(weights)
+            return out
+
+        return sublayer
 
     def around(q, x, sublayer):
         if config.norm == "pre":
@@ -174,28 +182,18 @@ def transformer(config, p, src, tgt_in):
     x = x + positions(len(src), D)
     for l in range(config.layers):
         q = p[f"encoder_{l}"]
-        attend = partial(heads_attention, q["attention"])
-        x = around(q["add_norms_0"], x, lambda x, attend=attend: attend(x, x, True)[0])
+        x = around(q["add_norms_0"], x, attend("encoder", q["attention"], None, True))
         x = around(q["add_norms_1"], x, feed_forward(q["feed_forward"]))
     memory = layer_norm(p["final_norms_0"], x) if config.norm == "pre" else x
     x = tables[tgt_in] * np.sqrt(D) + positions(len(tgt_in), D)
     past = np.tril(np.ones((len(tgt_in), len(tgt_in)), bool))
-    maps = []
     for l in range(config.layers):
         q = p[f"decoder_{l}"]
-
-        def self_attention(x, q=q):
-            return heads_attention(q["self_attention"], x, x, past)[0]
-
-        def cross_attention(x, q=q):
-            y, weights = heads_attention(q["cross_attention"], x, memory, True)
-            maps.append(weights)
-            return y
-
-        x = around(q["add_norms_0"], x, self_attention)
-        x = around(q["add_norms_1"], x, cross_attention)
+        x = around(q["add_norms_0"], x, attend("decoder", q["self_attention"], None, past))
+        look = attend("encoder-decoder", q["cross_attention"], memory, True)
+        x = around(q["add_norms_1"], x, look)
         x = around(q["add_norms_2"], x, feed_forward(q["feed_forward"]))
     if config.norm == "pre":
         x = layer_norm(p["final_norms_1"], x)
     logits = x @ tables.T if config.tie_embeddings else dense(p["logits"], x)
-    return logits, np.concatenate(maps)
+    return logits, {kind: np.concatenate(weights) for kind, weights in maps.items()}

@@ -18,8 +18,10 @@ from encdec.types import EOS
 SMALL = TransformerConfig(layers=2, width=8, feed_forward=12, heads=2)
 
 
-def small_run(path: Path, model: ModelConfig = SMALL, joint: bool = False) -> Run:
-    """Writes a run on dates with an untrained model."""
+def small_run(
+    path: Path, model: ModelConfig = SMALL, joint: bool = False, ending: float = 2.0
+) -> Run:
+    """Writes a run on dates with an untrained model; the higher `ending`, the sooner it ends."""
     made = dates(200, 0)
     data = DataConfig(vocabulary="chars", joint_vocabulary=joint)
     source = vocabulary.build("chars", [*made.train.src, *(made.train.tgt if joint else [])], None)
@@ -29,8 +31,7 @@ def small_run(path: Path, model: ModelConfig = SMALL, joint: bool = False) -> Ru
     held_out = replace(run, held_out=type(made.test)(*(side[:7] for side in made.test)))
     runs.create(held_out)
     params = models.init(build_model(run), jax.random.key(0))
-    # So that sentences end before their limit.
-    params["logits"]["bias"] = params["logits"]["bias"].at[EOS].set(2.0)
+    params["logits"]["bias"] = params["logits"]["bias"].at[EOS].set(ending)
     with Checkpoints(path) as saved:
         saved.save("best", 1, {"params": params}, {})
     return held_out

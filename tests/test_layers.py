@@ -45,6 +45,11 @@ ALLOWED = {
     "run_commands": {
         *("arguments", "config", "exporting", "report", "run", "training", "translator", "types"),
     },
+    "attend_command": {
+        *("arguments", "config", "data", "decoding", "report", "search", "translator", "types"),
+    },
+    "serving": {"search", "translator", "types"},
+    "serve_command": {"arguments", "config", "search", "serving", "translator", "types"},
     "scoring_arguments": {"config", "data", "report", "types"},
     "scoring_commands": {
         *("arguments", "config", "data", "output", "report", "scoring_arguments", "search"),

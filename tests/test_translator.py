@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,8 +10,9 @@ import encdec
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
 from encdec.data.sources import Pairs
 from encdec.search import SearchOptions
-from encdec.translator import Translator
-from encdec.types import InputError
+from encdec.translator import Translator, best_params
+from encdec.types import BOS, InputError
+from tests import oracles
 from tests.small_run import small_run
 
 MODELS: dict[str, ModelConfig] = {
@@ -78,6 +80,26 @@ def test_alignments_sum_to_one_over_the_source(opened) -> None:
     assert found.weights.shape == (MAPS[name], len(found.tgt_tokens), 12)
     np.testing.assert_allclose(found.weights.sum(-1), 1, rtol=1e-5)
     assert translator.translate(["3. Mai 1979"])[0].weights is None
+
+
+def test_every_map_is_what_plain_numpy_finds(opened) -> None:
+    """A sentence alone, in the oracle's float64 and head by head."""
+    name, translator = opened
+    found = translator("12. Mai 99", SearchOptions(beam=2))
+    maps = translator.attention(found)
+    assert len(translator.map_names) == MAPS[name]
+    if name != "transformer":
+        assert list(maps) == (["encoder-decoder"] if name == "attention" else [])
+        assert all(weights is found.weights for weights in maps.values())
+        return
+    params, _ = best_params(translator.run)
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    tgt_in = [BOS, *found.tgt_ids[:-1]]
+    _, expected = oracles.transformer(MODELS[name], exact, found.src_ids, tgt_in)
+    assert maps.keys() == expected.keys()
+    for kind, weights in maps.items():
+        np.testing.assert_allclose(weights, expected[kind], atol=1e-5, err_msg=kind)
+    np.testing.assert_allclose(maps["encoder-decoder"], found.weights, atol=1e-5)
 
 
 def test_a_source_can_be_cut(opened) -> None:

@@ -96,6 +96,7 @@ class Attention(nn.Module):
           [B, T, D] and the weights [B, H, T, S].
         """
         weights = scaled_dot_weights(queries, past.keys, mask)
+        self.sow("intermediates", "weights", weights)  # kept by those alone who ask for them
         kept = self.dropout(weights.astype(past.values.dtype))
         heads = jnp.einsum("bhts,bshk->bthk", kept, past.values)
         parts = jnp.einsum("bthk,hkd->btd", heads, self.wo)

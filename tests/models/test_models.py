@@ -79,7 +79,8 @@ class Bound:
         if isinstance(self.config, AttentionConfig):
             logits, weights = oracles.attentional(self.config, p, src, tgt_in)
             return logits, weights[None]
-        return oracles.transformer(self.config, p, src, tgt_in)
+        logits, maps = oracles.transformer(self.config, p, src, tgt_in)
+        return logits, maps["encoder-decoder"]
 
 
 @pytest.fixture(scope="module", params=CONFIGS, ids=name)

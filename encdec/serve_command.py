@@ -1,0 +1,72 @@
+"""`encdec serve`: a page to translate in."""
+
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from encdec import translator as translators
+from encdec.arguments import parse
+from encdec.config import DeviceConfig
+from encdec.search import SearchOptions
+from encdec.serving.limits import Limits
+from encdec.types import InputError
+
+_LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class _Options:
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
+    host: Annotated[str, arg(help="Address to listen on; any but the default lets others in.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, arg(help="Port to listen on; 0 for any that is free.")] = 8000
+    limits: Annotated[Limits, OmitArgPrefixes] = field(default_factory=Limits)
+    search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+    devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
+
+
+def serve_command(arguments: list[str]) -> None:
+    """Serves the page until it is interrupted.
+
+    Raises:
+      InputError: no run, a library that is missing, or an address that cannot be listened on.
+    """
+    options = parse(_Options, arguments, "encdec serve", "Serves a page to translate in.")
+    try:
+        import uvicorn
+
+        from encdec.serving.app import application
+    except ImportError as error:
+        raise InputError(f'{error.name} is not installed: pip install "encdec[serve]"') from error
+    translator = translators.load_on(options.devices, options.run)
+    with _listening(options.host, options.port) as listener:
+        host, port = listener.getsockname()[:2]
+        # Compiled before anyone waits for it.
+        translator(translator.run.held_out.src[0], options.search)
+        hosts = list(_LOOPBACK) if options.host in _LOOPBACK else ["*"]
+        app = application(translator, options.limits, hosts, options.search)
+        print(f"{options.run} at http://{host}:{port} (Ctrl+C ends)", flush=True)
+        settings = uvicorn.Config(
+            app,
+            log_level="warning",
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+        uvicorn.Server(settings).run([listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise InputError(f"port = {port} cannot be used: it must be from 0 to 65535")
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{host}:{port} cannot be listened on ({reason}): name another by --host or --port"
+        ) from error

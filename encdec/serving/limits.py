@@ -1,0 +1,24 @@
+"""What those who use the page may ask for."""
+
+from dataclasses import dataclass
+
+from encdec.types import InputError
+
+LINES = 50
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, and all that wait, may ask for."""
+
+    most_characters: int = 2000
+    """Characters of a request's text; at most 50 lines."""
+    most_beam: int = 10
+    """Widest beam; each width that is asked for is compiled once."""
+    most_waiting: int = 8
+    """Requests that wait or are served at once; one more is asked to come again."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise InputError(f"{name} = {value} cannot be used: it must be at least 1")

@@ -1,0 +1,180 @@
+"use strict";
+
+// Whatever comes from the model or from a person is set as text, never as markup.
+
+const byId = (id) => document.getElementById(id);
+const MOST_NAMED = 4;
+let running = null;
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+async function asked(path, options) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("the server cannot be reached: is encdec serve still running?");
+  }
+  const found = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(found.error || `the server answered ${answer.status}`);
+  return found;
+}
+
+async function begin() {
+  const about = await asked("about");
+  const step = about.step === null ? "" : `, step ${about.step}`;
+  document.title = `${about.run} – encdec`;
+  byId("run").textContent = about.run;
+  byId("model").textContent = `${about.model}${step}`;
+  byId("text").placeholder = about.example;
+  byId("text").maxLength = about.most_characters;
+  byId("beam").value = about.beam;
+  byId("beam").max = byId("nbest").max = about.most_beam;
+  if (about.maps.length > 1) {
+    byId("maps").hidden = false;
+    byId("map").append(new Option("mean of all", ""));
+    about.maps.forEach((name, i) => byId("map").append(new Option(name, i)));
+  }
+}
+
+async function translate() {
+  if (running) running.abort();
+  const own = (running = new AbortController());
+  const nbest = Number(byId("nbest").value);
+  // As many translations as asked for need a beam as wide.
+  if (nbest > Number(byId("beam").value)) byId("beam").value = nbest;
+  const map = byId("map").value;
+  const wanted = {
+    text: byId("text").value || byId("text").placeholder,
+    beam: Number(byId("beam").value),
+    nbest,
+    map: map === "" ? null : Number(map),
+  };
+  byId("error").textContent = byId("looked").textContent = "";
+  byId("status").textContent = "Translating …";
+  try {
+    const start = performance.now();
+    const found = await asked("translate", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(wanted),
+      signal: own.signal,
+    });
+    byId("found").replaceChildren(...found.sentences.map(article));
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    byId("status").textContent = `Translated in ${seconds} s`;
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    byId("status").textContent = "";
+    byId("error").textContent = error.message;
+  }
+}
+
+// One source sentence and its translations. `shown` is the translation that the source row answers
+// for: the one last pointed at.
+function article(sentence) {
+  const made = element("article");
+  const list = element("ol");
+  const source = { labels: sentence.source, buttons: [] };
+  let shown = 0;
+  const targets = sentence.translations.map((one) => ({ ...one, labels: one.tokens, buttons: [] }));
+
+  const clear = () => {
+    for (const row of [source, ...targets]) row.buttons.forEach((b) => shade(b, 0));
+    byId("looked").textContent = "";
+  };
+  const point = (from, at, to, weights, verb) => {
+    clear();
+    from.buttons[at].classList.add("pointed");
+    to.buttons.forEach((button, i) => shade(button, weights[i]));
+    byId("looked").textContent = told(from.labels[at], verb, to.labels, weights);
+  };
+
+  if (targets.some((one) => one.weights)) {
+    made.append(
+      row(source, "Source tokens", clear, (s) => {
+        const one = targets[shown];
+        point(source, s, one, one.weights.map((w) => w[s]), "was looked at by");
+      }),
+    );
+  }
+  targets.forEach((one, i) => {
+    const item = element("li");
+    const text = element("p", "text", one.text);
+    text.dir = "auto";
+    item.append(text, element("div", "score", `score ${one.score.toFixed(3)} nats`));
+    if (one.weights) {
+      item.append(
+        row(one, `Tokens of translation ${i + 1}`, clear, (t) => {
+          shown = i;
+          point(one, t, source, one.weights[t], "looked at");
+        }),
+      );
+    }
+    list.append(item);
+  });
+  made.append(list);
+  return made;
+}
+
+// Buttons of which one is in the order of Tab; the arrow keys go on from there.
+function row(side, name, clear, point) {
+  const made = element("div", "tokens");
+  made.setAttribute("role", "group");
+  made.setAttribute("aria-label", name);
+  side.buttons = side.labels.map((label, i) => {
+    const button = element("button", "token", label);
+    button.type = "button";
+    button.tabIndex = i ? -1 : 0;
+    button.addEventListener("mouseenter", () => point(i));
+    button.addEventListener("mouseleave", clear);
+    button.addEventListener("focus", () => {
+      side.buttons.forEach((other, j) => (other.tabIndex = i === j ? 0 : -1));
+      point(i);
+    });
+    button.addEventListener("blur", clear);
+    button.addEventListener("click", () => point(i));
+    button.addEventListener("keydown", (event) => {
+      const last = side.buttons.length - 1;
+      const places = { ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: last };
+      const next = side.buttons[places[event.key]];
+      if (!next) return;
+      event.preventDefault();
+      next.focus();
+    });
+    return button;
+  });
+  made.append(...side.buttons);
+  return made;
+}
+
+function shade(button, weight) {
+  button.classList.remove("pointed");
+  button.style.setProperty("--shade", weight);
+  button.classList.toggle("dark", weight > 0.5);
+}
+
+function told(label, verb, labels, weights) {
+  const order = weights.map((_, i) => i).sort((a, b) => weights[b] - weights[a]);
+  const named = order
+    .slice(0, MOST_NAMED)
+    .filter((i) => weights[i] >= 0.01)
+    .map((i) => `“${labels[i]}” ${Math.round(100 * weights[i])} %`);
+  return `“${label}” ${verb} ${named.length ? named.join(", ") : "nothing in particular"}`;
+}
+
+byId("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  translate();
+});
+byId("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("form").requestSubmit();
+});
+byId("map").addEventListener("change", translate);
+begin().catch((error) => (byId("error").textContent = error.message));

@@ -1,0 +1,182 @@
+"""What the server answers, over HTTP: translations, limits, refusals."""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from encdec import translator as translators
+from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
+from encdec.search import SearchOptions
+from encdec.serving.app import application
+from encdec.serving.limits import Limits
+from encdec.translator import Translator
+from encdec.types import InputError
+from tests.serving.server import served
+from tests.small_run import SMALL, small_run
+
+LIMITS = Limits(most_characters=80, most_beam=4, most_waiting=2)
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Translator:
+    return translators.load(small_run(tmp_path_factory.mktemp("runs") / "dates").path)
+
+
+@pytest.fixture(scope="module")
+def address(translator: Translator) -> Iterator[str]:
+    with served(application(translator, LIMITS, ["127.0.0.1"])) as address:
+        yield address
+
+
+def asked(address: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
+    """Status, body and headers of an answer."""
+    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    given = {"Content-Type": "application/json"} | headers
+    request = urllib.request.Request(f"{address}/{path}", data, given)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), error.headers
+
+
+def test_answers_are_the_translators(translator: Translator, address: str) -> None:
+    texts = ["3. Mai 1979", "12/11/2026"]
+    body = {"text": "\n\n".join(texts), "beam": 3, "nbest": 2}
+    status, answer, _ = asked(address, "translate", body)
+    assert status == 200
+    expected = translator.nbest(texts, 2, SearchOptions(beam=3), alignments=True)
+    found = json.loads(answer)["sentences"]
+    assert len(found) == len(texts)
+    for sentence, translations in zip(found, expected, strict=True):
+        assert sentence["source"] == translations[0].src_tokens
+        for one, other in zip(sentence["translations"], translations, strict=True):
+            assert one["text"] == other.text
+            assert one["tokens"] == other.tgt_tokens
+            assert one["score"] == pytest.approx(other.score, abs=1e-4)
+            assert other.weights is not None
+            np.testing.assert_allclose(one["weights"], other.weights.mean(0), atol=1e-3)
+
+
+def test_one_map_can_be_asked_for(translator: Translator, address: str) -> None:
+    _, answer, _ = asked(address, "translate", {"text": "3. Mai", "beam": 1, "map": 2})
+    (found,) = json.loads(answer)["sentences"][0]["translations"]
+    expected = translator("3. Mai", SearchOptions(beam=1)).weights
+    assert expected is not None
+    np.testing.assert_allclose(found["weights"], expected[2], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "maps"),
+    [(Seq2SeqConfig(embed=4, hidden=6), 0), (AttentionConfig(embed=4, hidden=6), 1), (SMALL, 4)],
+)
+def test_every_model_is_served(tmp_path: Path, model: ModelConfig, maps: int) -> None:
+    opened = translators.load(small_run(tmp_path / "run", model).path)
+    with served(application(opened, LIMITS, ["*"])) as address:
+        about = json.loads(asked(address, "about")[1])
+        assert (len(about["maps"]), about["model"]) == (maps, opened.run.config.model_name)
+        assert about["beam"] == 4  # not wider than the widest
+        _, answer, _ = asked(address, "translate", {"text": "3. Mai"})
+        (one,) = json.loads(answer)["sentences"][0]["translations"]
+        assert (one["weights"] is None) == (maps == 0)
+
+
+def test_nothing_but_blanks_is_no_error(address: str) -> None:
+    status, answer, _ = asked(address, "translate", {"text": " \n\t\n"})
+    assert (status, json.loads(answer)) == (200, {"sentences": []})
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "part"),
+    [
+        ({"text": "x" * 81}, 413, "81 characters, at most 80"),
+        ({"text": "x\n" * 40, "beam": 1, "nbest": 2}, 400, "nbest must be"),
+        ({"text": "a", "beam": 5}, 400, "from 1 to 4"),
+        ({"text": "a", "beam": 0}, 400, "from 1 to 4"),
+        ({"text": "a", "beam": True}, 400, "whole number"),
+        ({"text": "a", "beam": "2"}, 400, "whole number"),
+        ({"text": "a", "map": 4}, 400, "from 0 to 3"),
+        ({"text": 7}, 400, "text must be a string"),
+        ({}, 400, "text must be a string"),
+        ([], 400, "no JSON object"),
+        (b"{", 400, "no JSON"),
+        (b"\xff\xfe", 400, "no JSON"),
+        (b"[" * 1900, 400, "no JSON"),
+        (b" " * 3000, 413, "80 characters"),
+    ],
+)
+def test_what_cannot_be_used_is_named(address: str, body: Any, status: int, part: str) -> None:
+    found, answer, _ = asked(address, "translate", body)
+    assert found == status
+    assert part in json.loads(answer)["error"]
+
+
+def test_too_many_lines_are_refused(translator: Translator) -> None:
+    with served(application(translator, Limits(), ["*"])) as address:
+        status, answer, _ = asked(address, "translate", {"text": "a\n" * 51})
+        assert (status, "51 lines" in json.loads(answer)["error"]) == (413, True)
+
+
+def test_a_sentence_longer_than_the_model_knows_is_refused(translator: Translator) -> None:
+    most = translator.run.config.data.max_source_length
+    with served(application(translator, Limits(), ["*"])) as address:
+        text = f"3. Mai\n{'9' * (most + 1)}"
+        status, answer, _ = asked(address, "translate", {"text": text})
+    assert status == 413
+    assert f"line 2 has {most + 1} tokens" in json.loads(answer)["error"]
+
+
+def test_other_sites_cannot_ask(address: str) -> None:
+    body = json.dumps({"text": "3. Mai"}).encode()
+    assert asked(address, "translate", body, **{"Content-Type": "text/plain"})[0] == 415
+    assert asked(address, "about", Host="evil.example")[0] == 400
+    for path in ("", "page.js", "page.css", "about"):
+        headers = asked(address, path)[2]
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_no_more_wait_than_may(translator: Translator, monkeypatch) -> None:
+    """Two are let in, of which one is served; a third is sent away, and the two get answers."""
+    started, go = threading.Semaphore(0), threading.Event()
+    nbest, at_once = translator.nbest, []
+
+    def slow(*arguments: Any, **how: Any) -> Any:
+        at_once.append(1)
+        started.release()
+        assert go.wait(30)
+        assert len(at_once) == 1
+        at_once.pop()
+        return nbest(*arguments, **how)
+
+    monkeypatch.setattr(translator, "nbest", slow)
+    codes: list[int] = []
+    with served(application(translator, LIMITS, ["*"])) as address:
+
+        def ask() -> None:
+            codes.append(asked(address, "translate", {"text": "3. Mai", "beam": 1})[0])
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        assert started.acquire(timeout=30)
+        while asked(address, "translate", {"text": 7})[0] != 503:
+            pass  # until the second waits too
+        status, answer, _ = asked(address, "translate", {"text": "3. Mai"})
+        assert (status, "2 requests wait" in json.loads(answer)["error"]) == (503, True)
+        go.set()
+        for thread in threads:
+            thread.join()
+    assert codes == [200, 200]
+
+
+def test_limits_are_at_least_one() -> None:
+    with pytest.raises(InputError, match="most_waiting = 0"):
+        Limits(most_waiting=0)
