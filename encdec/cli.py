@@ -19,7 +19,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from encdec import prepare_command, processes
 from encdec import translator as translators
 from encdec.arguments import check_batch_tokens, parse
-from encdec.attend_command import attend_command, draw
+from encdec.attend_command import attend_command
 from encdec.config import DeviceConfig, nearest
 from encdec.data.sources import decode_lines, read_lines
 from encdec.doctor import doctor
@@ -119,8 +119,11 @@ def _finish(translator: Translator) -> None:
     print(f"\nrun: {run.path}")
     alignment = translator(run.held_out.src[0])
     if alignment.weights is not None and alignment.weights.size:
+        from encdec.pictures import attention_picture  # matplotlib takes its time to import
+        from encdec.report.plots import save_figure
+
         picture = run.path / "attention.png"
-        draw(translator, alignment, picture)
+        save_figure(attention_picture(translator, alignment), picture)
         print(f"where it looked: {picture}")
     print(f"try: echo '{run.held_out.src[0]}' | encdec translate {run.path}")
 

@@ -10,8 +10,7 @@ from tyro.conf import Positional, arg
 from encdec import run as runs
 from encdec.arguments import parse
 from encdec.config import LOWER_IS_BETTER
-from encdec.report.lengths import LengthClass
-from encdec.report.logs import json_line, measured, read_metrics
+from encdec.report.logs import json_line, measured
 from encdec.run import Run
 from encdec.training import checkpoints
 from encdec.translator import parameter_count
@@ -88,15 +87,6 @@ def _told(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-UNITS = {
-    "loss": "loss, nats a token",
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    "ter": "TER",
-    "tokens_per_second": "target tokens a second",
-}
-"""How a score's axis is named, where its own name does not do."""
-
 # --- plot ----------------------------------------------------------------------------------------
 
 
@@ -118,59 +108,19 @@ def plot_command(arguments: list[str]) -> None:
     Raises:
       InputError: no run, nothing measured to draw, or a picture that cannot be written.
     """
-    from encdec.report import curves, plots  # matplotlib takes its time to import
+    from encdec import pictures  # matplotlib takes its time to import
+    from encdec.report.plots import save_figure
 
     options = parse(_PlotOptions, arguments, "encdec plot", "Draws learning curves.")
     if not options.runs:
         raise InputError("no run is named: give one or several run folders")
     opened = [runs.load(path) for path in options.runs]
     if options.by_length:
-        figure = curves.length_figure({name: _classes(run) for name, run in named(opened).items()})
+        figure = pictures.length_picture(opened)
     else:
-        what = UNITS.get(options.score, options.score.replace("_", " "))
-        figure = curves.line_figure(learning_curves(opened, options.score), "step", what)
-    plots.save_figure(figure, options.out)
+        figure = pictures.learning_picture(opened, options.score)
+    save_figure(figure, options.out)
     print(options.out)
-
-
-def learning_curves(
-    opened: Sequence[Run], score: str
-) -> dict[str, tuple[list[float], list[float]]]:
-    """Steps and values of each run's validations; of the loss those of training too.
-
-    Raises:
-      InputError: a run has not measured it.
-    """
-    found = {}
-    for name, run in named(opened).items():
-        rows = measured(run.path / "metrics.jsonl")
-        kinds = {"": rows.valid} | ({", training": rows.train} if score == "loss" else {})
-        for suffix, of_kind in kinds.items():
-            seen = [row for row in of_kind if row.get(score) is not None]
-            if not seen:
-                raise InputError(f"{run.path} has no {score} in its metrics.jsonl to draw")
-            found[name + suffix] = (
-                [float(row["step"]) for row in seen],
-                [float(row[score]) for row in seen],
-            )
-    return found
-
-
-def named(opened: Sequence[Run]) -> dict[str, Run]:
-    """Runs by the names of their folders; where two folders have one name, by their paths."""
-    paths = [run.path.resolve() for run in opened]
-    names = [path.name for path in paths]
-    short = len(set(names)) == len(set(paths))
-    return dict(zip(names if short else map(str, paths), opened, strict=True))
-
-
-def _classes(run: Run) -> list[LengthClass]:
-    rows = [r for r in read_metrics(run.path / "metrics.jsonl") if "by_length" in r]
-    if not rows:
-        raise InputError(
-            f"{run.path} has no scores by length: `encdec evaluate {run.path} --by-length` first"
-        )
-    return [LengthClass.from_summary(one) for one in rows[-1]["by_length"]]
 
 
 # --- export --------------------------------------------------------------------------------------

@@ -43,10 +43,14 @@ ALLOWED = {
     "train_arguments": {"arguments", "config", "presets", "run", "types"},
     "exporting": {"decoding", "ops", "run", "search", "training", "translator", "types"},
     "run_commands": {
-        *("arguments", "config", "exporting", "report", "run", "training", "translator", "types"),
+        *("arguments", "config", "exporting", "pictures", "report", "run", "training"),
+        *("translator", "types"),
+    },
+    "pictures": {
+        *("config", "data", "decoding", "report", "run", "translator", "types"),
     },
     "attend_command": {
-        *("arguments", "config", "data", "decoding", "report", "search", "translator", "types"),
+        *("arguments", "decoding", "pictures", "report", "search", "translator", "types"),
     },
     "serving": {"search", "translator", "types"},
     "serve_command": {"arguments", "config", "search", "serving", "translator", "types"},

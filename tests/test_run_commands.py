@@ -14,8 +14,8 @@ from encdec import run as runs
 from encdec import translator
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
 from encdec.data.dates import dates
+from encdec.pictures import learning_curves, named
 from encdec.report.logs import append_metrics
-from encdec.run_commands import learning_curves, named
 from encdec.search import SearchOptions
 from encdec.training import checkpoints
 from encdec.types import EOS, PAD

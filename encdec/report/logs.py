@@ -127,7 +127,8 @@ class Counter:
     """
 
     def __init__(self, total: int, what: str, start: int = 0) -> None:
-        self._terminal = sys.stderr.isatty()
+        # A notebook redraws a line as a terminal does.
+        self._terminal = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
         self._bar = tqdm.tqdm(
             total=total, initial=start, desc=what, disable=not self._terminal, dynamic_ncols=True
         )
