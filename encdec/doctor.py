@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -53,8 +53,7 @@ def doctor(arguments: list[str]) -> None:
     """
     options = parse(_Options, arguments, "encdec doctor", "Looks at devices and versions.")
     found = []
-    for look in LOOKS:
-        finding = look()
+    for finding in examined():
         found.append(finding)
         if not options.json:
             print(f"{finding.verdict:<4}  {finding.subject:<10}  {finding.text}", flush=True)
@@ -62,6 +61,11 @@ def doctor(arguments: list[str]) -> None:
         print(json.dumps({"findings": [asdict(finding) for finding in found]}))
     if any(finding.verdict == "FAIL" for finding in found):
         sys.exit(1)
+
+
+def examined() -> Iterator[Finding]:
+    """What is found, a subject at a time."""
+    return (look() for look in LOOKS)
 
 
 def expected(environment: dict[str, str], exists: Callable[[str], bool]) -> str | None:

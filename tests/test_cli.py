@@ -339,7 +339,7 @@ def test_attend_draws_the_maps_that_are_asked_for(tmp_path: Path, encdec, monkey
         drawn.append((weights.shape, len(columns), len(rows), titles, heads))
         return attention_figure(weights, columns, rows, titles, heads)
 
-    monkeypatch.setattr("encdec.report.plots.attention_figure", draw)
+    monkeypatch.setattr("encdec.pictures.attention_figure", draw)
     start = ["attend", run, "3. Mai", "--out", tmp_path / "map.svg"]
     assert encdec(*start, "--maps", "encoder").code == 0
     titles = [f"layer {l}, head {h}" for l in (1, 2) for h in (1, 2)]
