@@ -40,10 +40,9 @@ class SentencePieceVocabulary:
     def _has_several(self) -> bool:
         """Whether the model knows several ways to cut a text: unigram does, byte pairs do not."""
         try:
-            self._model.nbest_encode("", nbest_size=2)
-        except RuntimeError:
+            return bool(self._model.nbest_encode("", nbest_size=2))
+        except RuntimeError:  # sentencepiece before 0.2.2 answers with nothing instead
             return False
-        return True
 
     @property
     def size(self) -> int:
