@@ -1,6 +1,5 @@
 """The page in a real browser, which asks nobody but the server."""
 
-import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -133,8 +132,8 @@ def test_a_map_and_several_translations_can_be_chosen(page: Page, translator: Tr
     expect(page.locator("#beam")).to_have_value("3")
     best = translator.nbest([DATE], 3, SearchOptions(beam=3), alignments=True)[0]
     assert page.locator(".text").all_text_contents() == [one.text for one in best]
-    page.locator("#map").select_option("layer 2, head 1")
-    expect(page.locator("#status")).to_have_text(re.compile("Translating"))
+    with page.expect_response("**/translate"):
+        page.locator("#map").select_option("layer 2, head 1")
     expect(page.locator("#status")).to_contain_text("Translated", timeout=60_000)
     third = page.get_by_role("group", name="Tokens of translation 3")
     third.locator(".token").first.hover()
