@@ -141,10 +141,11 @@ async def _json(request: Request, limits: Limits) -> Mapping[str, Any]:
                 if len(body) > most:
                     raise _RefusalError(413, f"more than {limits.most_characters} characters")
         found = json.loads(body)
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except TimeoutError:
         raise _RefusalError(408, f"the request was not whole after {_BODY_SECONDS:g} s") from None
     except (ValueError, RecursionError):
-        raise _RefusalError(400, "the body is no JSON") from None
+        raise _RefusalError(400, "the body is no JSON of whole characters") from None
     if not isinstance(found, dict):
         raise _RefusalError(400, "the body is no JSON object")
     return found

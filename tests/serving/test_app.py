@@ -108,6 +108,8 @@ def test_nothing_but_blanks_is_no_error(address: str) -> None:
         ([], 400, "no JSON object"),
         (b"{", 400, "no JSON"),
         (b"\xff\xfe", 400, "no JSON"),
+        (b'{"text": "\\ud800"}', 400, "whole characters"),
+        (b'{"text": "a", "beam": 1e400}', 400, "whole number"),
         (b"[" * 1900, 400, "no JSON"),
         (b" " * 3000, 413, "80 characters"),
     ],
