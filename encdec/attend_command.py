@@ -8,7 +8,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec import translator as translators
 from encdec.arguments import parse
-from encdec.decoding import Maps
+from encdec.decoding import MapKind
 from encdec.search import SearchOptions
 from encdec.types import InputError
 
@@ -19,7 +19,7 @@ class _Options:
     text: Annotated[Positional[str], arg(metavar="TEXT", help="A source sentence.")]
     out: Annotated[Path, arg(help="Picture to write: .png or .svg.")]
     maps: Annotated[
-        Maps,
+        MapKind,
         arg(
             help="Who looks at whom: the translation at the source, or in a Transformer the source "
             "or the translation at itself."

@@ -17,7 +17,7 @@ from encdec.training.step import batch_loss, cast
 from encdec.types import Array, Batch, Params
 
 Method = Literal["greedy", "beam", "sample"]
-Maps = Literal["encoder-decoder", "encoder", "decoder"]
+MapKind = Literal["encoder-decoder", "encoder", "decoder"]
 """Who looks at whom: target tokens at the source, the source at itself, the target at itself."""
 
 
@@ -78,8 +78,8 @@ def search(
 
 def attention_maps(
     params: Params, src: Array, tgt_in: Array, *, model: nn.Module, dtype: Any
-) -> dict[Maps, Array]:
-    """All that a Transformer's heads looked at, with every target token given.
+) -> dict[MapKind, Array]:
+    """What a Transformer's sides looked at in themselves, with every target token given.
 
     Args:
       params: of the one device.
@@ -87,8 +87,7 @@ def attention_maps(
       model, dtype: what runs, and the type of its products.
 
     Returns:
-      float32 weights: encoder [B, L, H, S, S], decoder [B, L, H, T, T], encoder-decoder
-      [B, L, H, T, S].
+      float32 weights: encoder [B, L, H, S, S], decoder [B, L, H, T, T].
     """
     bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
     _, kept = bound(src, masks.padding(src), tgt_in, method="logit_factors")
@@ -102,7 +101,6 @@ def attention_maps(
     return {
         "encoder": of("encoder", "attention"),
         "decoder": of("decoder", "self_attention"),
-        "encoder-decoder": of("decoder", "cross_attention"),
     }
 
 

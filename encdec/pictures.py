@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from encdec.config import TransformerConfig
 from encdec.data.specials import SPECIALS
-from encdec.decoding import Maps
+from encdec.decoding import MapKind
 from encdec.report.curves import length_figure, line_figure
 from encdec.report.lengths import LengthClass
 from encdec.report.logs import measured, read_metrics
@@ -29,7 +29,7 @@ UNITS = {
 def attention_picture(
     translator: Translator,
     found: Translation,
-    kind: Maps = "encoder-decoder",
+    kind: MapKind = "encoder-decoder",
     layer: int | None = None,
     head: int | None = None,
 ) -> Figure:
@@ -41,16 +41,10 @@ def attention_picture(
       layer, head: of these alone, counted from 1.
 
     Raises:
-      InputError: a map that is not there.
+      InputError: a map that is not there, or a translation without its alignment.
     """
     config = translator.run.config
-    maps = translator.attention(found)
-    if kind not in maps:
-        has = f"only {', '.join(maps)}" if maps else "no attention"
-        raise InputError(
-            f"{translator.run.path} is a run of {config.model_name}, which has {has}: no {kind}"
-        )
-    weights, titles, heads = maps[kind], None, 1
+    weights, titles, heads = translator.attention(found, kind), None, 1
     if isinstance(config.model, TransformerConfig):
         layers, heads = config.model.layers, config.model.heads
         chosen = np.arange(layers * heads).reshape(layers, heads)

@@ -1,5 +1,6 @@
 """`encdec serve`: a page to translate in."""
 
+import ipaddress
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,6 @@ from encdec.config import DeviceConfig
 from encdec.search import SearchOptions
 from encdec.serving.limits import Limits
 from encdec.types import InputError
-
-_LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -39,19 +38,21 @@ def serve_command(arguments: list[str]) -> None:
     try:
         import uvicorn
 
-        from encdec.serving.app import application
+        from encdec.serving import app
     except ImportError as error:
         raise InputError(f'{error.name} is not installed: pip install "encdec[serve]"') from error
     translator = translators.load_on(options.devices, options.run)
     with _listening(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
+        search = app.served_search(options.search, options.limits)
         # Compiled before anyone waits for it.
-        translator(translator.run.held_out.src[0], options.search)
-        hosts = list(_LOOPBACK) if options.host in _LOOPBACK else ["*"]
-        app = application(translator, options.limits, hosts, options.search)
+        translator(app.example(translator, options.limits), search)
+        loopback = ipaddress.ip_address(host).is_loopback
+        hosts = [host, options.host, "localhost"] if loopback else ["*"]
+        page = app.application(translator, options.limits, hosts, search)
         print(f"{options.run} at http://{host}:{port} (Ctrl+C ends)", flush=True)
         settings = uvicorn.Config(
-            app,
+            page,
             log_level="warning",
             lifespan="off",
             server_header=False,
@@ -65,8 +66,8 @@ def _listening(host: str, port: int) -> socket.socket:
         raise InputError(f"port = {port} cannot be used: it must be from 0 to 65535")
     try:
         return socket.create_server((host, port))
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"{host}:{port} cannot be listened on ({reason}): name another by --host or --port"
         ) from error

@@ -1,10 +1,10 @@
 """A run folder opened: text in; text, scores and alignments out."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import flax.linen as nn
 import jax
@@ -14,11 +14,11 @@ import numpy as np
 from encdec import device_arrays, models, parallel
 from encdec import run as runs
 from encdec.config import AttentionConfig, DeviceConfig, TransformerConfig
-from encdec.data.batching import inference_batches, scoring_batches
+from encdec.data.batching import inference_batches, round_length, scoring_batches
 from encdec.data.sources import Pairs
 from encdec.data.tokens import encode_pairs, tokens_of
 from encdec.decoding import (
-    Maps,
+    MapKind,
     Method,
     attention_program,
     length_limits,
@@ -200,32 +200,39 @@ class Translator:
             return [f"layer {l}, head {h}" for l in layers for h in heads]
         return ["attention"] if isinstance(model, AttentionConfig) else []
 
-    def attention(self, found: Translation) -> dict[Maps, np.ndarray]:
-        """Where each token of a translation, and of its source, looked.
-
-        A row of the decoder's own maps is the token that was chosen there; its columns are the
-        tokens before it, BOS first.
+    def attention(self, found: Translation, kind: MapKind = "encoder-decoder") -> np.ndarray:
+        """Where each token of a translation, or of its source, looked.
 
         Args:
           found: a translation by this translator, with its alignment.
+          kind: who looks at whom; a Transformer alone has other than encoder-decoder.
 
         Returns:
-          float32 weights [M, rows, columns]: "encoder-decoder" [M, T, S]; of a Transformer also
-          "encoder" [M, S, S] and "decoder" [M, T, T]. Nothing for a model without attention.
+          float32 weights [M, rows, columns]: encoder-decoder [M, T, S], encoder [M, S, S], decoder
+          [M, T, T]. A row of the last is the token that was chosen there, its columns the tokens
+          before it, BOS first.
 
         Raises:
-          InputError: the model's heads are on several devices.
+          InputError: the model has no such maps, the translation came without its alignment, or
+            another kind than encoder-decoder is asked for on several devices.
         """
-        if found.weights is None or not found.weights.size:
-            return {}
-        if not isinstance(self.run.config.model, TransformerConfig):
-            return {"encoder-decoder": found.weights}
+        model = self.run.config.model_name
+        kinds = [k for k in get_args(MapKind) if k == "encoder-decoder" or model == "transformer"]
+        if not self.map_names:
+            raise InputError(f"{self.run.path} is a run of {model}, which has no attention")
+        if kind not in kinds:
+            raise InputError(f"{self.run.path} is a run of {model}, which has only {kinds[0]} maps")
+        if found.weights is None:
+            raise InputError("the translation has no alignment: of a blank text, or not asked for")
+        if kind == "encoder-decoder":
+            return found.weights
         if self._layout.size > 1:
-            raise InputError(f"layout {self._layout} has no attention of its own: load it as 1x1")
-        src, tgt_in = ([ids] for ids in (found.src_ids, [BOS, *found.tgt_ids[:-1]]))
+            raise InputError(f"{kind} maps cannot be had in layout {self._layout}: load it as 1x1")
+        src, tgt_in = found.src_ids, [BOS, *found.tgt_ids[:-1]]
         program = attention_program(**self._static)
-        maps = program(self._params, jnp.asarray(src), jnp.asarray(tgt_in))
-        return {kind: np.asarray(w[0]).reshape(-1, *w.shape[3:]) for kind, w in maps.items()}
+        maps = program(self._params, *(_padded(ids)[None] for ids in (src, tgt_in)))[kind][0]
+        side = len(src) if kind == "encoder" else len(tgt_in)
+        return np.asarray(maps[..., :side, :side]).reshape(-1, side, side)
 
     def source_length(self, text: str) -> int:
         """Tokens of a source text."""
@@ -309,6 +316,11 @@ class Translator:
 
     def _blank(self) -> Translation:
         return Translation("", 0.0, 0.0, [], [], [], [], None)
+
+
+def _padded(ids: Sequence[int]) -> np.ndarray:
+    """int32, PAD up to one of few lengths."""
+    return np.pad(np.asarray(ids, np.int32), (0, round_length(len(ids)) - len(ids)))
 
 
 def build_model(run: Run, layout: Layout = ALONE, *, recompute: bool = False) -> nn.Module:

@@ -21,15 +21,17 @@
 # For an accelerator choose **Runtime > Change runtime type** before you run. Whatever is trained lies
 # in a run folder: after a disconnect run all cells again, and training goes on from its last
 # checkpoint (if `DRIVE` was ticked, or the runtime is still the same).
+#
+# Outside of a clone of the repository, say in `PACKAGE` where encdec is.
 
 # %% tags=["parameters"]
 PACKAGE = ""  # @param {type:"string"}
-# Where encdec is to be installed from: a folder, a wheel, "git+https://...". Left empty: the folder
-# that this notebook is in, if encdec is there. An encdec that is installed already is left alone.
+# Where encdec is to be installed from: a folder, a wheel, or "git+https://...". Left empty: the clone
+# that this notebook is in, or that lies beside it. An encdec that is installed is left alone.
 DRIVE = False  # @param {type:"boolean"}
 # Keep the runs in Google Drive.
 TEXT = "Donnerstag, 3. Mai 1979"  # @param {type:"string"}
-# A date to translate, in any of sixteen languages.
+# A date to translate, in any of fifteen languages.
 OWN_TSV = ""  # @param {type:"string"}
 # Your own corpus: a file with source, tab, target in each line. Left empty: sums, made here.
 UPLOAD = False  # @param {type:"boolean"}
@@ -44,37 +46,41 @@ SHARE = 1.0  # @param {type:"number"}
 # has: a JAX of another version would no longer find the TPU or GPU.
 
 # %%
-import importlib.util
+import importlib
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
 KEPT = ("jax", "libtpu", "numpy", "matplotlib", "nvidia-")
 
-if importlib.util.find_spec("encdec") is None:
-    here = [folder for folder in (Path.cwd(), Path.cwd().parent) if (folder / "encdec").is_dir()]
-    if not PACKAGE and not here:
+versions = {}
+for one in distributions():
+    if one.name:  # what is found first is what is imported
+        versions.setdefault(one.name.lower(), one.version)
+if "encdec" not in versions:
+    near = (Path.cwd(), Path.cwd().parent, Path.cwd() / "encdec")
+    clones = [str(folder) for folder in near if (folder / "encdec" / "__init__.py").exists()]
+    if not PACKAGE and not clones:
         raise ValueError(
             "PACKAGE is empty and encdec is not here: name a folder, wheel or git+https"
         )
-    versions = {one.name.lower(): one.version for one in distributions()}
-    pins = [
-        f"{name}=={v}" for name, v in versions.items() if name.startswith(KEPT) and "+" not in v
-    ]
-    Path("constraints.txt").write_text("\n".join(pins))
-    wanted = [PACKAGE or str(here[0]), "-c", "constraints.txt"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", *wanted], text=True, stderr=-1
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
+        for name, version in versions.items():
+            if name.startswith(KEPT) and "+" not in version:
+                pins.write(f"{name}=={version}\n")
+        pins.flush()
+        command = ["pip", "install", "-q", PACKAGE or clones[0], "-c", pins.name]
+        done = subprocess.run([sys.executable, "-m", *command], text=True, capture_output=True)
     if done.returncode:
-        print(done.stderr)
-        raise RuntimeError("encdec does not fit what this runtime has: see the lines above")
+        raise RuntimeError(f"encdec does not fit what this runtime has:\n{done.stderr}")
     importlib.invalidate_caches()
 
 # %%
 # %matplotlib inline
 from dataclasses import replace
+from html import escape
 
 from IPython.display import HTML, display
 
@@ -101,14 +107,9 @@ if DRIVE:
 for finding in examined():
     print(f"{finding.verdict:<4}  {finding.subject:<10}  {finding.text}")
     if finding.verdict == "FAIL":
-        display(
-            HTML(
-                '<p style="font-size: 2em; color: #fff; background: #9b1c1c; padding: 0.5em">'
-                "Stop: the accelerator of this runtime is not used. See the line marked FAIL, then "
-                "<b>Runtime &gt; Change runtime type</b>, or <b>Runtime &gt; Restart session</b>, "
-                "and run all cells again.</p>"
-            )
-        )
+        box = "font-size: 1.6em; color: #fff; background: #9b1c1c; padding: 0.5em"
+        display(HTML(f'<p style="{box}">{escape(finding.text)}</p>'))
+        raise RuntimeError("see the red box: choose Runtime > Change runtime type, then Run all")
 
 # %% [markdown]
 # ## Train the Transformer on dates
@@ -189,7 +190,7 @@ attention_picture(translator, translator(TEXT))
 if UPLOAD:
     from google.colab import files
 
-    OWN_TSV = next(iter(files.upload()))
+    OWN_TSV = next(iter(files.upload()), "")
 if not OWN_TSV:
     OWN_TSV = "sums.tsv"
     sums = [(a, b) for a in range(100) for b in range(100)]

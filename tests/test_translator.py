@@ -86,20 +86,23 @@ def test_every_map_is_what_plain_numpy_finds(opened) -> None:
     """A sentence alone, in the oracle's float64 and head by head."""
     name, translator = opened
     found = translator("12. Mai 99", SearchOptions(beam=2))
-    maps = translator.attention(found)
     assert len(translator.map_names) == MAPS[name]
+    with pytest.raises(InputError, match="no attention" if name == "seq2seq" else "no alignment"):
+        translator.attention(translator.translate(["1999"])[0])
+    if name != "seq2seq":
+        assert translator.attention(found) is found.weights
     if name != "transformer":
-        assert list(maps) == (["encoder-decoder"] if name == "attention" else [])
-        assert all(weights is found.weights for weights in maps.values())
+        with pytest.raises(InputError, match=f"run of {name}, which has"):
+            translator.attention(found, "encoder")
         return
     params, _ = best_params(translator.run)
     exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     tgt_in = [BOS, *found.tgt_ids[:-1]]
     _, expected = oracles.transformer(MODELS[name], exact, found.src_ids, tgt_in)
-    assert maps.keys() == expected.keys()
-    for kind, weights in maps.items():
-        np.testing.assert_allclose(weights, expected[kind], atol=1e-5, err_msg=kind)
-    np.testing.assert_allclose(maps["encoder-decoder"], found.weights, atol=1e-5)
+    for kind, weights in expected.items():
+        np.testing.assert_allclose(
+            translator.attention(found, kind), weights, atol=1e-5, err_msg=kind
+        )
 
 
 def test_a_source_can_be_cut(opened) -> None:

@@ -17,12 +17,12 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from encdec.search import SearchOptions
-from encdec.serving.limits import LINES, Limits
+from encdec.serving.limits import Limits
 from encdec.translator import Translation, Translator
 
 _HEADERS = {
@@ -38,6 +38,8 @@ _ASSETS = {
     "/page.js": ("page.js", "text/javascript"),
 }
 _BODY_SECONDS = 10.0
+_LOOK_SECONDS = 0.2
+"""Between two looks at whether someone still waits."""
 
 
 class _RefusalError(Exception):
@@ -70,25 +72,25 @@ def application(
         others are refused, so that no page from elsewhere reads along under a name of its own.
       search: how to search where a request does not say.
     """
-    search = search or SearchOptions()
+    search = served_search(search or SearchOptions(), limits)
     turn, waiting = asyncio.Lock(), 0
 
     async def translate(request: Request) -> Response:
         nonlocal waiting
+        # Whoever is slow to say what they want takes no place from others.
+        wanted = _checked(await _json(request, limits), translator, limits, search)
         if waiting >= limits.most_waiting:
-            raise _RefusalError(503, f"{waiting} requests wait already: try again in a moment")
+            raise _RefusalError(503, f"{waiting} requests are here already: try again in a moment")
         waiting += 1
         try:
-            wanted = _checked(await _json(request, limits), translator, limits, search)
-            async with turn:
-                if await request.is_disconnected():
-                    return Response(status_code=499)
-                return JSONResponse(
-                    await run_in_threadpool(_translated, translator, wanted, search),
-                    headers=_HEADERS,
-                )
+            await _acquired(turn, request)
+            try:
+                found = await run_in_threadpool(_translated, translator, wanted, search)
+            finally:
+                turn.release()
         finally:
             waiting -= 1
+        return JSONResponse(found, headers=_HEADERS)
 
     async def about(_: Request) -> Response:
         return JSONResponse(_about(translator, limits, search), headers=_HEADERS)
@@ -100,17 +102,47 @@ def application(
             Route("/translate", translate, methods=["POST"]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={_RefusalError: _refusal},
+        exception_handlers={_RefusalError: _refusal, ClientDisconnect: _gone},
     )
+
+
+def served_search(search: SearchOptions, limits: Limits) -> SearchOptions:
+    """How to search where a request does not say: no wider than one may ask for."""
+    return replace(search, beam=min(search.beam, limits.most_beam))
+
+
+def example(translator: Translator, limits: Limits) -> str:
+    """A held-out source that a request may hold; "" where there is none."""
+    most = translator.run.config.data.max_source_length
+    for text in translator.run.held_out.src:
+        fits = len(text) <= limits.most_characters and "\n" not in text
+        if text.strip() and fits and translator.source_length(text) <= most:
+            return text
+    return ""
+
+
+async def _acquired(turn: asyncio.Lock, request: Request) -> None:
+    """Waits for the turn, but no longer than the one who asked does."""
+    while True:
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await turn.acquire()
+                return
+        except TimeoutError:
+            if await request.is_disconnected():
+                raise ClientDisconnect from None
 
 
 async def _asset(name: str, kind: str, _: Request) -> Response:
     return Response((files(__package__) / name).read_bytes(), media_type=kind, headers=_HEADERS)
 
 
-async def _refusal(_: Request, error: Exception) -> Response:
-    status = error.status if isinstance(error, _RefusalError) else 500
-    return JSONResponse({"error": str(error)}, status, headers=_HEADERS)
+async def _refusal(_: Request, error: Any) -> Response:
+    return JSONResponse({"error": str(error)}, error.status, headers=_HEADERS)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
 
 
 def _about(translator: Translator, limits: Limits, search: SearchOptions) -> dict[str, Any]:
@@ -120,10 +152,9 @@ def _about(translator: Translator, limits: Limits, search: SearchOptions) -> dic
         "model": run.config.model_name,
         "step": translator.step,
         "maps": translator.map_names,
-        "example": next((text for text in run.held_out.src if text.strip()), ""),
-        "beam": min(search.beam, limits.most_beam),
+        "example": example(translator, limits),
+        "beam": search.beam,
         "most_beam": limits.most_beam,
-        "most_characters": limits.most_characters,
     }
 
 
@@ -141,11 +172,10 @@ async def _json(request: Request, limits: Limits) -> Mapping[str, Any]:
                 if len(body) > most:
                     raise _RefusalError(413, f"more than {limits.most_characters} characters")
         found = json.loads(body)
-        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except TimeoutError:
         raise _RefusalError(408, f"the request was not whole after {_BODY_SECONDS:g} s") from None
     except (ValueError, RecursionError):
-        raise _RefusalError(400, "the body is no JSON of whole characters") from None
+        raise _RefusalError(400, "the body is no JSON") from None
     if not isinstance(found, dict):
         raise _RefusalError(400, "the body is no JSON object")
     return found
@@ -162,22 +192,26 @@ def _checked(
         raise _RefusalError(
             413, f"the text has {len(text)} characters, at most {limits.most_characters} are taken"
         )
-    lines = [line for line in text.splitlines() if line.strip()]
-    if len(lines) > LINES:
-        raise _RefusalError(413, f"the text has {len(lines)} lines, at most {LINES} are taken")
-    beam = _whole(body, "beam", min(search.beam, limits.most_beam), limits.most_beam)
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise _RefusalError(400, "text holds half of a surrogate pair")
+    # As in files, only \n ends a line.
+    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if len(lines) > limits.most_lines:
+        raise _RefusalError(
+            413, f"the text has {len(lines)} lines, at most {limits.most_lines} are taken"
+        )
+    most = translator.run.config.data.max_source_length
+    for i, line in lines:
+        length = translator.source_length(line)
+        if length > most:
+            raise _RefusalError(
+                413, f"line {i} has {length} tokens, the model was trained for {most}: shorten it"
+            )
+    beam = _whole(body, "beam", search.beam, limits.most_beam)
     nbest = _whole(body, "nbest", 1, beam)
     maps = len(translator.map_names)
     index = None if body.get("map") is None else _whole(body, "map", 0, maps - 1, least=0)
-    most = translator.run.config.data.max_source_length
-    for i, line in enumerate(lines):
-        length = translator.source_length(line)
-        if length > most:
-            where = f"line {i + 1}" if len(lines) > 1 else "the text"
-            raise _RefusalError(
-                413, f"{where} has {length} tokens, the model was trained for {most}: shorten it"
-            )
-    return _Wanted(lines, beam, nbest, index)
+    return _Wanted([line for _, line in lines], beam, nbest, index)
 
 
 def _whole(body: Mapping[str, Any], name: str, default: int, most: int, least: int = 1) -> int:
@@ -190,7 +224,9 @@ def _whole(body: Mapping[str, Any], name: str, default: int, most: int, least: i
 def _translated(translator: Translator, wanted: _Wanted, search: SearchOptions) -> Any:
     options = replace(search, beam=wanted.beam)
     found = translator.nbest(wanted.lines, wanted.nbest, options, alignments=True)
-    return {"sentences": [_shown(translations, wanted.map) for translations in found]}
+    return {
+        "sentences": [_shown(translations, wanted.map) for translations in found if translations]
+    }
 
 
 def _shown(translations: list[Translation], index: int | None) -> dict[str, Any]:

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 
 from encdec.types import InputError
 
-LINES = 50
-
 
 @dataclass(frozen=True)
 class Limits:
     """What one request, and all that wait, may ask for."""
 
     most_characters: int = 2000
-    """Characters of a request's text; at most 50 lines."""
+    """Characters of a request's text."""
+    most_lines: int = 50
+    """Lines of it: each is a sentence."""
     most_beam: int = 10
-    """Widest beam; each width that is asked for is compiled once."""
+    """Widest beam."""
     most_waiting: int = 8
     """Requests that wait or are served at once; one more is asked to come again."""
 

@@ -21,9 +21,9 @@ async function asked(path, options) {
     if (error.name === "AbortError") throw error;
     throw new Error("the server cannot be reached: is encdec serve still running?");
   }
-  const found = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(found.error || `the server answered ${answer.status}`);
-  return found;
+  if (answer.ok) return await answer.json();
+  const refusal = await answer.json().catch(() => ({}));
+  throw new Error(refusal.error || `the server answered ${answer.status}`);
 }
 
 async function begin() {
@@ -33,7 +33,6 @@ async function begin() {
   byId("run").textContent = about.run;
   byId("model").textContent = `${about.model}${step}`;
   byId("text").placeholder = about.example;
-  byId("text").maxLength = about.most_characters;
   byId("beam").value = about.beam;
   byId("beam").max = byId("nbest").max = about.most_beam;
   if (about.maps.length > 1) {
@@ -66,12 +65,14 @@ async function translate() {
       body: JSON.stringify(wanted),
       signal: own.signal,
     });
+    if (own !== running) return;
     byId("found").replaceChildren(...found.sentences.map(article));
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
     byId("status").textContent = `Translated in ${seconds} s`;
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (own !== running) return; // another has taken its place
     byId("status").textContent = "";
+    byId("found").replaceChildren();
     byId("error").textContent = error.message;
   }
 }
@@ -133,7 +134,11 @@ function row(side, name, clear, point) {
     button.type = "button";
     button.tabIndex = i ? -1 : 0;
     button.addEventListener("mouseenter", () => point(i));
-    button.addEventListener("mouseleave", clear);
+    button.addEventListener("mouseleave", () => {
+      clear();
+      const focused = side.buttons.indexOf(document.activeElement);
+      if (focused >= 0) point(focused);
+    });
     button.addEventListener("focus", () => {
       side.buttons.forEach((other, j) => (other.tabIndex = i === j ? 0 : -1));
       point(i);
@@ -157,7 +162,7 @@ function row(side, name, clear, point) {
 function shade(button, weight) {
   button.classList.remove("pointed");
   button.style.setProperty("--shade", weight);
-  button.classList.toggle("dark", weight > 0.5);
+  button.classList.toggle("dark", weight > 0.61);
 }
 
 function told(label, verb, labels, weights) {
@@ -176,5 +181,7 @@ byId("form").addEventListener("submit", (event) => {
 byId("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("form").requestSubmit();
 });
-byId("map").addEventListener("change", translate);
+byId("map").addEventListener("change", () => {
+  if (byId("found").children.length) byId("form").requestSubmit();
+});
 begin().catch((error) => (byId("error").textContent = error.message));

@@ -18,8 +18,10 @@ def served(app: Starlette) -> Iterator[str]:
         server = uvicorn.Server(settings)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

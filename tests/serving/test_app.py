@@ -1,7 +1,9 @@
 """What the server answers, over HTTP: translations, limits, refusals."""
 
 import json
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -108,7 +110,7 @@ def test_nothing_but_blanks_is_no_error(address: str) -> None:
         ([], 400, "no JSON object"),
         (b"{", 400, "no JSON"),
         (b"\xff\xfe", 400, "no JSON"),
-        (b'{"text": "\\ud800"}', 400, "whole characters"),
+        (b'{"text": "\\ud800"}', 400, "surrogate pair"),
         (b'{"text": "a", "beam": 1e400}', 400, "whole number"),
         (b"[" * 1900, 400, "no JSON"),
         (b" " * 3000, 413, "80 characters"),
@@ -129,10 +131,10 @@ def test_too_many_lines_are_refused(translator: Translator) -> None:
 def test_a_sentence_longer_than_the_model_knows_is_refused(translator: Translator) -> None:
     most = translator.run.config.data.max_source_length
     with served(application(translator, Limits(), ["*"])) as address:
-        text = f"3. Mai\n{'9' * (most + 1)}"
+        text = f"3. Mai\n\n{'9' * (most + 1)}"
         status, answer, _ = asked(address, "translate", {"text": text})
     assert status == 413
-    assert f"line 2 has {most + 1} tokens" in json.loads(answer)["error"]
+    assert f"line 3 has {most + 1} tokens" in json.loads(answer)["error"]
 
 
 def test_other_sites_cannot_ask(address: str) -> None:
@@ -145,20 +147,33 @@ def test_other_sites_cannot_ask(address: str) -> None:
         assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_no_more_wait_than_may(translator: Translator, monkeypatch) -> None:
+class Slow:
+    """Holds a translator's searches until `go` is set, and counts them."""
+
+    def __init__(self, translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.started, self.go, self.most = threading.Semaphore(0), threading.Event(), 0
+        self.arrived = threading.Semaphore(0)
+        self._now, self._nbest = 0, translator.nbest
+        self._length = translator.source_length
+        monkeypatch.setattr(translator, "nbest", self._slowly)
+        monkeypatch.setattr(translator, "source_length", self._arriving)
+
+    def _slowly(self, *arguments: Any, **how: Any) -> Any:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        self.started.release()
+        assert self.go.wait(30)
+        self._now -= 1
+        return self._nbest(*arguments, **how)
+
+    def _arriving(self, text: str) -> int:
+        self.arrived.release()
+        return self._length(text)
+
+
+def test_no_more_wait_than_may(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two are let in, of which one is served; a third is sent away, and the two get answers."""
-    started, go = threading.Semaphore(0), threading.Event()
-    nbest, at_once = translator.nbest, []
-
-    def slow(*arguments: Any, **how: Any) -> Any:
-        at_once.append(1)
-        started.release()
-        assert go.wait(30)
-        assert len(at_once) == 1
-        at_once.pop()
-        return nbest(*arguments, **how)
-
-    monkeypatch.setattr(translator, "nbest", slow)
+    slow = Slow(translator, monkeypatch)
     codes: list[int] = []
     with served(application(translator, LIMITS, ["*"])) as address:
 
@@ -168,15 +183,59 @@ def test_no_more_wait_than_may(translator: Translator, monkeypatch) -> None:
         threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
-        assert started.acquire(timeout=30)
-        while asked(address, "translate", {"text": 7})[0] != 503:
-            pass  # until the second waits too
+            assert slow.arrived.acquire(timeout=30)
+        assert slow.started.acquire(timeout=30)
         status, answer, _ = asked(address, "translate", {"text": "3. Mai"})
-        assert (status, "2 requests wait" in json.loads(answer)["error"]) == (503, True)
-        go.set()
+        assert (status, "2 requests are here" in json.loads(answer)["error"]) == (503, True)
+        slow.go.set()
         for thread in threads:
             thread.join()
     assert codes == [200, 200]
+    assert slow.most == 1
+
+
+def test_who_goes_away_makes_room(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is served and one waits, but not for long: its place is another's."""
+    slow = Slow(translator, monkeypatch)
+    body = json.dumps({"text": "3. Mai", "beam": 1}).encode()
+    head = "POST /translate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with served(application(translator, LIMITS, ["*"])) as address:
+        where = ("127.0.0.1", int(address.rsplit(":")[-1]))
+        with socket.create_connection(where) as first:
+            first.sendall(request)
+            assert slow.started.acquire(timeout=30)
+            with socket.create_connection(where) as second:
+                second.sendall(request)
+                for _ in range(2):
+                    assert slow.arrived.acquire(timeout=30)
+            deadline = time.monotonic() + 30
+            codes: list[int] = []
+
+            def ask() -> None:
+                codes.append(asked(address, "translate", {"text": "3. Mai", "beam": 1})[0])
+
+            while not codes and time.monotonic() < deadline:
+                third = threading.Thread(target=ask)
+                third.start()
+                third.join(1)  # let in, it waits for the first
+                if third.is_alive():
+                    slow.go.set()
+                    third.join()
+                elif codes == [503]:
+                    codes.clear()
+    assert codes == [200]
+
+
+def test_half_a_request_takes_no_place(translator: Translator) -> None:
+    with served(application(translator, Limits(most_waiting=1), ["*"])) as address:
+        where = ("127.0.0.1", int(address.rsplit(":")[-1]))
+        with socket.create_connection(where) as half:
+            half.sendall(
+                b"POST /translate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 30\r\n\r\n{"
+            )
+            assert asked(address, "translate", {"text": "3. Mai", "beam": 1})[0] == 200
 
 
 def test_limits_are_at_least_one() -> None:

@@ -17,13 +17,15 @@ def test_it_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "encdec", "serve", str(run), "--port", "0", "--most-beam", "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        line = process.stdout.readline()
-        address = line.split(" at ")[1].split()[0]
-        assert address.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(f"{address}/about") as answer:
-            assert json.load(answer)["most_beam"] == 2
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        try:
+            address = process.stdout.readline().split(" at ")[1].split()[0]
+            assert address.startswith("http://127.0.0.1:")
+            with urllib.request.urlopen(f"{address}/about") as answer:
+                assert json.load(answer)["most_beam"] == 2
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
 
 
 def test_what_cannot_be_served_is_refused(tmp_path: Path, encdec, monkeypatch) -> None:
