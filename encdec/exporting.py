@@ -7,7 +7,7 @@
     greedy.stablehlo    src int32 [b, S] -> tokens int32 [b, T], lengths int32 [b]; weights inside
 
 The program is for any batch b and one length S: each row holds tokens, EOS, then PAD (0). With JAX
-alone: `jax.export.deserialize(bytearray(data)).call(src)`.
+alone: `import jax.export`, then `jax.export.deserialize(bytearray(data)).call(src)`.
 """
 
 import shutil

@@ -25,7 +25,7 @@ from tests.small_run import SMALL, small_run
 LENGTH = 48
 ALONE = """
 import sys
-import jax
+import jax.export
 import numpy as np
 with open(sys.argv[1], "rb") as file:
     program = jax.export.deserialize(bytearray(file.read()))
