@@ -40,6 +40,9 @@ def standard_promotion() -> Iterator[None]:
 
 @pytest.mark.parametrize("config", [*CONFIGS[:2], CONFIGS[-1]], ids=lambda c: type(c).__name__)
 def test_losses_and_gradients_are_close(config: ModelConfig) -> None:
+    tied = isinstance(config, TransformerConfig)
+    if tied and jax.__version_info__ < (0, 8, 1) and jax.default_backend() == "cpu":
+        pytest.skip("XLA cannot run the tied product of a loss in one part")
     model = models.build(config, SRC, TGT)
     params, key = models.init(model, jax.random.key(0)), jax.random.key(1)
 
