@@ -48,7 +48,6 @@ def start(config: TrainingDeviceConfig) -> None:
             # Without this the first process would listen to the whole world.
             coordinator_bind_address=address if loopback and config.process == 0 else None,
             heartbeat_timeout_seconds=_SILENT,
-            shutdown_timeout_seconds=_SILENT,
         )
     except (RuntimeError, ValueError) as error:
         first_line = str(error).splitlines()[0]
