@@ -44,6 +44,12 @@ def attend_command(arguments: list[str]) -> None:
     if not options.text.strip():
         raise InputError("TEXT is empty: give a source sentence")
     translator = translators.load(options.run)
+    length, most = (
+        translator.source_length(options.text),
+        translator.run.config.data.max_source_length,
+    )
+    if length > most:
+        raise InputError(f"TEXT has {length} tokens, the model was trained for {most}: shorten it")
     found = translator(options.text, options.search)
     figure = attention_picture(translator, found, options.maps, options.layer, options.head)
     save_figure(figure, options.out)

@@ -98,7 +98,9 @@ def learning_curves(
     found = {}
     for name, run in named(opened).items():
         rows = measured(run.path / "metrics.jsonl")
-        kinds = {"": rows.valid} | ({", training": rows.train} if score == "loss" else {})
+        kinds = {"": rows.valid}
+        if score == "loss":
+            kinds = {", validation": rows.valid, ", training": rows.train}
         for suffix, of_kind in kinds.items():
             seen = [row for row in of_kind if row.get(score) is not None]
             if not seen:

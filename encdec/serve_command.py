@@ -40,7 +40,9 @@ def serve_command(arguments: list[str]) -> None:
 
         from encdec.serving import app
     except ImportError as error:
-        raise InputError(f'{error.name} is not installed: pip install "encdec[serve]"') from error
+        raise InputError(
+            f'{error.name} is not installed: pip install "encdec[serve]" (".[serve]" in a clone)'
+        ) from error
     translator = translators.load_on(options.devices, options.run)
     with _listening(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
@@ -56,7 +58,6 @@ def serve_command(arguments: list[str]) -> None:
             log_level="warning",
             lifespan="off",
             server_header=False,
-            timeout_graceful_shutdown=3,
         )
         uvicorn.Server(settings).run([listener])
 

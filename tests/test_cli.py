@@ -325,6 +325,8 @@ def test_attend_draws_where_it_looked(trained, tmp_path: Path, encdec) -> None:
     found = encdec("attend", run, "vier zwei", "--out", tmp_path / "map.png")
     assert (found.code, found.out) == (0, f"four two\n{tmp_path / 'map.png'}\n")
     assert imread(tmp_path / "map.png").std() > 0
+    long = "eins " * 300
+    refused(encdec("attend", run, long, "--out", tmp_path / "no.png"), "trained for", "shorten")
     refused(encdec("attend", run, " ", "--out", tmp_path / "no.png"), "TEXT is empty")
     refused(encdec("attend", run, "eins", "--out", tmp_path / "no.gif"), ".png or .svg")
     refused(encdec("attend", run, "eins"), "out")

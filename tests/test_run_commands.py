@@ -76,7 +76,7 @@ def test_a_run_that_has_only_begun_is_told_of(encdec, tmp_path: Path) -> None:
 def test_curves_are_what_was_measured(encdec, measured: Path, tmp_path: Path) -> None:
     run = runs.load(measured)
     assert learning_curves([run], "loss") == {
-        "run": ([5.0, 10.0], [3.5, 3.25]),
+        "run, validation": ([5.0, 10.0], [3.5, 3.25]),
         "run, training": ([5.0, 10.0], [4.0, 3.0]),
     }
     assert learning_curves([run], "bleu") == {"run": ([5.0, 10.0], [11.0, 10.0])}

@@ -68,6 +68,7 @@ def line_figure(
             markevery=max(1, len(x) // _MOST_MARKERS),
             color=_COLOURS[i % len(_COLOURS)],
             markersize=5,
+            clip_on=False,
             linewidth=1.4,
         )
     axes.set_xlabel(x_label, fontsize=_SIZE)

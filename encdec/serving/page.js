@@ -129,6 +129,7 @@ function row(side, name, clear, point) {
   const made = element("div", "tokens");
   made.setAttribute("role", "group");
   made.setAttribute("aria-label", name);
+  made.dir = "auto";
   side.buttons = side.labels.map((label, i) => {
     const button = element("button", "token", label);
     button.type = "button";
@@ -147,7 +148,8 @@ function row(side, name, clear, point) {
     button.addEventListener("click", () => point(i));
     button.addEventListener("keydown", (event) => {
       const last = side.buttons.length - 1;
-      const places = { ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: last };
+      const ahead = getComputedStyle(made).direction === "rtl" ? -1 : 1;
+      const places = { ArrowLeft: i - ahead, ArrowRight: i + ahead, Home: 0, End: last };
       const next = side.buttons[places[event.key]];
       if (!next) return;
       event.preventDefault();
