@@ -44,10 +44,8 @@ def attend_command(arguments: list[str]) -> None:
     if not options.text.strip():
         raise InputError("TEXT is empty: give a source sentence")
     translator = translators.load(options.run)
-    length, most = (
-        translator.source_length(options.text),
-        translator.run.config.data.max_source_length,
-    )
+    length = translator.source_length(options.text)
+    most = translator.run.config.data.max_source_length
     if length > most:
         raise InputError(f"TEXT has {length} tokens, the model was trained for {most}: shorten it")
     found = translator(options.text, options.search)

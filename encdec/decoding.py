@@ -76,7 +76,7 @@ def search(
     )
 
 
-def attention_maps(
+def self_attention(
     params: Params, src: Array, tgt_in: Array, *, model: nn.Module, dtype: Any
 ) -> dict[MapKind, Array]:
     """What a Transformer's sides looked at in themselves, with every target token given.
@@ -137,6 +137,6 @@ def loss_program(layout: Layout, **static: Any) -> Any:
 
 
 @lru_cache(maxsize=8)
-def attention_program(**static: Any) -> Any:
-    """All attention weights on one device, in the same way."""
-    return jax.jit(partial(attention_maps, **static))
+def self_attention_program(**static: Any) -> Any:
+    """What each side looks at in itself, on one device, in the same way."""
+    return jax.jit(partial(self_attention, **static))

@@ -20,10 +20,10 @@ from encdec.data.tokens import encode_pairs, tokens_of
 from encdec.decoding import (
     MapKind,
     Method,
-    attention_program,
     length_limits,
     loss_program,
     search_program,
+    self_attention_program,
 )
 from encdec.parallel import ALONE, Layout
 from encdec.report import metrics
@@ -229,7 +229,7 @@ class Translator:
         if self._layout.size > 1:
             raise InputError(f"{kind} maps cannot be had in layout {self._layout}: load it as 1x1")
         src, tgt_in = found.src_ids, [BOS, *found.tgt_ids[:-1]]
-        program = attention_program(**self._static)
+        program = self_attention_program(**self._static)
         maps = program(self._params, *(_padded(ids)[None] for ids in (src, tgt_in)))[kind][0]
         side = len(src) if kind == "encoder" else len(tgt_in)
         return np.asarray(maps[..., :side, :side]).reshape(-1, side, side)

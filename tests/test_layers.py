@@ -52,7 +52,7 @@ ALLOWED = {
     "attend_command": {
         *("arguments", "decoding", "pictures", "report", "search", "translator", "types"),
     },
-    "serving": {"search", "translator", "types"},
+    "serving": {"config", "search", "translator", "types"},
     "serve_command": {"arguments", "config", "search", "serving", "translator", "types"},
     "scoring_arguments": {"config", "data", "report", "types"},
     "scoring_commands": {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from encdec.types import InputError
+from encdec.config.checks import check_ranges
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,4 @@ class Limits:
     """Requests that wait or are served at once; one more is asked to come again."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
-                raise InputError(f"{name} = {value} cannot be used: it must be at least 1")
+        check_ranges(self, positive="most_characters most_lines most_beam most_waiting")
