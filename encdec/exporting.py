@@ -23,9 +23,9 @@ from encdec import run as runs
 from encdec.decoding import length_limits, search
 from encdec.ops import masks
 from encdec.run import Run
+from encdec.run_model import best_params, build_model
 from encdec.search import SearchOptions
 from encdec.training import checkpoints
-from encdec.translator import best_params, build_model
 from encdec.types import Array, InputError, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")

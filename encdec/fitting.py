@@ -30,13 +30,14 @@ from encdec.preparing import build_vocabularies, encode_training, plan_training
 from encdec.report import metrics
 from encdec.report.logs import MetricsLog, Progress, Silent
 from encdec.run import Run
+from encdec.run_model import build_model
 from encdec.search import SearchOptions
 from encdec.training import checkpoints, loop
 from encdec.training.checkpoints import Checkpoints
 from encdec.training.loop import DivergedError, Standing
 from encdec.training.optimizer import optimizer, schedule
 from encdec.training.step import TrainState
-from encdec.translator import Translator, build_model
+from encdec.translator import Translator
 from encdec.types import InputError, Params
 
 Say = Callable[[str], None]

@@ -12,8 +12,8 @@ from encdec.arguments import parse
 from encdec.config import LOWER_IS_BETTER
 from encdec.report.logs import json_line, measured
 from encdec.run import Run
+from encdec.run_model import parameter_count
 from encdec.training import checkpoints
-from encdec.translator import parameter_count
 from encdec.types import InputError
 
 # --- info ----------------------------------------------------------------------------------------

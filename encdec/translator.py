@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,8 +28,8 @@ from encdec.parallel import ALONE, Layout
 from encdec.report import metrics
 from encdec.report.metrics import ScoreOptions
 from encdec.run import Run
+from encdec.run_model import best_params, build_model
 from encdec.search import Found, SearchOptions
-from encdec.training import checkpoints
 from encdec.types import BOS, PAD, Array, InputError, Params
 
 
@@ -323,28 +322,6 @@ def _padded(ids: Sequence[int]) -> np.ndarray:
     return np.pad(np.asarray(ids, np.int32), (0, round_length(len(ids)) - len(ids)))
 
 
-def build_model(run: Run, layout: Layout = ALONE, *, recompute: bool = False) -> nn.Module:
-    """The module of a run, as one device of a layout has it."""
-    return models.build(
-        run.config.model,
-        run.src_vocabulary.size,
-        run.tgt_vocabulary.size,
-        joint=run.config.data.joint_vocabulary,
-        shards=layout.axes.model,
-        recompute=recompute,
-    )
-
-
-def abstract_params(run: Run) -> Params:
-    """Names, shapes and types of a run's parameters."""
-    return models.abstract(build_model(run))
-
-
-def parameter_count(run: Run) -> int:
-    """Numbers in a run's parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(run)))
-
-
 def load(path: str | Path, layout: Layout = ALONE, dtype: Any = jnp.float32) -> Translator:
     """Opens a run folder with its best parameters (the latest where none was chosen yet).
 
@@ -362,18 +339,6 @@ def load(path: str | Path, layout: Layout = ALONE, dtype: Any = jnp.float32) -> 
     params, step = best_params(run)
     split = device_arrays.parts(params, models.split_axes(build_model(run)), layout)
     return Translator(run, device_arrays.place(params, split, layout), step, layout, dtype)
-
-
-def best_params(run: Run) -> tuple[Params, int]:
-    """A run's best parameters (the latest where none was chosen yet), as NumPy arrays, and the
-    step that they are of.
-
-    Raises:
-      InputError: the checkpoint is damaged, or there is none yet.
-    """
-    kind: checkpoints.Kind = "best" if checkpoints.steps(run.path, "best") else "latest"
-    tree, _ = checkpoints.load(run.path, kind, {"params": abstract_params(run)})
-    return tree["params"], checkpoints.steps(run.path, kind)[-1]
 
 
 def load_on(devices: DeviceConfig, path: str | Path) -> Translator:

@@ -19,7 +19,7 @@ import tyro
 
 from encdec import run as runs
 from encdec.report.logs import measured
-from encdec.translator import parameter_count
+from encdec.run_model import parameter_count
 from encdec.types import InputError
 
 HERE = Path(__file__).parent

@@ -11,8 +11,8 @@ from encdec.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, Tr
 from encdec.data import vocabulary
 from encdec.data.dates import dates
 from encdec.run import Run
+from encdec.run_model import build_model
 from encdec.training.checkpoints import Checkpoints
-from encdec.translator import build_model
 from encdec.types import EOS
 
 SMALL = TransformerConfig(layers=2, width=8, feed_forward=12, heads=2)

@@ -15,10 +15,10 @@ from encdec import models
 from encdec import run as runs
 from encdec.config import RunConfig
 from encdec.report.logs import read_metrics
+from encdec.run_model import abstract_params, build_model
 from encdec.training import checkpoints
 from encdec.training.optimizer import optimizer
 from encdec.training.step import init_state
-from encdec.translator import abstract_params, build_model
 
 SETTINGS = [
     *("--model", "transformer", "--layers", "1", "--width", "16", "--feed-forward", "24"),

@@ -16,6 +16,7 @@ from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
 from encdec.data.dates import dates
 from encdec.pictures import learning_curves, named
 from encdec.report.logs import append_metrics
+from encdec.run_model import best_params
 from encdec.search import SearchOptions
 from encdec.training import checkpoints
 from encdec.types import EOS, PAD
@@ -55,7 +56,7 @@ def measured(tmp_path: Path) -> Path:
 
 def test_what_a_run_is_and_how_it_scored(encdec, measured: Path) -> None:
     found = json.loads(encdec("info", measured, "--json").out)
-    kept, _ = translator.best_params(runs.load(measured))
+    kept, _ = best_params(runs.load(measured))
     assert found["parameters"] == sum(leaf.size for leaf in checkpoints.flat(kept).values())
     assert found["model"] == "transformer"
     assert found["steps"] == {"done": 0, "of": 1}  # it has only the best parameters
@@ -129,7 +130,7 @@ def test_weights_and_settings_go_along(encdec, tmp_path: Path) -> None:
     path, out = small_run(tmp_path / "run").path, tmp_path / "out"
     assert encdec("export", path, "--out", out).code == 0
     run = runs.load(path)
-    kept, _ = translator.best_params(run)
+    kept, _ = best_params(run)
     weights = load_file(out / "model.safetensors")
     assert weights.keys() == checkpoints.flat(kept).keys()
     for name, leaf in checkpoints.flat(kept).items():

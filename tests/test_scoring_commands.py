@@ -15,9 +15,9 @@ from encdec import run as runs
 from encdec.config import Seq2SeqConfig, TrainingConfig
 from encdec.data.sources import Pairs
 from encdec.report.logs import read_metrics
+from encdec.run_model import abstract_params
 from encdec.training import checkpoints
 from encdec.training.checkpoints import Checkpoints
-from encdec.translator import abstract_params
 from tests.commands import refused
 from tests.small_run import small_run
 

@@ -9,8 +9,9 @@ import pytest
 import encdec
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
 from encdec.data.sources import Pairs
+from encdec.run_model import best_params
 from encdec.search import SearchOptions
-from encdec.translator import Translator, best_params
+from encdec.translator import Translator
 from encdec.types import BOS, InputError
 from tests import oracles
 from tests.small_run import small_run

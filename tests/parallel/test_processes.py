@@ -20,8 +20,8 @@ from encdec import processes
 from encdec import run as runs
 from encdec.config import TrainingDeviceConfig
 from encdec.report.logs import read_metrics
+from encdec.run_model import abstract_params
 from encdec.training import checkpoints
-from encdec.translator import abstract_params
 from encdec.types import InputError
 
 SETTINGS = [
