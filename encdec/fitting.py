@@ -143,6 +143,7 @@ class _Prepared(NamedTuple):
     run: Run
     examples: Examples
     plan: Plan
+    sampling: SubwordSampling | None
     valid: Pairs
 
 
@@ -163,14 +164,16 @@ def _prepare(
         else build_vocabularies(data, train, config.seed)
     )
     examples = encode_training(data, train, corpus.digest, (source, target), say)
-    batches, extra = plan_training(config, examples, say)
+    alpha = data.subword_sampling
+    sampling = SubwordSampling(source, target, alpha) if alpha else None
+    batches, extra = plan_training(config, examples, sampling, say)
     check_rows(batches, data.batch_tokens, layout)
     if run is None:
         run = Run(folder, config, corpus.digest, extra, source, target, corpus.held_out)
         runs.create(run)
     elif run.config != config:
         run = runs.set_max_steps(run, config.training.max_steps)
-    return _Prepared(run, examples, batches, corpus.valid)
+    return _Prepared(run, examples, batches, sampling, corpus.valid)
 
 
 def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
@@ -182,11 +185,6 @@ def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
     if not runs.is_vacant(folder):
         raise InputError(f"{folder} is there and holds no run: name another folder by --run")
     return None
-
-
-def _subword_sampling(run: Run) -> SubwordSampling | None:
-    alpha = run.config.data.subword_sampling
-    return SubwordSampling(run.src_vocabulary, run.tgt_vocabulary, alpha) if alpha else None
 
 
 def _placement(run: Run, layout: Layout, devices: TrainingDeviceConfig) -> Placement:
@@ -240,7 +238,7 @@ def _train(
             prepared.plan,
             run.config.seed,
             done,
-            _subword_sampling(run),
+            prepared.sampling,
             rows,
         )
         return _until_divergence(

@@ -1,6 +1,7 @@
 """Between a corpus and its first batch: vocabularies, tokens, plan."""
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
@@ -11,16 +12,17 @@ import numpy as np
 from encdec import run as runs
 from encdec.config import DataConfig, RunConfig
 from encdec.data import vocabulary
+from encdec.data.batching import SubwordSampling
 from encdec.data.cache import cached_examples
 from encdec.data.plan import Plan, plan, rows_within
 from encdec.data.sources import PairStream, read_all
 from encdec.data.text import prepared
-from encdec.data.tokens import Examples, encode_pairs
+from encdec.data.tokens import Examples, Tokens, encode_pairs
 from encdec.data.vocabulary import Vocabulary, drawn
 from encdec.report.logs import Counter
 
-_ROOM = 0.1
-"""How much longer a sentence may become, as a share, where its subwords are drawn."""
+_SHOWN = 1000  # sentences, cut at random to see how much longer they become
+_FITTING = 0.8  # share of them that a batch shape has room for
 
 
 def cache_folder() -> Path:
@@ -87,9 +89,14 @@ def encode_training(
 
 
 def plan_training(
-    config: RunConfig, examples: Examples, say: Callable[[str], None]
+    config: RunConfig,
+    examples: Examples,
+    sampling: SubwordSampling | None,
+    say: Callable[[str], None],
 ) -> tuple[Plan, int]:
     """The batches of an epoch, and how many tokens more than twice its source a target may need.
+
+    Where sentences are cut at random, the shapes have room for most ways to cut them.
 
     Raises:
       InputError: every pair is too long, or a batch is too small for the longest.
@@ -104,8 +111,9 @@ def plan_training(
             f"than {most[0]} source or {most[1]} target tokens"
         )
     extra = max(10, int((target[rows] - 2 * source[rows]).max()))
-    if data.subword_sampling:
-        source, target = _with_room(source), _with_room(target)
+    if sampling:
+        source = _with_room(examples.src, sampling.src_vocab, sampling.alpha)
+        target = _with_room(examples.tgt, sampling.tgt_vocab, sampling.alpha)
     made = plan(
         source,
         target,
@@ -117,6 +125,11 @@ def plan_training(
     return made, extra
 
 
-def _with_room(lengths: np.ndarray) -> np.ndarray:
-    """Lengths that most ways to cut these sentences do not exceed; most are a little longer."""
-    return lengths + np.ceil(_ROOM * lengths).astype(lengths.dtype)
+def _with_room(tokens: Tokens, vocab: Vocabulary, alpha: float) -> np.ndarray:
+    """Lengths that most ways to cut these sentences do not exceed: int [n], EOS among them."""
+    rng, growth = np.random.default_rng(0), [1.0]
+    for i in np.unique(np.linspace(0, len(tokens) - 1, _SHOWN).astype(int)):
+        ids = tokens[i][:-1].tolist()
+        cut = vocab.sample_segmentation(ids, alpha, sys.maxsize, rng)
+        growth.append((len(cut) + 1) / (len(ids) + 1))
+    return np.ceil(tokens.lengths() * np.quantile(growth, _FITTING)).astype(np.int32)

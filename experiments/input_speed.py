@@ -128,7 +128,7 @@ def prepared(options: Options, root: Path) -> tuple[Examples, Plan, SubwordSampl
     with told("tokens from the cache"):
         examples = cached_examples(train, key, *vocabularies, root, progress=print, say=print)
     with told("plan"):
-        plan, _ = plan_training(RunConfig(data=data), examples, print)
+        plan, _ = plan_training(RunConfig(data=data), examples, None, print)
     alpha = data.subword_sampling
     return examples, plan, SubwordSampling(*vocabularies, alpha) if alpha else None
 

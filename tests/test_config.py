@@ -57,6 +57,11 @@ def test_the_papers_sizes() -> None:
         (lambda: DataConfig(valid_tsv=("a",)), "validation files need training files"),
         (lambda: DataConfig(vocabulary_size=4), "vocabulary_size = 4 .* at least 5"),
         (lambda: DataConfig(vocabulary="bytes", vocabulary_size=99), "leave vocabulary_size out"),
+        (lambda: DataConfig(vocabulary="chars", subword_sampling=0.1), "needs .*'sentencepiece'"),
+        (
+            lambda: DataConfig(pieces="bpe", subword_sampling=1.0),
+            "subword_sampling = 1.0 .* below 1",
+        ),
         (lambda: TrainingConfig(learning_rate=0.0), "learning_rate = 0.0 .* above 0"),
         (lambda: TrainingConfig(clip=-1.0), "clip = -1.0 .* at least 0"),
         (lambda: TrainingConfig(weight_decay=0.1), "weight_decay needs optimizer = 'adamw'"),

@@ -62,8 +62,10 @@ class DataConfig:
     pieces: Literal["unigram", "bpe"] = "unigram"
     """How sentencepiece cuts: unigram language model (Kudo 2018) or byte pairs (Sennrich 2016)."""
     subword_sampling: float = 0.0
-    """Subword regularisation (Kudo 2018): the exponent of a segmentation's probability among the
-    64 best, such as 0.2; 0 always trains on the best. Unigram pieces only."""
+    """Each time a sentence is trained on it is cut anew; 0 always takes the best cut. Of unigram
+    pieces the exponent of a cut's probability among the 64 best, such as 0.2 (subword
+    regularisation, Kudo 2018); of byte pairs the chance that a merge is left out, such as 0.1
+    (BPE-dropout, Provilkov 2020)."""
     vocabulary_size: int | None = None
     """Tokens in a vocabulary. Left out: all chars or words there are; 8,000 sentencepieces, or
     fewer where the text has not as many."""
@@ -112,10 +114,11 @@ class DataConfig:
                 f"a joint vocabulary cannot be {self.vocabulary} on one side and "
                 f"{self.target_vocabulary} on the other: leave target_vocabulary out"
             )
-        if self.subword_sampling and (self.pieces != "unigram" or "sentencepiece" not in kinds):
-            raise InputError(
-                "subword_sampling needs vocabulary = 'sentencepiece' with pieces = 'unigram'"
-            )
+        if self.subword_sampling and "sentencepiece" not in kinds:
+            raise InputError("subword_sampling needs vocabulary = 'sentencepiece'")
+        if self.pieces == "bpe":
+            below_one = self.subword_sampling < 1
+            require(below_one, self, "subword_sampling", "a chance below 1 with byte pairs")
 
     def _check_pair(self, source: str, target: str, tsv: str) -> None:
         given = [name for name in (source, target, tsv) if getattr(self, name)]

@@ -15,16 +15,16 @@ import numpy as np
 
 from encdec.data.plan import Bucket, Plan, epoch_order
 from encdec.data.tokens import Examples, Tokens, tokens_of
-from encdec.data.vocabulary import Vocabulary, sample_segmentation
+from encdec.data.vocabulary import Vocabulary
 from encdec.types import BOS, PAD, Batch
 
 
 class SubwordSampling(NamedTuple):
-    """Each time a sentence is trained on, it is cut anew: subword regularisation (Kudo 2018).
+    """Each time a sentence is trained on, it is cut anew: subword regularisation.
 
     Attributes:
       src_vocab, tgt_vocab: what the examples were encoded with.
-      alpha: exponent of a segmentation's probability.
+      alpha: how far from the likeliest, as `Vocabulary.sample_segmentation` takes it.
     """
 
     src_vocab: Vocabulary
@@ -97,7 +97,7 @@ class TrainingBatches:
             rng = np.random.default_rng((self._seed, step, row))
             for side in range(2):
                 ids = self._examples[side][i][:-1].tolist()
-                cut = sample_segmentation(vocab[side], ids, sampling.alpha, most[side], rng)
+                cut = vocab[side].sample_segmentation(ids, sampling.alpha, most[side], rng)
                 cuts[side].append(cut)
         return Examples(*map(tokens_of, cuts))
 

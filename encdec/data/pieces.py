@@ -12,12 +12,15 @@ from typing import Any, Literal
 import numpy as np
 import sentencepiece
 
+from encdec.data.merges import merge, uniform
 from encdec.data.specials import FIRST, SPECIALS
 from encdec.types import UNK, InputError
 
 Pieces = Literal["unigram", "bpe"]
 
 _SIZE = 8000  # where none is given
+_SEGMENTATIONS = 64  # l in Kudo 2018
+_DRAWS = 8
 _MOST_CHARACTERS = 40_000_000  # of training text: for each, SentencePiece takes 20 bytes of memory
 
 
@@ -37,12 +40,21 @@ class SentencePieceVocabulary:
         return np.array([self._model.get_score(i) for i in range(self.size)])
 
     @cached_property
-    def _has_several(self) -> bool:
-        """Whether the model knows several ways to cut a text: unigram does, byte pairs do not."""
+    def _is_unigram(self) -> bool:
+        """Byte pairs have no probabilities, so no second best way to cut a text."""
         try:
             return bool(self._model.nbest_encode("", nbest_size=2))
         except RuntimeError:  # sentencepiece before 0.2.2 answers with nothing instead
             return False
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {self._model.id_to_piece(i): i for i in range(FIRST, self.size)}
+
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        """The order of merges: byte pairs come before all single characters, in their order."""
+        return {piece: i for piece, i in self._ids.items() if len(piece) > 1}
 
     @property
     def size(self) -> int:
@@ -60,15 +72,47 @@ class SentencePieceVocabulary:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return [SPECIALS[i] if i < FIRST else self._model.id_to_piece(int(i)) for i in ids]
 
-    def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
-        ids = list(ids)
-        if not ids or UNK in ids or not self._has_several:
-            return [ids], np.zeros(1)
-        found = self._model.nbest_encode(self._model.decode(ids), nbest_size=most)
-        if found[0] != ids:  # what has no way back to its own text is left alone
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        if UNK in ids:
+            return list(ids)
+        draw = self._by_probability if self._is_unigram else self._by_dropout
+        return draw(list(ids), alpha, longest, rng)
+
+    def _by_probability(
+        self, ids: list[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        """Kudo 2018, section 3.3: of the likeliest segmentations x that are no longer than allowed
+        one is drawn with probability P(x)^alpha / sum of P(x')^alpha."""
+        cuts, log_probs = self.segmentations(ids)
+        fit = np.array([len(cut) <= longest for cut in cuts])
+        sums = np.where(fit, np.exp(alpha * (log_probs - log_probs[0])), 0).cumsum()
+        return cuts[int(np.searchsorted(sums / sums[-1], rng.random(), "right"))]
+
+    def segmentations(self, ids: list[int]) -> tuple[list[list[int]], np.ndarray]:
+        """The 64 likeliest ways of a unigram model to cut the text of `encode`d ids, these first.
+
+        With their log-probabilities, float64 [n], nats.
+        """
+        found = self._model.nbest_encode(self._model.decode(ids), nbest_size=_SEGMENTATIONS)
+        if not ids or found[0] != ids:  # what has no way back to its own text is left alone
             return [ids], np.zeros(1)
         starts = [0, *accumulate(map(len, found[:-1]))]
         return found, np.add.reduceat(self._log_probs[[*chain(*found)]], starts)
+
+    def _by_dropout(
+        self, ids: list[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        """Byte pairs without some merges; drawn again, a few times, where it is too long."""
+        words = re.findall("▁?[^▁]+|▁", "".join(map(self._model.id_to_piece, ids)))
+        chances = uniform(rng)
+        for _ in range(_DRAWS):
+            parts = chain(*(merge(word, self._ranks, alpha, chances) for word in words))
+            cut = [self._ids[part] for part in parts]
+            if len(cut) <= longest:
+                return cut
+        return ids
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "sentencepiece", "model": base64.b64encode(self.proto).decode()}

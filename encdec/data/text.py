@@ -70,8 +70,10 @@ class PreparedVocabulary:
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         return self.plain.encode_all([self.preparation.prepare(text) for text in texts])
 
-    def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
-        return self.plain.segmentations(ids, most)
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        return self.plain.sample_segmentation(ids, alpha, longest, rng)
 
     def decode(self, ids: Iterable[int]) -> str:
         return self.preparation.restore(self.plain.decode(ids))

@@ -21,7 +21,6 @@ Item = TypeVar("Item")
 Kind = Literal["chars", "words", "bytes", "sentencepiece"]
 
 _FORMAT = "encdec vocabulary 1"
-_SEGMENTATIONS = 64  # l in Kudo 2018
 
 
 class Vocabulary(Protocol):
@@ -43,11 +42,20 @@ class Vocabulary(Protocol):
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """One label an id, for plots: `</s>` for EOS, ▁ for a space."""
 
-    def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
-        """The likeliest ways to cut the text of `encode`d ids, these first, at most so many.
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        """Another way to cut the text of `encode`d ids, at random: subword regularisation.
 
-        With their log-probabilities, float64 [n], nats. Only the unigram model of sentencepiece
-        knows any but the ids themselves.
+        Only sentencepiece knows any. For a unigram model alpha is the exponent of a segmentation's
+        probability (Kudo 2018), towards 0 all are as likely; for byte pairs the chance that a merge
+        is left out (BPE-dropout, Provilkov 2020).
+
+        Args:
+          ids: of one sentence, no longer than `longest`.
+          alpha: how far from the likeliest.
+          longest: most ids of the result.
+          rng: whence the chance comes.
         """
 
     def to_json(self) -> dict[str, Any]:
@@ -83,8 +91,10 @@ class TableVocabulary:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return ["▁" if label == " " else label for label in map(self._label, ids)]
 
-    def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
-        return [list(ids)], np.zeros(1)
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        return list(ids)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "table": self.table}
@@ -115,8 +125,10 @@ class ByteVocabulary:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return [SPECIALS[i] if i < FIRST else _byte_label(i - FIRST) for i in ids]
 
-    def segmentations(self, ids: Sequence[int], most: int) -> tuple[list[list[int]], np.ndarray]:
-        return [list(ids)], np.zeros(1)
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        return list(ids)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "bytes"}
@@ -154,27 +166,6 @@ def drawn(items: Iterable[Item], count: int, most: int, seed: int) -> Iterator[I
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng(seed).choice(count, most, replace=False, shuffle=False)] = True
     yield from compress(items, chosen)
-
-
-def sample_segmentation(
-    vocabulary: Vocabulary, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
-) -> list[int]:
-    """Another way to cut a sentence, at random: subword regularisation (Kudo 2018, section 3.3).
-
-    Of the 64 likeliest segmentations x that are no longer than allowed, one is drawn with
-    probability P(x)^alpha / sum of P(x')^alpha.
-
-    Args:
-      vocabulary: what gave the ids.
-      ids: of one sentence, as encoded, no longer than `longest`.
-      alpha: towards 0 all are as likely.
-      longest: most tokens of the result.
-      rng: gives one number.
-    """
-    cuts, log_probs = vocabulary.segmentations(ids, _SEGMENTATIONS)
-    fit = np.array([len(cut) <= longest for cut in cuts])
-    sums = np.where(fit, np.exp(alpha * (log_probs - log_probs[0])), 0).cumsum()
-    return cuts[int(np.searchsorted(sums / sums[-1], rng.random(), "right"))]
 
 
 def digest(vocabulary: Vocabulary) -> str:

@@ -7,7 +7,7 @@ import pytest
 import sentencepiece
 from sentencepiece.sentencepiece_pb2 import NBestSentencePieceText
 
-from encdec.data import pieces, vocabulary
+from encdec.data import merges, pieces, vocabulary
 from encdec.data.dates import dates
 from encdec.types import BOS, EOS, PAD, UNK, InputError
 
@@ -163,7 +163,7 @@ def test_segmentations_are_sentencepieces_own_with_its_probabilities() -> None:
     built = unigram()
     model = sentencepiece.SentencePieceProcessor(model_proto=built.proto)
     for text in ("Donnerstag, 4. November 2021", "3 May 1979"):
-        found, log_probs = built.segmentations(built.encode(text), 64)
+        found, log_probs = built.segmentations(built.encode(text))
         raw = model.nbest_encode(text, nbest_size=64, out_type="serialized_proto")
         own = NBestSentencePieceText.FromString(raw).nbests
         assert [[piece.id for piece in one.pieces] for one in own] == found
@@ -178,12 +178,10 @@ def test_a_segmentation_is_drawn_as_often_as_the_formula_says(alpha: float) -> N
     """Kudo 2018, section 3.3: P(x)^alpha over the sum of it; a chi-squared statistic."""
     built, rng, n = unigram(), np.random.default_rng(0), 3000
     ids = built.encode("3 May 1979")
-    cuts, log_probs = built.segmentations(ids, 64)
+    cuts, log_probs = built.segmentations(ids)
     short = [(tuple(c), np.exp(p)) for c, p in zip(cuts, log_probs, strict=True) if len(c) <= 7]
     assert 5 < len(short) < len(cuts)
-    drawn = Counter(
-        tuple(vocabulary.sample_segmentation(built, ids, alpha, 7, rng)) for _ in range(n)
-    )
+    drawn = Counter(tuple(built.sample_segmentation(ids, alpha, 7, rng)) for _ in range(n))
     assert set(drawn) <= {cut for cut, _ in short}
     total = sum(p**alpha for _, p in short)
     expected = {cut: n * p**alpha / total for cut, p in short}
@@ -193,15 +191,50 @@ def test_a_segmentation_is_drawn_as_often_as_the_formula_says(alpha: float) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_has_no_other_segmentation_keeps_its_own(kind: str) -> None:
-    """Tokens that are no pieces, text with something unknown, byte pairs, nothing at all."""
+    """Tokens that are no pieces, text with something unknown, nothing at all."""
     built, rng = of_kind(kind), np.random.default_rng(0)
     for text in ["", *([] if kind == "sentencepiece" else TEXTS), "a \u2603 red ⁇ car"]:
         ids = built.encode(text)
-        assert vocabulary.sample_segmentation(built, ids, 0.1, len(ids), rng) == ids
-    pairs = vocabulary.build("sentencepiece", TEXTS, 120, "bpe")
-    for text in TEXTS:
-        ids = pairs.encode(text)
-        assert vocabulary.sample_segmentation(pairs, ids, 0.1, 99, rng) == ids
+        assert built.sample_segmentation(ids, 0.1, len(ids), rng) == ids
+
+
+def test_byte_pairs_without_dropout_are_sentencepieces_own() -> None:
+    known, rng = [*TEXTS, *HARD, *dates(300, 0).train.src], np.random.default_rng(0)
+    for size in (None, 250):
+        built = vocabulary.build("sentencepiece", known, size, "bpe")
+        for text in [*known, "a red red car , vorbei"]:
+            ids = built.encode(text)
+            assert built.sample_segmentation(ids, 0.0, len(ids), rng) == ids
+
+
+def test_byte_pairs_are_left_out_as_often_as_the_algorithm_says() -> None:
+    """Provilkov 2020, algorithm 1, by hand for three letters; a chi-squared statistic."""
+    p, n, chances = 0.3, 4000, merges.uniform(np.random.default_rng(0))
+    q = 1 - p
+    ranks = {"ab": 0, "bc": 1, "abc": 2}
+    expected = {
+        ("abc",): (q + p * q) * q,
+        ("ab", "c"): q * p,
+        ("a", "bc"): p * q * p,
+        ("a", "b", "c"): p * p,
+    }
+    drawn = Counter(tuple(merges.merge("abc", ranks, p, chances)) for _ in range(n))
+    assert set(drawn) == set(expected)
+    statistic = sum((drawn[cut] - n * e) ** 2 / (n * e) for cut, e in expected.items())
+    assert statistic < 16  # three degrees of freedom: passed by chance once in a thousand seeds
+
+
+def test_byte_pairs_with_dropout_are_the_same_text_and_fit() -> None:
+    built = vocabulary.build("sentencepiece", dates(300, 0).train.src, 400, "bpe")
+    rng = np.random.default_rng(0)
+    for text in ("Donnerstag, 4. November 2021", "3 May 1979"):
+        ids = built.encode(text)
+        for longest in (len(ids) + 4, 99):
+            cuts = [built.sample_segmentation(ids, 0.2, longest, rng) for _ in range(50)]
+            assert {built.decode(cut) for cut in cuts} == {text}
+            assert max(map(len, cuts)) <= longest
+            assert len(set(map(tuple, cuts))) > 10
+        assert built.sample_segmentation(ids, 0.99, len(ids), rng) == ids
 
 
 def test_vocabularies_that_differ_have_digests_that_differ() -> None:
