@@ -46,7 +46,9 @@ a beam prefers a translation that is too short, now and then an empty one."""
 BOUNDS = (10, 20, 30, 40, 50, 60, 70)
 
 MODELS: dict[str, ModelConfig] = {
-    "seq2seq": Seq2SeqConfig(cell="gru", embed=128, hidden=256, dropout=0.2),
+    "seq2seq": Seq2SeqConfig(
+        cell="gru", embed=128, hidden=256, dropout=0.1, context_every_step=True
+    ),
     "attention": AttentionConfig(
         cell="gru", embed=128, hidden=256, dropout=0.2, order="conditional", tie_embeddings=True
     ),
@@ -68,20 +70,25 @@ class Options:
     """Folder that the run folders long-MODEL and the joined sentences go into."""
     figure: bool = False
     """Draw the runs' curves to RUNS/long_sentences.png instead of training."""
-    max_steps: int = 3000
+    max_steps: int = 8000
     """Updates of the parameters."""
     seed: int = 0
     """The one seed."""
 
 
 def joined(pairs: Pairs, rounds: int, seed: int) -> Pairs:
-    """Sentences in random order, one to MOST_JOINED of them in a row made one; `rounds` times."""
+    """Sentences in random order, one to MOST_JOINED of them in a row made one; `rounds` times.
+
+    Each number of sentences gets as many words as any other.
+    """
     rng = np.random.default_rng(seed)
+    numbers = np.arange(1, MOST_JOINED + 1)
+    chances = 1 / numbers / (1 / numbers).sum()
     made = Pairs([], [])
     for _ in range(rounds):
         order, start = rng.permutation(len(pairs.src)), 0
         while start < len(order):
-            taken = order[start : start + int(rng.integers(1, MOST_JOINED + 1))]
+            taken = order[start : start + int(rng.choice(numbers, p=chances))]
             start += len(taken)
             for side, texts in zip(made, pairs, strict=True):
                 side.append(" ".join(texts[i] for i in taken))

@@ -36,7 +36,7 @@ ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
 
 MODELS: dict[str, ModelConfig] = {
     "seq2seq": Seq2SeqConfig(
-        cell="gru", layers=1, embed=128, hidden=256, dropout=0.3, output_dropout=0.5
+        cell="gru", embed=128, hidden=256, dropout=0.2, context_every_step=True
     ),
     "attention": AttentionConfig(
         cell="gru",
@@ -44,6 +44,7 @@ MODELS: dict[str, ModelConfig] = {
         hidden=256,
         dropout=0.3,
         output_dropout=0.4,
+        recurrent_dropout=0.2,
         order="conditional",
         tie_embeddings=True,
     ),
