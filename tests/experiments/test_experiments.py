@@ -44,12 +44,12 @@ def test_g2p_reads_characters_and_writes_phones() -> None:
 def test_joined_sentences_are_all_sentences_in_runs() -> None:
     """Each round uses each sentence once; both sides are joined alike."""
     long = script("long_sentences")
-    pairs = Pairs([f"s{i}" for i in range(50)], [f"t{i}" for i in range(50)])
+    pairs = Pairs([f"s{i}" for i in range(300)], [f"t{i}" for i in range(300)])
     made = long.joined(pairs, 2, seed=3)
     for side, letter in zip(made, "st", strict=True):
         words = " ".join(side).split()
-        for part in (words[:50], words[50:]):
-            assert sorted(part) == sorted(f"{letter}{i}" for i in range(50))
+        for part in (words[:300], words[300:]):
+            assert sorted(part) == sorted(f"{letter}{i}" for i in range(300))
     assert [s.replace("s", "t") for s in made.src] == made.tgt
     sizes = {len(s.split()) for s in made.src}
     assert sizes <= set(range(1, long.MOST_JOINED + 1))
