@@ -26,7 +26,7 @@ from encdec.data.sources import Pairs
 from encdec.data.tokens import Examples
 from encdec.parallel import Layout
 from encdec.placement import Placement
-from encdec.preparing import build_vocabularies, encode_training, plan_training
+from encdec.preparing import build_vocabularies, encode_training, plan_training, subword_sampling
 from encdec.report import metrics
 from encdec.report.logs import MetricsLog, Progress, Silent
 from encdec.run import Run
@@ -164,8 +164,7 @@ def _prepare(
         else build_vocabularies(data, train, config.seed)
     )
     examples = encode_training(data, train, corpus.digest, (source, target), say)
-    alpha = data.subword_sampling
-    sampling = SubwordSampling(source, target, alpha) if alpha else None
+    sampling = subword_sampling(data, (source, target))
     batches, extra = plan_training(config, examples, sampling, say)
     check_rows(batches, data.batch_tokens, layout)
     if run is None:

@@ -88,6 +88,14 @@ def encode_training(
         return cached_examples(train, prepared_text, *vocabularies, root, progress=tell, say=say)
 
 
+def subword_sampling(
+    data: DataConfig, vocabularies: tuple[Vocabulary, Vocabulary]
+) -> SubwordSampling | None:
+    """How sentences are cut anew in training, where they are."""
+    alpha = data.subword_sampling
+    return SubwordSampling(*vocabularies, alpha) if alpha else None
+
+
 def plan_training(
     config: RunConfig,
     examples: Examples,

@@ -38,7 +38,7 @@ from encdec.data.cache import cached_examples
 from encdec.data.plan import Plan
 from encdec.data.sources import read_lines
 from encdec.data.tokens import Examples
-from encdec.preparing import build_vocabularies, plan_training
+from encdec.preparing import build_vocabularies, plan_training, subword_sampling
 from encdec.report.logs import Counter
 from encdec.types import Batch, InputError
 
@@ -127,10 +127,10 @@ def prepared(options: Options, root: Path) -> tuple[Examples, Plan, SubwordSampl
         )
     with told("tokens from the cache"):
         examples = cached_examples(train, key, *vocabularies, root, progress=print, say=print)
+    sampling = subword_sampling(data, vocabularies)
     with told("plan"):
-        plan, _ = plan_training(RunConfig(data=data), examples, None, print)
-    alpha = data.subword_sampling
-    return examples, plan, SubwordSampling(*vocabularies, alpha) if alpha else None
+        plan, _ = plan_training(RunConfig(data=data), examples, sampling, print)
+    return examples, plan, sampling
 
 
 def report(batches: list[tuple[int, int, int]], shapes: int, seconds: float) -> None:

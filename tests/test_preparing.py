@@ -7,11 +7,15 @@ import pytest
 
 from encdec import preparing
 from encdec.config import DataConfig, RunConfig
-from encdec.data.batching import SubwordSampling
 from encdec.data.dates import dates
 from encdec.data.sources import Listed, Pairs
 from encdec.data.tokens import encode_pairs
-from encdec.preparing import build_vocabularies, encode_training, plan_training
+from encdec.preparing import (
+    build_vocabularies,
+    encode_training,
+    plan_training,
+    subword_sampling,
+)
 from encdec.types import InputError
 
 PAIRS = dates(300, 0).train
@@ -90,13 +94,23 @@ def test_pairs_too_long_are_counted_and_not_planned() -> None:
         plan_training(short_only, encode_pairs(PAIRS, *vocabularies), None, said.append)
 
 
+def test_shapes_have_no_room_where_nothing_is_drawn() -> None:
+    data = DataConfig(shapes=1)
+    vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
+    examples = encode_pairs(PAIRS, *vocabularies)
+    sampling = subword_sampling(data, vocabularies)
+    (bucket,) = plan_training(RunConfig(data=data), examples, sampling, print)[0].buckets
+    shape = (bucket.source_length, bucket.target_length)
+    assert shape == tuple(int(side.max()) for side in examples.lengths())
+
+
 @pytest.mark.parametrize(("pieces", "alpha"), [("unigram", 0.2), ("bpe", 0.2), ("bpe", 0.4)])
 def test_shapes_have_room_for_four_of_five_ways_to_cut(pieces, alpha: float) -> None:
     """Of other draws than those the room was measured with."""
     data = DataConfig(pieces=pieces, subword_sampling=alpha, vocabulary_size=250, shapes=1)
     vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
     examples = encode_pairs(PAIRS, *vocabularies)
-    sampling = SubwordSampling(*vocabularies, alpha)
+    sampling = subword_sampling(data, vocabularies)
     (bucket,) = plan_training(RunConfig(data=data), examples, sampling, print)[0].buckets
     shape = (bucket.source_length, bucket.target_length)
     rng = np.random.default_rng(7)

@@ -20,7 +20,7 @@ Pieces = Literal["unigram", "bpe"]
 
 _SIZE = 8000  # where none is given
 _SEGMENTATIONS = 64  # l in Kudo 2018
-_DRAWS = 8
+_DRAWS = 8  # of a sentence, until one fits: then it stays as it was encoded
 _MOST_CHARACTERS = 40_000_000  # of training text: for each, SentencePiece takes 20 bytes of memory
 
 

@@ -196,6 +196,10 @@ def test_what_has_no_other_segmentation_keeps_its_own(kind: str) -> None:
     for text in ["", *([] if kind == "sentencepiece" else TEXTS), "a \u2603 red ⁇ car"]:
         ids = built.encode(text)
         assert built.sample_segmentation(ids, 0.1, len(ids), rng) == ids
+    pairs = vocabulary.build("sentencepiece", TEXTS, 120, "bpe")
+    for text in ("", "a \u2603 red ⁇ car"):
+        ids = pairs.encode(text)
+        assert pairs.sample_segmentation(ids, 0.5, 99, rng) == ids
 
 
 def test_byte_pairs_without_dropout_are_sentencepieces_own() -> None:
