@@ -31,7 +31,7 @@ class Corpus(NamedTuple):
 
 
 def read_corpus(config: RunConfig, say: Callable[[str], None]) -> Corpus:
-    """The corpus that the settings name. Files without validation files have a part held out.
+    """The corpus that the settings name. What has nothing to validate on has a part held out.
 
     Reads the training text once, twice where a part is held out, and keeps none of it.
 
@@ -65,10 +65,13 @@ def _training_parts(data: DataConfig) -> tuple[Part, ...]:
 
 
 def _validation_pairs(data: DataConfig) -> Pairs | None:
-    """Pairs to validate on, in memory; None where a part of the training files is held out."""
+    """Pairs to validate on, in memory; None where a part of the training text is held out."""
     if data.has_validation_files:
         return read_pairs(data.valid_source, data.valid_target, data.valid_tsv, data.tsv_columns)
     if data.corpus is None:
+        return None
+    usual = data.valid_split == DataConfig.valid_split
+    if usual and data.valid_split not in tfds.splits(data.corpus, data.corpus_folder):
         return None
     split = _split(data, data.valid_split)
     if not (valid := read_all(split)).src:

@@ -26,7 +26,13 @@ from encdec.data.sources import Pairs
 from encdec.data.tokens import Examples
 from encdec.parallel import Layout
 from encdec.placement import Placement
-from encdec.preparing import build_vocabularies, encode_training, plan_training, subword_sampling
+from encdec.preparing import (
+    build_vocabularies,
+    encode_training,
+    note_long_sources,
+    plan_training,
+    subword_sampling,
+)
 from encdec.report import metrics
 from encdec.report.logs import MetricsLog, Progress, Silent
 from encdec.run import Run
@@ -102,13 +108,17 @@ def _fit(config: RunConfig, folder: Path, say: Say, devices: TrainingDeviceConfi
             "corpus": corpus.digest,
         }
     )
-    prepared = processes.first_alone(lambda: _prepare(config, folder, corpus, layout, notes.append))
+    prepared = processes.first_alone(
+        lambda: _prepare(config, folder, corpus, layout, notes.append, say)
+    )
     run = prepared.run
     for note in notes:
         say(note)
     with Checkpoints(run.path, config.training.average_last, processes.wait) as saved:
         placement = _placement(run, layout, devices)
         state, done, standing = _first_state(run, placement)
+        saved.drop_after(done)
+        loop.save_missing_best(placement, state, done, run.config.training, saved, standing)
         if done >= config.training.max_steps:
             say(f"{folder} has its {done} steps already")
             return Fitted(run, 0)
@@ -116,7 +126,6 @@ def _fit(config: RunConfig, folder: Path, say: Say, devices: TrainingDeviceConfi
             say(f"{folder} stopped at step {done}: {standing.waited} validations without a better")
             return Fitted(run, 0)
         say(f"{folder}: from step {done} of {config.training.max_steps}")
-        saved.drop_after(done)
         last = _train(prepared, placement, state, done, standing, saved)
     if last < config.training.max_steps:
         say(f"stopped at step {last}: {config.training.patience} validations without a better")
@@ -148,9 +157,12 @@ class _Prepared(NamedTuple):
 
 
 def _prepare(
-    config: RunConfig, folder: Path, corpus: Corpus, layout: Layout, say: Say
+    config: RunConfig, folder: Path, corpus: Corpus, layout: Layout, note: Say, say: Say
 ) -> _Prepared:
-    """The folder's run, or a new one. Whatever can be refused is, before the folder is made."""
+    """The folder's run, or a new one. Whatever can be refused is, before the folder is made.
+
+    What is noted can wait; what is said cannot: that another process is waited for.
+    """
     data, train = config.data, corpus.train
     run = _existing(folder, config, corpus.digest)
     if run is None and not processes.writes():
@@ -165,7 +177,8 @@ def _prepare(
     )
     examples = encode_training(data, train, corpus.digest, (source, target), say)
     sampling = subword_sampling(data, (source, target))
-    batches, extra = plan_training(config, examples, sampling, say)
+    batches, extra = plan_training(config, examples, sampling, note)
+    note_long_sources(config, corpus.valid.src, source, note)
     check_rows(batches, data.batch_tokens, layout)
     if run is None:
         run = Run(folder, config, corpus.digest, extra, source, target, corpus.held_out)
@@ -268,8 +281,9 @@ def _progress(steps: int, done: int) -> AbstractContextManager[Progress | Silent
 def _surroundings(layout: Layout) -> dict[str, str]:
     """What a row of metrics says of the place and time of a run."""
     kind = jax.devices()[0].device_kind
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "device": f"{layout.size} x {kind}, {os.cpu_count()} CPU cores",
+        "device": f"{layout.size} x {kind}, {cores} CPU cores",
         "layout": str(layout),
         "jax": jax.__version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -290,7 +304,7 @@ def _until_divergence(run: Run, *arguments: Any, **how: Any) -> int:
         good = checkpoints.steps(run.path, "latest")
         kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was saved"
         raise InputError(
-            f"step {error.step}: the loss is {error.loss:.4g} and its gradient's norm "
-            f"{error.gradient_norm:.4g}; {kept}, the batch's {len(lines)} sentences are in {path}: "
-            "look at them, or train anew with a lower learning_rate, a longer warmup or a clip"
+            f"step {error.step}: {error}; {kept}, the batch's {len(lines)} sentences are in "
+            f"{path}: look at them, or train anew with a lower learning_rate, a longer warmup or "
+            "a clip"
         ) from error

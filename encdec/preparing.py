@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -131,6 +131,19 @@ def plan_training(
         rows=rows,
     )
     return made, extra
+
+
+def note_long_sources(
+    config: RunConfig, sources: Sequence[str], vocab: Vocabulary, say: Callable[[str], None]
+) -> None:
+    """Says how many of the sentences that validation decodes are longer than those trained on."""
+    most = config.data.max_source_length
+    decoded = sources[: config.training.evaluate_sentences]
+    if long := sum(len(ids) > most for ids in vocab.encode_all(decoded)):
+        say(
+            f"{long} of {len(decoded)} sentences to validate on are longer than {most} source "
+            "tokens: they are translated and scored all the same"
+        )
 
 
 def _with_room(tokens: Tokens, vocab: Vocabulary, alpha: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What the commands that score are asked for: text to score on, and how to compare it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -33,8 +34,13 @@ class ScoredText:
         arg(help="Instead: files with tab-separated columns, a pair in each line."),
     ] = ()
     tsv_columns: Annotated[
-        tuple[int, int], arg(help="Columns of the source and of the target, counted from 1.")
-    ] = (1, 2)
+        tuple[int, int] | None,
+        arg(
+            metavar="INT INT",
+            help="Columns of the source and of the target, counted from 1; left out, as the run "
+            "says.",
+        ),
+    ] = None
     corpus: Annotated[
         str | None,
         arg(help="Instead: a corpus of TensorFlow Datasets as `encdec prepare` left it, tfds:..."),
@@ -74,9 +80,10 @@ class ScoredText:
             languages = (data.source_language, data.target_language)
             folder = str(self.corpus_folder) if self.corpus_folder else data.corpus_folder
             return read_all(open_split(self.corpus, self.split, folder, languages, data.reverse))
-        if min(self.tsv_columns) < 1:
+        columns = self.tsv_columns or data.tsv_columns
+        if min(columns) < 1:
             raise InputError("tsv_columns cannot be used: two columns, counted from 1")
-        return read_pairs(self.source, self.target, self.tsv, self.tsv_columns)
+        return read_pairs(self.source, self.target, self.tsv, columns)
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,10 @@ class ScoringChoices:
     bleu_tokenizer: Annotated[
         BleuTokenizer | None,
         arg(
+            aliases=("--tokenize",),
             metavar="{" + ",".join(get_args(BleuTokenizer)) + "}",
-            help="How BLEU splits text; none where it is tokenised; left out, as the run says.",
+            help="How BLEU splits text; none where it is tokenised; left out, as the run says, or "
+            "13a for text that is detokenised.",
         ),
     ] = None
     lowercase: Annotated[
@@ -102,8 +111,27 @@ class ScoringChoices:
     def options(self, config: RunConfig | None) -> ScoreOptions:
         """The choices, for translations of a run with these settings or of no run."""
         usual = metrics.score_options(config) if config else ScoreOptions()
-        return ScoreOptions(
-            usual.bleu_tokenizer if self.bleu_tokenizer is None else self.bleu_tokenizer,
-            usual.lowercase if self.lowercase is None else self.lowercase,
-            self.detokenize,
+        if self.detokenize is not None:
+            usual = replace(usual, bleu_tokenizer=ScoreOptions.bleu_tokenizer)
+        return replace(
+            usual,
+            bleu_tokenizer=self.bleu_tokenizer or usual.bleu_tokenizer,
+            lowercase=usual.lowercase if self.lowercase is None else self.lowercase,
+            detokenize=self.detokenize,
         )
+
+    def common_options(self, configs: Sequence[RunConfig]) -> ScoreOptions:
+        """The choices for translations of several runs, which must agree on what is left out.
+
+        Raises:
+          InputError: they do not.
+        """
+        found = [self.options(config) for config in configs] or [self.options(None)]
+        for name in ("bleu_tokenizer", "lowercase"):
+            values = [getattr(options, name) for options in found]
+            if len(set(values)) > 1:
+                raise InputError(
+                    f"the runs' scores have different {name} ({' and '.join(map(str, values))}): "
+                    f"say which by --{name.replace('_', '-')}"
+                )
+        return found[0]

@@ -159,7 +159,7 @@ def compare_command(arguments: list[str]) -> None:
         raise InputError(f"samples = {options.samples} cannot be used: it must be at least 1")
     systems = [_system(path) for path in (options.a, options.b)]
     runs = [system for system in systems if isinstance(system, Translator)]
-    scoring = options.scoring.options(runs[0].run.config if runs else None)
+    scoring = options.scoring.common_options([one.run.config for one in runs])
     pairs, name = _common_set(options.text, runs)
     for path, system in zip((options.a, options.b), systems, strict=True):
         if not isinstance(system, Translator) and len(system) != len(pairs.tgt):

@@ -18,7 +18,7 @@ ALLOWED = {
     "search": {"types"},
     "data": {"types"},
     "output": {"types"},
-    "report": {"config", "types"},
+    "report": {"config", "data", "types"},
     "training": {"config", "ops", "types"},
     "corpus": {"config", "data", "types"},
     "run": {"config", "data", "types"},

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from encdec import preparing
-from encdec.config import DataConfig, RunConfig
+from encdec.config import DataConfig, RunConfig, TrainingConfig
 from encdec.data.dates import dates
 from encdec.data.sources import Listed, Pairs
 from encdec.data.tokens import encode_pairs
 from encdec.preparing import (
     build_vocabularies,
     encode_training,
+    note_long_sources,
     plan_training,
     subword_sampling,
 )
@@ -92,6 +93,22 @@ def test_pairs_too_long_are_counted_and_not_planned() -> None:
     short_only = RunConfig(data=DataConfig(vocabulary="chars", max_target_length=9))
     with pytest.raises(InputError, match="all 300 pairs are longer"):
         plan_training(short_only, encode_pairs(PAIRS, *vocabularies), None, said.append)
+
+
+def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:
+    config = RunConfig(
+        data=DataConfig(vocabulary="chars", max_source_length=5),
+        training=TrainingConfig(evaluate_sentences=4),
+    )
+    vocab, _ = build_vocabularies(config.data, Listed(PAIRS), 0)
+    said: list[str] = []
+    note_long_sources(config, ["11111", "1", ""], vocab, said.append)
+    assert said == []
+    note_long_sources(config, ["11111", "111111", "", "1111111", "1111111"], vocab, said.append)
+    assert said == [
+        "2 of 4 sentences to validate on are longer than 5 source tokens: they are translated and "
+        "scored all the same"
+    ]
 
 
 def test_shapes_have_no_room_where_nothing_is_drawn() -> None:

@@ -93,6 +93,25 @@ def test_the_runs_settings_say_how_to_compare(folder: Path, tmp_path: Path, encd
     given = ["--lowercase", "False", "--bleu-tokenizer", "13a"]
     found = json.loads(encdec("evaluate", tmp_path / "run", *GREEDY, *given, "--json").out)
     assert "case:mixed|eff:no|tok:13a" in found["bleu_signature"]
+    # Text that is joined again is no longer tokenised; sacreBLEU's own name for the option.
+    for given, tokenizer in (([], "13a"), (["--tokenize", "intl"], "intl")):
+        command = ["evaluate", tmp_path / "run", *GREEDY, "--detokenize", "en", *given, "--json"]
+        assert f"|tok:{tokenizer}|" in json.loads(encdec(*command).out)["bleu_signature"]
+    command = ["compare", folder / "a", tmp_path / "run", *GREEDY, "--samples", 9, "--json"]
+    refused(encdec(*command), "different bleu_tokenizer (13a and none)", "by --bleu-tokenizer")
+    refused(encdec(*command, "--tokenize", "13a"), "different lowercase", "by --lowercase")
+    found = json.loads(encdec(*command, "--tokenize", "13a", "--lowercase", "False").out)
+    assert found["score_a"] == found["score_b"]
+
+
+def test_the_runs_settings_say_which_columns(folder: Path, tmp_path: Path, encdec) -> None:
+    shutil.copytree(folder / "a", tmp_path / "run")
+    run = runs.load(tmp_path / "run")
+    data = replace(run.config.data, tsv=("train.tsv",), tsv_columns=(3, 2))
+    runs.create(replace(run, config=replace(run.config, data=data)))
+    command = ["evaluate", tmp_path / "run", "--tsv", folder / "one.tsv", *GREEDY, "--json"]
+    left_out, given = (encdec(*command, *how).out for how in ([], ["--tsv-columns", 3, 2]))
+    assert json.loads(left_out) | {"seconds": 0} == json.loads(given) | {"seconds": 0}
 
 
 def test_evaluate_by_length(folder: Path, encdec) -> None:

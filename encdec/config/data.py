@@ -21,7 +21,8 @@ class DataConfig:
     train_split: str = "train"
     """Split of the corpus to train on; `train[:10%]` is a tenth of it."""
     valid_split: str = "validation"
-    """Split of the corpus to validate on."""
+    """Split of the corpus to validate on; of one without `validation` a part of the training split
+    is held out instead."""
     reverse: bool = False
     """Translate from the second language of the corpus to the first."""
     source: tuple[str, ...] = ()

@@ -87,7 +87,10 @@ class ParallelFiles:
 
 @dataclass(frozen=True)
 class TsvFile:
-    """A text file with a pair in each line, in two of its tab-separated columns (from 1)."""
+    """A text file with a pair in each line, in two of its tab-separated columns (from 1).
+
+    A blank line is a pair with nothing on either side, as it is of two files.
+    """
 
     path: str | Path
     columns: tuple[int, int] = (1, 2)
@@ -101,6 +104,8 @@ class TsvFile:
         source, target = (column - 1 for column in self.columns)
         for number, line in enumerate(stream_lines(self.path), 1):
             cells = line.split("\t")
+            if not line.strip():
+                cells = [""] * max(self.columns)
             if len(cells) < max(self.columns):
                 count = f"{len(cells)} column{'' if len(cells) == 1 else 's'}"
                 raise InputError(

@@ -46,7 +46,7 @@ class Preparation:
             text = unicodedata.normalize("NFKC", text)
         if self.tokenizer == "moses":  # before lower-casing: "Mr." keeps its dot by its capital
             text = _split(self.language)(text)
-        return _lower(text, self.language) if self.lowercase else text
+        return lower(text, self.language) if self.lowercase else text
 
     def restore(self, text: str) -> str:
         """Text for a reader: Moses tokens joined. Case and Unicode forms do not come back."""
@@ -90,7 +90,8 @@ def prepared(plain: Vocabulary, preparation: Preparation) -> Vocabulary:
     return PreparedVocabulary(plain, preparation) if preparation.changes else plain
 
 
-def _lower(text: str, language: str) -> str:
+def lower(text: str, language: str) -> str:
+    """Small letters, by the rules of a language (ISO 639-1)."""
     if language in _TURKIC:
         text = text.replace("I\u0307", "i").replace("İ", "i").replace("I", "ı")
     return text.lower()

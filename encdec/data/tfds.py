@@ -90,6 +90,16 @@ def open_split(
 
 
 @_quiet()
+def splits(corpus: str, folder: str | None = None) -> list[str]:
+    """Names of a corpus's splits; all there are where it is prepared, else those known already.
+
+    Raises:
+      InputError: there is no such corpus.
+    """
+    return list(_builder(corpus, folder).info.splits)
+
+
+@_quiet()
 def prepare(corpus: str, folder: str | None = None) -> Any:
     """Downloads a corpus and writes it as array_record, unless that is done.
 

@@ -16,6 +16,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric, Score
 
 from encdec.config import BleuTokenizer, RunConfig, nearest
+from encdec.data.text import lower
 from encdec.types import InputError
 
 MetricName = Literal["bleu", "chrf", "ter", "exact_match", "sequence_errors", "symbol_errors"]
@@ -32,6 +33,8 @@ class ScoreOptions:
     """How sacreBLEU splits text for BLEU; none where it is tokenised already."""
     lowercase: bool = False
     """Both sides are lower-cased, for every score."""
+    language: str = "en"
+    """Whose rules lower-casing follows."""
     detokenize: str | None = None
     """Both sides are Moses-tokenised text of this language and are joined first, for every
     score."""
@@ -52,7 +55,8 @@ class ScoreOptions:
 
 def score_options(config: RunConfig) -> ScoreOptions:
     """How a run's translations are compared if nothing else is said."""
-    return ScoreOptions(config.training.bleu_tokenizer, config.data.lowercase)
+    data = config.data
+    return ScoreOptions(config.training.bleu_tokenizer, data.lowercase, data.target_language)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Scores:
       bleu: corpus BLEU (Papineni 2002), 0 to 100.
       chrf: chrF2 (Popović 2015), 0 to 100.
       ter: translation edit rate (Snover 2006), edits for 100 words of the references.
-      exact_match: share of translations that are their reference, 0 to 1.
+      exact_match: share of translations that are their reference but for white space, 0 to 1.
       sequence_errors: 100 x share of translations that are not: the word error rate of
         grapheme-to-phoneme conversion, where a line is a word.
       symbol_errors: edits for 100 symbols of the references, symbols being what white space
@@ -128,11 +132,11 @@ def check_lengths(hypotheses: Sequence[str], references: Sequence[str]) -> None:
 
 
 def prepared(texts: Sequence[str], options: ScoreOptions) -> list[str]:
-    """Texts as the metrics take them: joined if they are to be."""
-    if options.detokenize is None:
-        return list(texts)
-    join = _detokenizer(options.detokenize).detokenize
-    return [join(text.split(), unescape=True) for text in texts]
+    """Texts as the metrics take them: joined and lower-cased if they are to be."""
+    if options.detokenize is not None:
+        join = _detokenizer(options.detokenize).detokenize
+        texts = [join(text.split(), unescape=True) for text in texts]
+    return [lower(text, options.language) if options.lowercase else text for text in texts]
 
 
 @lru_cache
@@ -154,9 +158,9 @@ def metric(name: str, options: ScoreOptions) -> Metric:
         "bleu": lambda: BLEU(lowercase=low, tokenize=options.bleu_tokenizer, force=True),
         "chrf": lambda: CHRF(lowercase=low),
         "ter": lambda: TER(case_sensitive=not low),
-        "exact_match": lambda: _Rate(name, 1, _same, low),
-        "sequence_errors": lambda: _Rate(name, 100, _different, low),
-        "symbol_errors": lambda: _Rate(name, 100, _edits, low),
+        "exact_match": lambda: _Rate(name, 1, _same),
+        "sequence_errors": lambda: _Rate(name, 100, _different),
+        "symbol_errors": lambda: _Rate(name, 100, _edits),
     }
     if name not in makers:
         raise InputError(
@@ -166,11 +170,11 @@ def metric(name: str, options: ScoreOptions) -> Metric:
 
 
 def _same(hypothesis: str, reference: str) -> tuple[int, int]:
-    return int(hypothesis == reference), 1
+    return int(hypothesis.split() == reference.split()), 1
 
 
 def _different(hypothesis: str, reference: str) -> tuple[int, int]:
-    return int(hypothesis != reference), 1
+    return int(hypothesis.split() != reference.split()), 1
 
 
 def _edits(hypothesis: str, reference: str) -> tuple[int, int]:
@@ -185,17 +189,13 @@ class _Rate(Metric):
     """
 
     def __init__(
-        self,
-        name: str,
-        scale: float,
-        count: Callable[[str, str], tuple[int, int]],
-        lowercase: bool,
+        self, name: str, scale: float, count: Callable[[str, str], tuple[int, int]]
     ) -> None:
         super().__init__()
-        self._name, self._scale, self._count, self._lowercase = name, scale, count, lowercase
+        self._name, self._scale, self._count = name, scale, count
 
     def _preprocess_segment(self, sent: str) -> str:
-        return sent.lower() if self._lowercase else sent
+        return sent
 
     def _extract_reference_info(self, refs: Sequence[str]) -> dict[str, Any]:
         return {"reference": refs[0]}

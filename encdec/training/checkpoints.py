@@ -71,9 +71,11 @@ class Checkpoints:
         for manager in self._managers.values():
             manager.close()
 
-    def step(self, kind: Kind) -> int | None:
-        """The step of a checkpoint, or None where there is none."""
-        return self._managers[kind].latest_step()
+    def has(self, kind: Kind, step: int) -> bool:
+        """Whether a checkpoint is there; all processes are told the same."""
+        found = step in steps(self._run, kind)
+        self._wait_for_all(f"{kind} checkpoint has been looked for")
+        return found
 
     def save(self, kind: Kind, step: int, tree: Any, note: dict[str, Any]) -> None:
         """Saves a pytree of arrays with a JSON note, in place of the last of its kind.

@@ -70,16 +70,19 @@ class Standing(NamedTuple):
 
     Attributes:
       best: the best score so far, higher is better; None before the first.
-      waited: validations since.
+      waited: validations since it was first reached.
+      step: of the latest parameters that reached it.
     """
 
     best: float | None = None
     waited: int = 0
+    step: int = 0
 
-    def after(self, score: float) -> "Standing":
-        """The standing after one more score; an equal one is as good as a better one."""
-        better = self.best is None or score >= self.best
-        return Standing(score, 0) if better else Standing(self.best, self.waited + 1)
+    def after(self, score: float, step: int) -> "Standing":
+        """The standing after one more score; of equal ones the latest is kept, none resets."""
+        if self.best is None or score > self.best:
+            return Standing(score, 0, step)
+        return Standing(self.best, self.waited + 1, step if score == self.best else self.step)
 
     def is_over(self, patience: int) -> bool:
         """Whether training has waited long enough; patience 0 waits for ever."""
@@ -87,18 +90,16 @@ class Standing(NamedTuple):
 
 
 class DivergedError(Exception):
-    """A loss or gradient that is not finite.
+    """A loss or gradient that is not finite; the text says which.
 
     Attributes:
-      step: the update that would have followed from it.
+      step: the update that would have followed from it or, of a validation loss, that led to it.
       batch: the batch that did it.
-      loss: nats a token. gradient_norm: of that loss.
     """
 
-    def __init__(self, step: int, batch: Batch, loss: float, gradient_norm: float) -> None:
-        super().__init__(f"step {step}: loss {loss}, gradient norm {gradient_norm}")
+    def __init__(self, step: int, batch: Batch, what: str) -> None:
+        super().__init__(what)
         self.step, self.batch = step, batch
-        self.loss, self.gradient_norm = loss, gradient_norm
 
 
 class _Pending(NamedTuple):
@@ -123,7 +124,8 @@ class _Window:
         loss, _, correct, tokens = map(float, report.sums)
         norm = float(report.gradient_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise DivergedError(done.step, done.batch, loss / max(tokens, 1), norm)
+            what = f"the loss is {loss / max(tokens, 1):.4g} and its gradient's norm {norm:.4g}"
+            raise DivergedError(done.step, done.batch, what)
         self.loss, self.correct = self.loss + loss, self.correct + correct
         self.tokens += tokens
         self.gradient_norm = norm
@@ -222,7 +224,8 @@ def train(
       The last step.
 
     Raises:
-      DivergedError: a loss or gradient is not finite; what was saved before stays.
+      DivergedError: a loss, one of validation too, or a gradient is not finite; what was saved
+        before stays.
     """
     pending: deque[_Pending] = deque()
     window = _Window()
@@ -254,7 +257,7 @@ def train(
             settle(0)
             paused = time.perf_counter()
             standing = _validate(
-                step.devices, state, done, config, evaluate, checkpoints, standing, log
+                step.devices, state, done, batch, config, evaluate, checkpoints, standing, log
             )
             window.since += time.perf_counter() - paused
     checkpoints.wait()
@@ -265,6 +268,7 @@ def _validate(
     devices: Devices,
     state: TrainState,
     done: int,
+    batch: Batch,
     config: TrainingConfig,
     evaluate: Callable[[Params], dict[str, float]],
     checkpoints: Checkpoints,
@@ -275,15 +279,35 @@ def _validate(
     params = _averaged(devices, state, done, config, checkpoints)
     scores = evaluate(params)
     log.write({"kind": "valid", "step": done, **scores})
+    if not math.isfinite(scores["loss"]):
+        raise DivergedError(done, batch, f"after it the validation loss is {scores['loss']:.4g}")
     sign = -1 if config.select in LOWER_IS_BETTER else 1
-    standing = standing.after(sign * scores[config.select])
+    standing = standing.after(sign * scores[config.select], done)
     checkpoints.save("latest", done, devices.whole(state), standing._asdict())
     # The latest is whole on disk before the best, so a resumed run never finds a best ahead of it.
     checkpoints.wait()
-    if standing.waited == 0:
-        best = {"params": devices.whole_params(params)}
-        checkpoints.save("best", done, best, {"scores": scores})
+    if standing.step == done:
+        _save_best(devices, params, done, checkpoints)
     return standing
+
+
+def save_missing_best(
+    devices: Devices,
+    state: TrainState,
+    done: int,
+    config: TrainingConfig,
+    checkpoints: Checkpoints,
+    standing: Standing,
+) -> None:
+    """Saves the best parameters if a kill came after the state that holds them, before they."""
+    if standing.best is None or standing.step != done or checkpoints.has("best", done):
+        return
+    _save_best(devices, _average(devices, state, config, checkpoints), done, checkpoints)
+    checkpoints.wait()
+
+
+def _save_best(devices: Devices, params: Params, done: int, checkpoints: Checkpoints) -> None:
+    checkpoints.save("best", done, {"params": devices.whole_params(params)}, {})
 
 
 def _averaged(
@@ -293,11 +317,20 @@ def _averaged(
     config: TrainingConfig,
     checkpoints: Checkpoints,
 ) -> Params:
+    """The parameters to translate with, once these are among the recent ones."""
+    if config.average_last > 1:
+        recent = {"params": devices.whole_params(state.params)}
+        checkpoints.save("recent", done, recent, {})
+    return _average(devices, state, config, checkpoints)
+
+
+def _average(
+    devices: Devices, state: TrainState, config: TrainingConfig, checkpoints: Checkpoints
+) -> Params:
     """The parameters to translate with: a mean of the last ones, if the settings say so."""
     if state.average is not None:
         return state.average
     if config.average_last == 1:
         return state.params
-    params = devices.whole_params(state.params)
-    checkpoints.save("recent", done, {"params": params}, {})
-    return devices.place_params(checkpoints.mean_recent({"params": params})["params"])
+    like = {"params": devices.whole_params(state.params)}
+    return devices.place_params(checkpoints.mean_recent(like)["params"])

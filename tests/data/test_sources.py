@@ -86,6 +86,14 @@ def test_two_files_and_a_tsv_hold_the_same_pairs(tmp_path) -> None:
     assert len(Listed(every)) == 6
 
 
+@pytest.mark.parametrize("columns", [(1, 2), (3, 1)], ids=str)
+def test_a_blank_line_of_a_tsv_is_a_pair_without_text(columns: tuple[int, int], tmp_path) -> None:
+    path = tmp_path / "blank.tsv"
+    path.write_text("a\tb\ta\n\nc\t\t\n \n")
+    source, target = (["abac"[column - 1], "", ("c", "", "")[column - 1], ""] for column in columns)
+    assert read_pairs(tsv=[path], columns=columns) == Pairs(source, target)
+
+
 def test_several_files_follow_each_other(tmp_path) -> None:
     texts = {"a": "1\n2\n", "b": "3\n", "A": "one\ntwo\n", "B": "three\n"}
     for name, text in texts.items():

@@ -5,11 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
 
+from encdec.config import DataConfig, RunConfig
+from encdec.corpus import read_corpus
 from encdec.data import tfds as corpora
 from encdec.data.sources import Pairs, read_all
 from encdec.types import InputError
@@ -39,6 +42,15 @@ class EncdecNumbers(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, pairs):
         for number, (german, english) in enumerate(pairs):
             yield number, {"de": german, "en": english}
+
+
+class EncdecTrainOnly(EncdecNumbers):
+    """Nothing to validate on, as in OPUS and ParaCrawl."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _split_generators(self, _) -> dict:
+        return {"train": self._generate_examples(PAIRS)}
 
 
 class EncdecTalks(tfds.core.GeneratorBasedBuilder):
@@ -112,6 +124,21 @@ def test_a_prepared_corpus_is_read_again_and_again(folder: Path) -> None:
     assert split(folder, "train[:10%]") == Pairs(*(side[:12] for side in split(folder)))
     assert len(split(folder, "train+validation").src) == len(PAIRS)
     assert split(folder, languages=("nl", "en")) == split(folder)  # there are just two
+
+
+def test_a_part_is_held_out_where_there_is_nothing_to_validate_on(folder: Path) -> None:
+    name = "tfds:encdec_train_only/de-en"
+    corpora.prepare(name, str(folder))
+    data = DataConfig(corpus=name, corpus_folder=str(folder), held_out=0.1)
+    said: list[str] = []
+    found = read_corpus(RunConfig(data=data), said.append)
+    count = len(PAIRS) // 10
+    assert said == [f"{count} of {len(PAIRS)} pairs are held out to validate on"]
+    assert len(found.valid.src) == count
+    assert sorted([*found.train, *zip(*found.valid, strict=True)]) == sorted(PAIRS)
+    asked = RunConfig(data=replace(data, valid_split="valid"))
+    with pytest.raises(InputError, match="has no split 'valid': there is train"):
+        read_corpus(asked, said.append)
 
 
 def test_two_languages_of_many(folder: Path) -> None:

@@ -102,6 +102,20 @@ def test_tokenised_text_is_joined() -> None:
     assert found.symbol_errors == 25  # one of four words
 
 
+def test_letters_become_small_by_the_rules_of_the_language() -> None:
+    """What a Turkish run writes of its own reference is that reference."""
+    written, reference = "ışık istanbul", "IŞIK İstanbul"
+    found = score([written], [reference], ScoreOptions(lowercase=True, language="tr"))
+    assert (found.bleu_signature or "").startswith("nrefs:1|case:lc")
+    assert (found.exact_match, found.symbol_errors) == (1, 0)
+    assert score([written], [reference], ScoreOptions(lowercase=True)).symbol_errors == 100
+
+
+def test_white_space_is_no_error() -> None:
+    found = score(["a b", "c", "d e"], [" a  b ", "c\u3000", "de"])
+    assert (found.exact_match, found.sequence_errors) == (2 / 3, pytest.approx(100 / 3))
+
+
 def test_only_what_is_asked_for() -> None:
     found = score(HYPOTHESES, REFERENCES, names=["ter", "exact_match"])
     assert found.summary().keys() == {"sentences", "ter", "ter_signature", "exact_match"}
@@ -111,9 +125,10 @@ def test_only_what_is_asked_for() -> None:
 def test_a_run_says_how_it_is_scored() -> None:
     assert score_options(RunConfig()) == ScoreOptions("13a", lowercase=False)
     config = RunConfig(
-        data=DataConfig(lowercase=True), training=TrainingConfig(bleu_tokenizer="none")
+        data=DataConfig(lowercase=True, target_language="az"),
+        training=TrainingConfig(bleu_tokenizer="none"),
     )
-    assert score_options(config) == ScoreOptions("none", lowercase=True)
+    assert score_options(config) == ScoreOptions("none", lowercase=True, language="az")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The host's loop, around a step that only counts."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,9 +143,9 @@ def test_a_shape_is_compiled_once_and_a_late_one_is_told() -> None:
     assert ["not planned" in line for line in said] == [False, False, True]
 
 
-@pytest.mark.parametrize(("patience", "last"), [(0, 60), (1, 15), (2, 20), (3, 60)])
+@pytest.mark.parametrize(("patience", "last"), [(0, 60), (1, 15), (3, 25), (4, 60)])
 def test_training_ends_when_patience_is_spent(tmp_path: Path, patience: int, last: int) -> None:
-    """Waited 0, 0, 1, 2 validations; then the sixth is better again, and so on to the end."""
+    """Waited 0, 0, 1, 2, 3 validations: the fifth is only as good; then the sixth is better."""
     scores = [1.0, 3.0, 2.0, 1.0, 3.0, 4.0, 3.0, 2.0, 5.0, 6.0, 7.0, 8.0]
     state, _ = train(tmp_path, scores, patience=patience, max_steps=60)
     assert state.step == last
@@ -162,6 +163,27 @@ def test_the_mean_of_the_last_checkpoints_is_validated_and_kept(tmp_path: Path) 
     found, _ = checkpoints.load(tmp_path, "best", {"params": {"sum": np.zeros((), np.float32)}})
     assert found["params"]["sum"] == pytest.approx((sums[15] + sums[20] + sums[25]) / 3)
     assert checkpoints.steps(tmp_path, "recent") == [15, 20, 25]
+
+
+def test_of_equal_scores_the_latest_is_kept(tmp_path: Path) -> None:
+    train(tmp_path, [1.0, 3.0, 2.0, 3.0, 1.0], max_steps=25)
+    assert checkpoints.steps(tmp_path, "best") == [20]
+
+
+@pytest.mark.parametrize("average_last", [1, 2])
+def test_a_best_that_a_kill_left_out_is_saved_after_it(tmp_path: Path, average_last: int) -> None:
+    """Each is what `train` itself saves: of the state of step 12, or of the mean of 10 and 12."""
+    state, _ = train(tmp_path, [1.0, 2.0, 3.0], average_last=average_last)
+    note = checkpoints.load(tmp_path, "latest", state)[1]
+    like = {"params": state.params}
+    expected, _ = checkpoints.load(tmp_path, "best", like)
+    config = TrainingConfig(average_last=average_last)
+    for standing, there in ((loop.Standing(9.0, 1, 11), []), (loop.Standing(**note), [12])):
+        shutil.rmtree(tmp_path / "checkpoints" / "best")
+        with Checkpoints(tmp_path, average_last) as saved:
+            loop.save_missing_best(Alone(count), state, 12, config, saved, standing)
+        assert checkpoints.steps(tmp_path, "best") == there
+    assert checkpoints.load(tmp_path, "best", like)[0] == expected
 
 
 def test_the_moving_average_is_validated_and_kept(tmp_path: Path) -> None:
@@ -191,3 +213,11 @@ def test_what_is_not_finite_stops_training_at_its_batch(tmp_path: Path, which: s
     assert caught.value.step == 8
     assert caught.value.batch.src == 8
     assert checkpoints.steps(tmp_path, "latest") == [5]
+
+
+def test_a_validation_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
+    """The state that the batch of step 10 left is not saved in place of step 5's."""
+    with pytest.raises(loop.DivergedError, match="validation loss is nan") as caught:
+        train(tmp_path, [1.0, np.nan, 2.0])
+    assert (caught.value.step, caught.value.batch.src) == (10, 10)
+    assert checkpoints.steps(tmp_path, "latest") == checkpoints.steps(tmp_path, "best") == [5]
