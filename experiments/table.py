@@ -1,6 +1,6 @@
 """Writes the table of results in `experiments/README.md` from run folders.
 
-    python experiments/table.py runs/multi30k-* runs/g2p-*
+    python experiments/table.py runs/{multi30k,g2p}-*/
 
 What a run measured stands in its `metrics.jsonl`: where and when it trained, for how long, and how
 it scored. This script takes that out of each folder named, keeps it in `experiments/results.json`
