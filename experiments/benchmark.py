@@ -16,13 +16,14 @@ product of JAX in the same run. Leave the machine alone meanwhile: another busy 
 frameworks several times slower. On a GPU set XLA_PYTHON_CLIENT_PREALLOCATE=false, so that both
 fit.
 
-Device: 2 cores of an AMD EPYC without AVX-512, 2026-11-24, jax 0.10.2, torch 2.13.0.
-Duration: 6 minutes, most of it PyTorch's beams.
-Seen, speed of encdec over PyTorch's: training 1.87 (seq2seq), 1.40 (attention) and 1.67
-(transformer); greedy 0.98, 1.10 and 3.6; beam 1.07, 1.12 and 4.2. Training ran at 61, 44 and 43 %
-of the matmul peak of 203 GFLOP/s. On this virtual machine the times of either framework differ by
-a fifth from run to run. Page faults are part of them: with huge pages for malloc
-(GLIBC_TUNABLES=glibc.malloc.hugetlb=1) the Transformer's step took 490 ms instead of 600.
+Device: 2 cores of an AMD EPYC with AVX-512, 2026-11-25, jax 0.10.2, torch 2.13.0.
+Duration: 5 minutes, most of it PyTorch's beams.
+Seen, speed of encdec over PyTorch's: training 2.23 (seq2seq), 1.78 (attention) and 2.07
+(transformer); greedy 0.95, 1.29 and 4.0; beam 1.39, 1.70 and 5.2. Training ran at 48, 30 and 32 %
+of the matmul peak of 491 GFLOP/s. Once, 2026-11-24, on a machine without AVX-512: training 1.87,
+1.40 and 1.67; greedy 0.98, 1.10 and 3.6; beam 1.07, 1.12 and 4.2. Page faults are part of the
+times: with huge pages for malloc (GLIBC_TUNABLES=glibc.malloc.hugetlb=1) the Transformer's step
+took 490 ms there instead of 600.
 """
 
 import dataclasses
