@@ -3,15 +3,21 @@
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from encdec import run as runs
 from encdec.report.logs import read_metrics
 from encdec.report.plots import attention_figure
+from encdec.run_model import best_params
+from encdec.training import checkpoints
 from tests.commands import Outcome, refused
 from tests.small_run import small_run
 
@@ -102,6 +108,22 @@ def test_resume_goes_on_under_the_runs_own_settings(corpus: Path, tmp_path: Path
     assert "from step 4 of 6" in found.err
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows if row["kind"] == "train"] == [2, 4, 6]
+
+
+def test_the_same_command_saves_a_best_that_a_kill_left_out(
+    corpus: Path, tmp_path: Path, encdec
+) -> None:
+    run = tmp_path / "run"
+    start = ["train", "tiny", "--model", "seq2seq", "--tsv", corpus / "pairs.tsv", "--run", run]
+    settings = ["--max-steps", "4", "--evaluate-every", "2"]
+    assert encdec(*start, *SMALL, *settings).code == 0
+    before, step = best_params(runs.load(run))
+    assert step == 4  # the loss falls
+    shutil.rmtree(run / "checkpoints" / "best")
+    found = encdec(*start, *SMALL, *settings)
+    assert "has its 4 steps already" in found.err
+    assert checkpoints.steps(run, "best") == [4]
+    jax.tree.map(np.testing.assert_array_equal, best_params(runs.load(run))[0], before)
 
 
 def test_other_settings_for_a_run_that_is_there_are_refused(trained, corpus: Path, encdec) -> None:

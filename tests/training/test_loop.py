@@ -143,7 +143,7 @@ def test_a_shape_is_compiled_once_and_a_late_one_is_told() -> None:
     assert ["not planned" in line for line in said] == [False, False, True]
 
 
-@pytest.mark.parametrize(("patience", "last"), [(0, 60), (1, 15), (3, 25), (4, 60)])
+@pytest.mark.parametrize(("patience", "last"), [(0, 60), (1, 15), (2, 20), (3, 25), (4, 60)])
 def test_training_ends_when_patience_is_spent(tmp_path: Path, patience: int, last: int) -> None:
     """Waited 0, 0, 1, 2, 3 validations: the fifth is only as good; then the sixth is better."""
     scores = [1.0, 3.0, 2.0, 1.0, 3.0, 4.0, 3.0, 2.0, 5.0, 6.0, 7.0, 8.0]
