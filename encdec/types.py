@@ -8,13 +8,13 @@ Lengths are in tokens, losses in nats, times in seconds. A mask is bool and True
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-Array = jax.Array
+if TYPE_CHECKING:
+    import numpy as np
+    from jax import Array
+else:  # settings and the command line's help are read without JAX, which takes a second to import
+    Array = Any
 
 PAD, BOS, EOS, UNK = range(4)
 """The ids that every vocabulary begins with."""
@@ -39,29 +39,8 @@ class Batch(NamedTuple):
       tgt: int32 [B, T + 1], each row BOS, tokens, EOS, then PAD.
     """
 
-    src: np.ndarray | Array
-    tgt: np.ndarray | Array
-
-
-class LogitFactors(NamedTuple):
-    """The last linear map left undone: logits = features @ kernel + bias.
-
-    A batch's logits are the largest array of all; the loss works through them part by part.
-
-    Attributes:
-      features: float [B, T, D].
-      kernel: like the features, [D, V].
-      bias: [V], or None.
-    """
-
-    features: Array
-    kernel: Array
-    bias: Array | None
-
-    def logits(self) -> Array:
-        """float32 [B, T, V]."""
-        logits = jnp.matmul(self.features, self.kernel, preferred_element_type=jnp.float32)
-        return logits if self.bias is None else logits + self.bias.astype(jnp.float32)
+    src: "np.ndarray | Array"
+    tgt: "np.ndarray | Array"
 
 
 DecodeStep = Callable[[Memory, Cache, Array], tuple[Array, Array, Cache]]

@@ -48,7 +48,6 @@ import numpy as np
 import optax
 import tyro
 
-from encdec import models
 from encdec.config import (
     AttentionConfig,
     ModelConfig,
@@ -56,12 +55,26 @@ from encdec.config import (
     TrainingConfig,
     TransformerConfig,
 )
+from encdec.config.presets import preset
+from encdec.models import registry
 from encdec.ops import masks
-from encdec.presets import preset
-from encdec.search import Found, beam_search, greedy
+from encdec.search.beam import beam_search
+from encdec.search.sampling import greedy
+from encdec.search.types import Found
 from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, init_state, train_step
-from encdec.types import BOS, EOS, UNK, Array, Batch, Cache, DecodeStep, InputError, Memory, Params
+from encdec.types import (
+    BOS,
+    EOS,
+    UNK,
+    Array,
+    Batch,
+    Cache,
+    DecodeStep,
+    InputError,
+    Memory,
+    Params,
+)
 
 DROPOUT = 0.1
 BEAMS = 5
@@ -249,9 +262,9 @@ def torch_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str,
 
 def encdec_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str, Run]:
     """All tasks in `encdec`."""
-    model = models.build(config, options.vocabulary, options.vocabulary)
+    model = registry.build(config, options.vocabulary, options.vocabulary)
     adam = optimizer(TRAINING)
-    state = init_state(models.init(model, jax.random.key(0)), adam, TRAINING)
+    state = init_state(registry.init(model, jax.random.key(0)), adam, TRAINING)
     return {
         "training": training_run(model, adam, jax.tree.map(jnp.copy, state), batch),
         "greedy": search_run(model, state.params, batch, 1),

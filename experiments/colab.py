@@ -85,13 +85,13 @@ from html import escape
 from IPython.display import HTML, display
 
 import encdec
+from encdec.cli.doctor import examined
 from encdec.config import RunConfig
-from encdec.doctor import examined
-from encdec.fitting import fit
-from encdec.pictures import attention_picture, learning_picture
-from encdec.presets import preset
-from encdec.report.logs import measured
-from encdec.run import load as load_run
+from encdec.config.presets import preset
+from encdec.plots.runs import attention_picture, learning_picture
+from encdec.runs.metrics_log import measured
+from encdec.runs.run import load as load_run
+from encdec.training.trainer import fit
 
 RUNS = Path("runs")
 if DRIVE:

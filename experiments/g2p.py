@@ -20,10 +20,16 @@ from typing import Literal
 import tyro
 
 import encdec
-from encdec.config import AttentionConfig, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from encdec.cli.evaluate import run as evaluate_command
+from encdec.config import (
+    AttentionConfig,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from encdec.data.sources import read_pairs
-from encdec.fitting import fit
-from encdec.scoring_commands import evaluate_command
+from encdec.training.trainer import fit
 from encdec.types import InputError
 
 SIZES: dict[str, ModelConfig] = {

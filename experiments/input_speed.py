@@ -34,13 +34,13 @@ import numpy as np
 import tyro
 
 from encdec.config import DataConfig, RunConfig
-from encdec.data.batching import SubwordSampling, deliver
-from encdec.data.cache import cached_examples
-from encdec.data.plan import Plan
+from encdec.data.batches import SubwordSampling, deliver
+from encdec.data.bucketing import Plan
+from encdec.data.pipeline import build_vocabularies, plan_training, subword_sampling
 from encdec.data.sources import read_lines
+from encdec.data.token_cache import cached_examples
 from encdec.data.tokens import Examples
-from encdec.preparing import build_vocabularies, plan_training, subword_sampling
-from encdec.report.logs import Counter
+from encdec.progress import Counter
 from encdec.types import Batch, InputError
 
 Sentences = list[list[str]]

@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from encdec.cli.evaluate import run as evaluate_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -30,12 +31,11 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.data.sources import Pairs, read_pairs
-from encdec.fitting import fit
-from encdec.report.curves import length_figure
-from encdec.report.lengths import LengthClass
-from encdec.report.logs import read_metrics
-from encdec.report.plots import save_figure
-from encdec.scoring_commands import evaluate_command
+from encdec.evaluation.by_length import LengthClass
+from encdec.plots.attention import save_figure
+from encdec.plots.curves import length_figure
+from encdec.runs.metrics_log import read_metrics
+from encdec.training.trainer import fit
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")

@@ -19,6 +19,7 @@ from typing import Literal
 
 import tyro
 
+from encdec.cli.evaluate import run as evaluate_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -28,8 +29,7 @@ from encdec.config import (
     TrainingConfig,
     TransformerConfig,
 )
-from encdec.fitting import fit
-from encdec.scoring_commands import evaluate_command
+from encdec.training.trainer import fit
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")

@@ -27,11 +27,11 @@ import jax
 import numpy as np
 import tyro
 
-from encdec import models
 from encdec.config import MODELS, TrainingConfig
-from encdec.presets import preset
-from encdec.report.curves import line_figure
-from encdec.report.plots import save_figure
+from encdec.config.presets import preset
+from encdec.models import registry
+from encdec.plots.attention import save_figure
+from encdec.plots.curves import line_figure
 from encdec.training.optimizer import optimizer
 from encdec.training.step import init_state, train_step
 from encdec.types import BOS, EOS, UNK, Batch, InputError
@@ -72,9 +72,9 @@ def random_batch(options: Options, length: int) -> Batch:
 def training_step(options: Options, model_name: str, length: int) -> Callable[[], Any]:
     """One update of a system on sentences of a length, done when it returns."""
     size = preset("tiny", model_name).model
-    model = models.build(size, options.vocabulary, options.vocabulary)
+    model = registry.build(size, options.vocabulary, options.vocabulary)
     adam = optimizer(TRAINING)
-    state = init_state(models.init(model, jax.random.key(0)), adam, TRAINING)
+    state = init_state(registry.init(model, jax.random.key(0)), adam, TRAINING)
     update = jax.jit(partial(train_step, model, adam, TRAINING))
     batch, key = jax.device_put((random_batch(options, length), jax.random.key(1)))
     return lambda: jax.block_until_ready(update(state, batch, key))

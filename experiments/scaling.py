@@ -27,13 +27,14 @@ from typing import Any, Literal, NamedTuple
 import jax
 import tyro
 
-from encdec import models, parallel
+from encdec.cli.doctor import matmul_rate
 from encdec.config import TrainingConfig, TransformerConfig
-from encdec.doctor import matmul_rate
-from encdec.parallel import Layout
-from encdec.placement import Placement
-from encdec.presets import preset
+from encdec.config.presets import preset
+from encdec.models import registry
+from encdec.parallel.devices import compute_dtype
+from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
+from encdec.training.sharded_state import Placement
 from encdec.types import InputError
 from experiments.benchmark import forward_flops, random_batch
 
@@ -111,10 +112,10 @@ def measured(options: Options, text: str, peak: float) -> Row:
     layout, config = parse(text), transformer(options)
     layout.check_model(config)
     alone, split = (
-        models.build(config, options.vocabulary, options.vocabulary, shards=axis)
+        registry.build(config, options.vocabulary, options.vocabulary, shards=axis)
         for axis in (None, layout.axes.model)
     )
-    dtype = parallel.product_type(options.precision)
+    dtype = compute_dtype(options.precision)
     placement = Placement(alone, split, optimizer(TRAINING), TRAINING, layout, dtype)
     key = jax.random.key(0)
     state, batch = placement.fresh(key), placement.rows(random_batch(options))
@@ -174,7 +175,7 @@ def main(options: Options) -> None:
     """Prints the table and writes the figures."""
     if options.devices:
         jax.config.update("jax_num_cpu_devices", options.devices)
-    dtype = parallel.product_type(options.precision)
+    dtype = compute_dtype(options.precision)
     peak = matmul_rate(1024 if jax.default_backend() == "cpu" else 8192, dtype)
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {dtype}", flush=True)
     rows = [

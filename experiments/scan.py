@@ -17,6 +17,7 @@ from typing import Literal
 
 import tyro
 
+from encdec.cli.evaluate import run as evaluate_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -27,8 +28,7 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.data.sources import Pairs, read_lines
-from encdec.fitting import fit
-from encdec.scoring_commands import evaluate_command
+from encdec.training.trainer import fit
 from encdec.types import InputError
 
 MODELS: dict[str, ModelConfig] = {

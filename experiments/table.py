@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from encdec import run as runs
-from encdec.report.logs import measured
-from encdec.run_model import parameter_count
+from encdec.runs import run as runs
+from encdec.runs.metrics_log import measured
+from encdec.runs.parameters import parameter_count
 from encdec.types import InputError
 
 HERE = Path(__file__).parent

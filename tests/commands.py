@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 
-from encdec import cli
+from encdec.cli import main as cli
 
 
 class Outcome(NamedTuple):

@@ -20,7 +20,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("encdec.parallel.device_count", lambda: 1)
+    monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 1)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def own_token_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setattr("encdec.preparing.cache_folder", lambda: folder)
+    monkeypatch.setattr("encdec.files.cache_folder", lambda: folder)
 
 
 @pytest.fixture

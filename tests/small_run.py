@@ -5,14 +5,20 @@ from pathlib import Path
 
 import jax
 
-from encdec import models
-from encdec import run as runs
-from encdec.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, TransformerConfig
+from encdec.config import (
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+    TransformerConfig,
+)
 from encdec.data import vocabulary
 from encdec.data.dates import dates
-from encdec.run import Run
-from encdec.run_model import build_model
-from encdec.training.checkpoints import Checkpoints
+from encdec.models import registry
+from encdec.runs import run as runs
+from encdec.runs.checkpoints import Checkpoints
+from encdec.runs.parameters import build_model
+from encdec.runs.run import Run
 from encdec.types import EOS
 
 SMALL = TransformerConfig(layers=2, width=8, feed_forward=12, heads=2)
@@ -30,7 +36,7 @@ def small_run(
     run = Run(path, config, "0" * 64, 12, source, target, made.test)
     held_out = replace(run, held_out=type(made.test)(*(side[:7] for side in made.test)))
     runs.create(held_out)
-    params = models.init(build_model(run), jax.random.key(0))
+    params = registry.init(build_model(run), jax.random.key(0))
     params["logits"]["bias"] = params["logits"]["bias"].at[EOS].set(ending)
     with Checkpoints(path) as saved:
         saved.save("best", 1, {"params": params}, {})

@@ -1,4 +1,4 @@
-"""Imports go down only, as README's map says."""
+"""Imports go down only: from each layer to those below it, as the design draws them."""
 
 import ast
 import re
@@ -7,69 +7,38 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "encdec"
-ALLOWED = {
-    "types": set(),
-    "config": {"types"},
-    "presets": {"config", "types"},
-    "ops": {"types"},
-    "models": {"config", "ops", "types"},
-    "parallel": {"config", "ops", "types"},
-    "device_arrays": {"ops", "parallel", "types"},
-    "search": {"types"},
-    "data": {"types"},
-    "output": {"types"},
-    "report": {"config", "data", "types"},
-    "training": {"config", "ops", "types"},
-    "corpus": {"config", "data", "types"},
-    "run": {"config", "data", "types"},
-    "processes": {"config", "types"},
-    "capacity": {"data", "parallel", "types"},
-    "placement": {"config", "device_arrays", "models", "parallel", "training", "types"},
-    "decoding": {"ops", "parallel", "search", "training", "types"},
-    "run_model": {"models", "parallel", "run", "training", "types"},
-    "translator": {
-        *("config", "data", "decoding", "device_arrays", "models", "parallel", "report", "run"),
-        *("run_model", "search", "types"),
-    },
-    "preparing": {"config", "data", "report", "run", "types"},
-    "fitting": {
-        *("capacity", "config", "corpus", "data", "device_arrays", "parallel", "placement"),
-        *("preparing", "processes"),
-        *("report", "run", "run_model"),
-        *("search", "training", "translator", "types"),
-    },
-    "arguments": {"config", "types"},
-    "doctor": {"arguments", "parallel", "types"},
-    "prepare_command": {"arguments", "data", "types"},
-    "train_arguments": {"arguments", "config", "presets", "run", "types"},
-    "exporting": {"decoding", "ops", "run", "run_model", "search", "training", "types"},
-    "run_commands": {
-        *("arguments", "config", "exporting", "pictures", "report", "run", "run_model"),
-        *("training", "types"),
-    },
-    "pictures": {
-        *("config", "data", "decoding", "report", "run", "translator", "types"),
-    },
-    "attend_command": {
-        *("arguments", "decoding", "pictures", "report", "search", "translator", "types"),
-    },
-    "serving": {"config", "search", "translator", "types"},
-    "serve_command": {"arguments", "config", "search", "serving", "translator", "types"},
-    "scoring_arguments": {"config", "data", "report", "types"},
-    "scoring_commands": {
-        *("arguments", "config", "data", "output", "report", "scoring_arguments", "search"),
-        *("translator", "types"),
-    },
+LAYERS = (
+    *("cli", "serving", "plots", "interop", "training", "inference", "runs", "evaluation"),
+    *("search", "models", "ops", "parallel", "data", "config", "progress", "files", "types"),
+)
+"""From the top down; each may import those after it."""
+WITHOUT = {
+    "types": {"jax", "numpy", "flax", "optax"},
+    "config": {"jax", "numpy", "flax", "optax"},
+    "data": {"jax", "flax", "optax"},
+    "parallel": {"flax", "optax"},
+    "ops": {"flax", "optax"},
+    "search": {"flax", "optax"},
+    "evaluation": {"jax", "flax", "optax"},
 }
-"""What each part may import of the others; `cli` and what stands above it may import all."""
-SYSTEMS = ("seq2seq", "attentional", "transformer")
+"""Libraries that a layer does not import."""
+FAMILIES = ("seq2seq", "rnn_attention", "transformer")
 FILES = sorted(ROOT.rglob("*.py"))
 
 
-def imported(file: Path) -> set[str]:
-    """Dotted names of all modules that a file imports, names taken from them included."""
+def imports(file: Path) -> set[str]:
+    """Dotted names of all that a file imports, except for what only a type checker sees."""
     names = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    hidden = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -78,29 +47,56 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-def parts(names: set[str]) -> set[str]:
-    return {name.split(".")[1] for name in names if name.startswith("encdec.")}
+def layer(file: Path) -> str:
+    return file.relative_to(ROOT).with_suffix("").parts[0]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_go_down(file: Path) -> None:
-    place = file.relative_to(ROOT).with_suffix("").parts
-    part, names = place[0], imported(file)
-    if part in ALLOWED:
-        assert parts(names) <= ALLOWED[part] | {part}
-    if part == "ops":
-        assert not {name for name in names if name.split(".")[0] in ("flax", "optax")}
-    if part == "data":
-        assert not {name for name in names if name.split(".")[0] in ("jax", "flax", "optax")}
-    if place[0] == "models" and place[-1] in SYSTEMS:
-        assert not {f"encdec.models.{s}" for s in SYSTEMS} & {n.rsplit(".", 1)[0] for n in names}
+    if layer(file) == "__init__":
+        return
+    names = imports(file)
+    below = LAYERS[LAYERS.index(layer(file)) :]
+    assert {name.split(".")[1] for name in names if name.startswith("encdec.")} <= {*below}
+    assert not {name.split(".")[0] for name in names} & WITHOUT.get(layer(file), set())
 
 
-def test_one_file_maps_steps_over_devices() -> None:
-    saying = [f.name for f in FILES if re.search(r"\bpmap\(", f.read_text(encoding="utf-8"))]
-    assert saying == ["parallel.py"]
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Within a folder too there is no circle."""
+    modules = {
+        ".".join(("encdec", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        ): file
+        for file in FILES
+    }
+    graph = {}
+    for module, file in modules.items():
+        named = imports(file)
+        found = {name if name in modules else name.rpartition(".")[0] for name in named}
+        graph[module] = {name for name in found if name in modules and name != module}
+    while graph:
+        leaves = {module for module, needs in graph.items() if not needs & graph.keys()}
+        assert leaves, f"a circle among {sorted(graph)}"
+        graph = {module: needs for module, needs in graph.items() if module not in leaves}
 
 
-def test_every_part_has_its_place() -> None:
-    found = {file.relative_to(ROOT).with_suffix("").parts[0] for file in FILES}
-    assert found == {*ALLOWED, "cli", "__init__", "__main__"}
+def test_families_do_not_know_each_other() -> None:
+    for family in FAMILIES:
+        others = {f"encdec.models.{other}" for other in FAMILIES if other != family}
+        names = imports(ROOT / "models" / f"{family}.py")
+        assert not others & {name.rpartition(".")[0] for name in names}
+
+
+def test_one_folder_says_pmap() -> None:
+    says = [f for f in FILES if re.search(r"\bpmap\(", f.read_text(encoding="utf-8"))]
+    assert {layer(file) for file in says} == {"parallel"}
+
+
+def test_every_file_has_a_layer() -> None:
+    assert {layer(file) for file in FILES} == {*LAYERS, "__init__"}
+    assert len(list(ROOT.glob("*.py"))) <= 4
+
+
+def test_the_tests_have_the_same_folders() -> None:
+    here = {p.name for p in Path(__file__).parent.iterdir() if p.is_dir()} - {"__pycache__"}
+    assert here <= {*LAYERS, "experiments"}

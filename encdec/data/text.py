@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from encdec.config import DataConfig
 from encdec.data.vocabulary import Vocabulary
 
 _TURKIC = ("tr", "az")  # I and i are two letters, with a dot or without, in both cases
@@ -88,6 +89,12 @@ class PreparedVocabulary:
 def prepared(plain: Vocabulary, preparation: Preparation) -> Vocabulary:
     """The vocabulary with its preparation, or as it is where there is none."""
     return PreparedVocabulary(plain, preparation) if preparation.changes else plain
+
+
+def preparations(data: DataConfig) -> tuple[Preparation, Preparation]:
+    """How the text of either side is prepared before its vocabulary sees it."""
+    how = (data.normalization, data.tokenizer, data.lowercase)
+    return Preparation(*how, data.source_language), Preparation(*how, data.target_language)
 
 
 def lower(text: str, language: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from encdec.data.pieces import Pieces, SentencePieceVocabulary, too_large, train
+from encdec.data.sentencepiece_model import Pieces, SentencePieceVocabulary, too_large, train
 from encdec.data.specials import FIRST, SPECIALS
 from encdec.types import EOS, UNK, InputError
 

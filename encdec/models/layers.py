@@ -11,10 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from encdec.ops import collectives
 from encdec.ops import dropout as dropout_ops
-from encdec.ops.collectives import Axis
 from encdec.ops.recurrence import CELLS, Weights, initial, output, recur
+from encdec.parallel import collectives
+from encdec.parallel.collectives import Axis
 from encdec.types import Array
 
 glorot = nn.initializers.xavier_uniform()

@@ -21,8 +21,9 @@ from encdec.models.layers import (
     spread,
     zero_state,
 )
+from encdec.ops.cross_entropy import LogitFactors
 from encdec.ops.recurrence import CELLS, output
-from encdec.types import Array, LogitFactors
+from encdec.types import Array
 
 
 class Seq2SeqMemory(NamedTuple):

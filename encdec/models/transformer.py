@@ -25,11 +25,13 @@ from encdec.models.layers import (
     split_init,
     zeros,
 )
-from encdec.ops import collectives, masks
+from encdec.ops import masks
 from encdec.ops.attention import scaled_dot_weights
-from encdec.ops.collectives import Axis
+from encdec.ops.cross_entropy import LogitFactors
 from encdec.ops.positions import sinusoidal
-from encdec.types import Array, LogitFactors
+from encdec.parallel import collectives
+from encdec.parallel.collectives import Axis
+from encdec.types import Array
 
 ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
 

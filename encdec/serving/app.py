@@ -21,9 +21,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from encdec.search import SearchOptions
+from encdec.inference.translator import Translation, Translator
+from encdec.search.options import SearchOptions
 from encdec.serving.limits import Limits
-from encdec.translator import Translation, Translator
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

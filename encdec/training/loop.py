@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import optax
 
 from encdec.config import LOWER_IS_BETTER, TrainingConfig
-from encdec.training.checkpoints import Checkpoints
+from encdec.runs.checkpoints import Checkpoints
 from encdec.training.step import StepReport, TrainState
 from encdec.types import Array, Batch, Params
 
@@ -41,7 +41,7 @@ class Bar(Protocol):
 
 
 class Devices(Protocol):
-    """How states and batches lie on devices (see `encdec.placement`)."""
+    """How states and batches lie on devices (see `encdec.training.sharded_state`)."""
 
     def rows(self, batch: Batch) -> Batch:
         """A batch on its devices."""

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from encdec.config import TrainingConfig
-from encdec.ops import collectives, masks
-from encdec.ops.collectives import Axes
-from encdec.ops.losses import LossSums, cross_entropy
+from encdec.models.loss import batch_loss, cast
+from encdec.ops import masks
+from encdec.ops.cross_entropy import LossSums
+from encdec.parallel import collectives
+from encdec.parallel.collectives import Axes
 from encdec.types import PAD, Array, Batch, Params
 
 
@@ -91,41 +93,6 @@ def state_axes(
         params=split,
         optimizer=of_optimizer,
         average=None if state.average is None else split,
-    )
-
-
-def cast(params: Params, dtype: Any) -> Params:
-    """Parameters as the type that products are made of."""
-    return jax.tree.map(lambda p: p.astype(dtype), params)
-
-
-def batch_loss(
-    model: Any,
-    params: Params,
-    batch: Batch,
-    smoothing: float,
-    key: Array | None,
-    tgt_in: Array | None = None,
-) -> LossSums:
-    """Sums of the loss over a batch; with a key, dropout is on.
-
-    The decoder reads `tgt_in` [B, T], or the targets themselves: BOS and all tokens but the last.
-    Of a model split over devices every one gets the same sums.
-    """
-    rngs = None if key is None else {"dropout": key}
-    src, tgt = jnp.asarray(batch.src), jnp.asarray(batch.tgt)
-    read = tgt[:, :-1] if tgt_in is None else tgt_in
-    factors: Any = model.apply(
-        {"params": params}, src, masks.padding(src), read, rngs=rngs, method="logit_factors"
-    )
-    return cross_entropy(
-        factors.features,
-        factors.kernel,
-        factors.bias,
-        tgt[:, 1:],
-        smoothing,
-        model.tgt_vocabulary,
-        getattr(model, "shards", None),
     )
 
 

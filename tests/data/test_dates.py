@@ -8,7 +8,15 @@ from babel import Locale
 from babel.dates import format_date, get_date_format
 
 from encdec.data import dates as corpus
-from encdec.data.dates import FIRST_DAY, LAST_DAY, LEFT_OUT, Format, dates, formats, write
+from encdec.data.dates import (
+    FIRST_DAY,
+    LAST_DAY,
+    LEFT_OUT,
+    Format,
+    dates,
+    formats,
+    write,
+)
 
 
 def some_days() -> list[date]:

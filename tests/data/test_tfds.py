@@ -12,8 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from encdec.config import DataConfig, RunConfig
-from encdec.corpus import read_corpus
 from encdec.data import tfds as corpora
+from encdec.data.corpus import read_corpus
 from encdec.data.sources import Pairs, read_all
 from encdec.types import InputError
 

@@ -7,7 +7,15 @@ import pytest
 import sentencepiece
 from sentencepiece.sentencepiece_pb2 import NBestSentencePieceText
 
-from encdec.data import merges, pieces, vocabulary
+from encdec.data import (
+    bpe_dropout as merges,
+)
+from encdec.data import (
+    sentencepiece_model as pieces,
+)
+from encdec.data import (
+    vocabulary,
+)
 from encdec.data.dates import dates
 from encdec.types import BOS, EOS, PAD, UNK, InputError
 

@@ -13,8 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encdec import models
-from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
+from encdec.config import (
+    AttentionConfig,
+    ModelConfig,
+    Seq2SeqConfig,
+    TransformerConfig,
+)
+from encdec.models import registry
 from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, train_step
 from encdec.types import EOS, InputError, Params
@@ -47,8 +52,8 @@ def _pair(peers: ModuleType, name: str) -> tuple[Any, Params, Any]:
     With nothing between its candidate and the last state, a GRU of either kind is the same.
     """
     vocabulary = SIZES["vocabulary"]
-    model = models.build(CONFIGS[name], vocabulary, vocabulary)
-    shapes = models.abstract(model)
+    model = registry.build(CONFIGS[name], vocabulary, vocabulary)
+    shapes = registry.abstract(model)
     random = np.random.default_rng(5)
     params: Any = jax.tree.map(lambda x: random.normal(0, 0.4, x.shape).astype(np.float32), shapes)
     for layer in params.values():

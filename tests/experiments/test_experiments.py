@@ -11,7 +11,7 @@ import pytest
 
 from encdec.config import MODELS, RunConfig, TransformerConfig
 from encdec.data.sources import Pairs
-from encdec.report.logs import append_metrics
+from encdec.runs.metrics_log import append_metrics
 from encdec.types import InputError
 from tests.small_run import small_run
 
@@ -134,7 +134,7 @@ def test_the_page_is_up_to_date() -> None:
 def test_scaling_measures_every_layout(monkeypatch, capsys) -> None:
     scaling = script("scaling")
     assert scaling.all_layouts(4) == ["1x1", "4x1", "4x1z", "2x2", "2x2z", "1x4"]
-    monkeypatch.setattr("encdec.parallel.device_count", lambda: 4)
+    monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 4)
     monkeypatch.setattr(
         scaling, "transformer", lambda options: TransformerConfig(1, 16, 24, 4, dropout=0.0)
     )

@@ -8,8 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encdec import models
-from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
+from encdec.config import (
+    AttentionConfig,
+    ModelConfig,
+    Seq2SeqConfig,
+    TransformerConfig,
+)
+from encdec.models import registry
 from encdec.types import PAD
 from tests import oracles
 
@@ -58,8 +63,8 @@ class Bound:
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.model = models.build(config, SRC, TGT)
-        params = models.init(self.model, jax.random.key(0))
+        self.model = registry.build(config, SRC, TGT)
+        params = registry.init(self.model, jax.random.key(0))
         rng = np.random.default_rng(1)
         # Zero biases and a zero v would hide mistakes.
         self.params = jax.tree.map(
@@ -158,7 +163,7 @@ def test_no_logit_depends_on_a_later_token(bound: Bound) -> None:
 
 def test_dropout_needs_a_key_and_obeys_it(bound: Bound) -> None:
     src, tgt = sentences()
-    wet = models.build(type(bound.config)(**{**vars(bound.config), "dropout": 0.3}), SRC, TGT)
+    wet = registry.build(type(bound.config)(**{**vars(bound.config), "dropout": 0.3}), SRC, TGT)
     apply = partial(wet.apply, {"params": bound.params}, src, src != PAD, tgt)
     dry = jax.jit(apply)()
     np.testing.assert_allclose(dry, bound.full(src, tgt), rtol=1e-4, atol=1e-5)
@@ -188,7 +193,7 @@ def test_each_place_has_a_dropout_of_its_own(config: ModelConfig, place: str) ->
     """With all others off, a key changes the logits."""
     wet = replace(config, **{"dropout": 0.0, f"{place}_dropout": 0.5})
     params, dry = without_dropout(config)
-    model = models.build(wet, SRC, TGT)
+    model = registry.build(wet, SRC, TGT)
     src, tgt = sentences()
     apply = jax.jit(partial(model.apply, params, src, src != PAD, tgt))
     found = [apply(rngs={"dropout": jax.random.key(seed)}) for seed in (1, 1, 2)]
@@ -200,8 +205,8 @@ def test_each_place_has_a_dropout_of_its_own(config: ModelConfig, place: str) ->
 @cache
 def without_dropout(config: ModelConfig):
     """Parameters, and the logits that they give."""
-    model, (src, tgt) = models.build(config, SRC, TGT), sentences()
-    params = {"params": models.init(model, jax.random.key(0))}
+    model, (src, tgt) = registry.build(config, SRC, TGT), sentences()
+    params = {"params": registry.init(model, jax.random.key(0))}
     if "v" in params["params"]:  # zero at first: nothing would depend on the scores
         params["params"]["v"] = jnp.ones_like(params["params"]["v"])
     return params, jax.jit(model.apply)(params, src, src != PAD, tgt)

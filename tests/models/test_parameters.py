@@ -3,14 +3,19 @@
 import jax
 import numpy as np
 
-from encdec import models
-from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
-from encdec.presets import preset
+from encdec.config import (
+    AttentionConfig,
+    ModelConfig,
+    Seq2SeqConfig,
+    TransformerConfig,
+)
+from encdec.config.presets import preset
+from encdec.models import registry
 
 
 def init(config: ModelConfig, vocabulary: int = 50, *, joint: bool = False):
-    model = models.build(config, vocabulary, vocabulary, joint=joint)
-    return lambda: models.init(model, jax.random.key(0))
+    model = registry.build(config, vocabulary, vocabulary, joint=joint)
+    return lambda: registry.init(model, jax.random.key(0))
 
 
 def count(params) -> int:

@@ -8,9 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from encdec import models
-from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
-from encdec.training.step import batch_loss, cast
+from encdec.config import (
+    AttentionConfig,
+    ModelConfig,
+    Seq2SeqConfig,
+    TransformerConfig,
+)
+from encdec.models import registry
+from encdec.models.loss import batch_loss, cast
 from encdec.types import BOS, EOS, PAD, Batch
 
 B, S, T, W, SRC, TGT = 5, 6, 7, 2, 11, 13
@@ -43,8 +48,8 @@ def test_losses_and_gradients_are_close(config: ModelConfig) -> None:
     tied = isinstance(config, TransformerConfig)
     if tied and jax.__version_info__ < (0, 8, 1) and jax.default_backend() == "cpu":
         pytest.skip("XLA before JAX 0.8.1 has no bfloat16 product of this form on the CPU")
-    model = models.build(config, SRC, TGT)
-    params, key = models.init(model, jax.random.key(0)), jax.random.key(1)
+    model = registry.build(config, SRC, TGT)
+    params, key = registry.init(model, jax.random.key(0)), jax.random.key(1)
 
     def loss(params, dtype):
         return batch_loss(model, cast(params, dtype), batch(), 0.1, key).loss
@@ -61,7 +66,7 @@ def test_losses_and_gradients_are_close(config: ModelConfig) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
 def test_a_search_carries_bfloat16_and_shows_float32(config: ModelConfig) -> None:
-    model = models.build(config, SRC, TGT)
+    model = registry.build(config, SRC, TGT)
 
     def first_step(params):
         bound, src = {"params": cast(params, jnp.bfloat16)}, batch().src
@@ -71,7 +76,7 @@ def test_a_search_carries_bfloat16_and_shows_float32(config: ModelConfig) -> Non
         logits, weights, after = model.apply(bound, memory, cache, tokens, method="decode_step")
         return cache, after, logits, weights
 
-    cache, after, logits, weights = jax.eval_shape(first_step, models.abstract(model))
+    cache, after, logits, weights = jax.eval_shape(first_step, registry.abstract(model))
     assert cache == after  # or a loop could not carry it
     assert jnp.dtype("bfloat16") in {leaf.dtype for leaf in jax.tree.leaves(cache)}
     assert logits.dtype == weights.dtype == jnp.float32

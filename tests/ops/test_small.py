@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from encdec.ops import losses, masks
+from encdec.ops import cross_entropy as losses
+from encdec.ops import masks
+from encdec.ops.cross_entropy import cross_entropy
 from encdec.ops.dropout import dropout, hashed
-from encdec.ops.losses import cross_entropy
 from encdec.ops.positions import sinusoidal
 from encdec.types import PAD
 from tests import oracles

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encdec import models
 from encdec.config import ModelConfig, TrainingConfig
-from encdec.parallel import Layout
-from encdec.placement import Placement
+from encdec.models import registry
+from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
+from encdec.training.sharded_state import Placement
 from encdec.training.step import StepReport, TrainState, init_state
 from encdec.types import BOS, EOS, PAD, Batch
 
@@ -34,8 +34,8 @@ class Laid:
     """A model's training in a layout, compiled once for all tests."""
 
     def __init__(self, config: ModelConfig, training: TrainingConfig, layout: Layout) -> None:
-        alone = models.build(config, SRC, TGT)
-        split = models.build(config, SRC, TGT, shards=layout.axes.model)
+        alone = registry.build(config, SRC, TGT)
+        split = registry.build(config, SRC, TGT, shards=layout.axes.model)
         self.placement = Placement(
             alone, split, optimizer(training), training, layout, jnp.dtype("float32")
         )
@@ -79,7 +79,7 @@ trained = cache(Trained)
 @cache
 def fresh(config: ModelConfig, training: TrainingConfig) -> TrainState:
     """The state that every layout begins with; zero biases would hide mistakes."""
-    params = models.init(models.build(config, SRC, TGT), jax.random.key(0))
+    params = registry.init(registry.build(config, SRC, TGT), jax.random.key(0))
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)
     return jax.device_get(init_state(params, optimizer(training), training))

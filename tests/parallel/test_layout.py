@@ -2,16 +2,15 @@
 
 import pytest
 
-from encdec import parallel
 from encdec.config import AttentionConfig, Seq2SeqConfig, TransformerConfig
-from encdec.ops.collectives import Axis
-from encdec.parallel import Layout
+from encdec.parallel.collectives import Axis
+from encdec.parallel.layout import Layout
 from encdec.types import InputError
 
 
 @pytest.fixture(autouse=True)
 def four_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "device_count", lambda: 4)
+    monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 4)
 
 
 def test_all_devices_are_on_data_if_nothing_is_said() -> None:

@@ -16,12 +16,12 @@ import jax
 import numpy as np
 import pytest
 
-from encdec import processes
-from encdec import run as runs
 from encdec.config import TrainingDeviceConfig
-from encdec.report.logs import read_metrics
-from encdec.run_model import abstract_params
-from encdec.training import checkpoints
+from encdec.parallel import processes
+from encdec.runs import checkpoints
+from encdec.runs import run as runs
+from encdec.runs.metrics_log import read_metrics
+from encdec.runs.parameters import abstract_params
 from encdec.types import InputError
 
 SETTINGS = [
@@ -34,7 +34,7 @@ SETTINGS = [
 
 FIT = """
 import sys
-from encdec.fitting import fit
+from encdec.training.trainer import fit
 from encdec.train_arguments import parse_train
 config, folder, devices = parse_train(sys.argv[1:])
 fit(config, folder, devices=devices)

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from encdec import device_arrays, models, parallel, translator
 from encdec.config import AttentionConfig, Seq2SeqConfig
-from encdec.parallel import Layout
-from encdec.search import SearchOptions
-from encdec.translator import Translator
+from encdec.inference import translator
+from encdec.inference.translator import Translator
+from encdec.models import registry
+from encdec.parallel import pmap, sharding
+from encdec.parallel.layout import Layout
+from encdec.search.options import SearchOptions
 from tests.small_run import SMALL, small_run
 
 TEXTS = ["May 3, 1979", "", "3. Mai 1979", "12/31/2001", "x", "7 avril 2013", "1", "2-2"]
@@ -64,18 +66,18 @@ def test_recurrent_models_split_sentences(tmp_path: Path, config, options) -> No
 
 def test_memory_and_cache_are_split_by_heads() -> None:
     """Each device holds its own heads' keys and values, of source and of target."""
-    layout, alone = Layout(1, 4), models.build(HEADS, 11, 13)
-    params = models.init(alone, jax.random.key(0))
+    layout, alone = Layout(1, 4), registry.build(HEADS, 11, 13)
+    params = registry.init(alone, jax.random.key(0))
 
     def inside(model, params):
         src = np.ones((3, 5), np.int32)
         memory = model.apply({"params": params}, src, src > 0, method="encode")
         return memory, model.apply({"params": params}, memory, 2, 7, method="init_cache")
 
-    split = device_arrays.parts(params, models.split_axes(alone), layout)
-    model = models.build(HEADS, 11, 13, shards=layout.axes.model)
-    step = parallel.mapped(partial(inside, model), layout, (True,))
-    memory, cache = step(device_arrays.place(params, split, layout))
+    split = sharding.parts(params, registry.split_axes(alone), layout)
+    model = registry.build(HEADS, 11, 13, shards=layout.axes.model)
+    step = pmap.mapped(partial(inside, model), layout, (True,))
+    memory, cache = step(sharding.place(params, split, layout))
     whole_memory, whole_cache = jax.eval_shape(partial(inside, alone), params)
     pairs = [(memory.source, whole_memory.source, 2), (cache.past, whole_cache.past, 3)]
     for held, whole, axis in pairs:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encdec import models
 from encdec.config import (
     AttentionConfig,
     ModelConfig,
@@ -17,9 +16,10 @@ from encdec.config import (
     TrainingConfig,
     TransformerConfig,
 )
-from encdec.parallel import Layout
-from encdec.placement import Placement
+from encdec.models import registry
+from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
+from encdec.training.sharded_state import Placement
 from tests.parallel.layouts import (
     LAYOUTS,
     SRC,
@@ -99,7 +99,7 @@ def test_devices_hold_their_share(layout: Layout) -> None:
     1/data of that where it is sliced."""
     state = trained(TRANSFORMER, TRAINING, layout, 1).state
     whole = fresh(TRANSFORMER, TRAINING)
-    split = models.split_axes(models.build(TRANSFORMER, SRC, TGT))
+    split = registry.split_axes(registry.build(TRANSFORMER, SRC, TGT))
     assert sum(axis >= 0 for axis in jax.tree.leaves(split)) > 10
     adam, alike = state.optimizer[0], whole.optimizer[0]
     for held, of, slices in (
@@ -123,7 +123,7 @@ def test_dropout_leaves_replicated_parameters_alike(layout: Layout) -> None:
     """Whatever a model part drops on its own, all must agree on what they share."""
     config = replace(TRANSFORMER, dropout=0.3, attention_dropout=0.2, activation_dropout=0.2)
     wet = trained(config, TRAINING, layout, 5)
-    split = models.split_axes(models.build(config, SRC, TGT))
+    split = registry.split_axes(registry.build(config, SRC, TGT))
 
     def check(x: jax.Array, axis: int) -> None:
         copies = [np.asarray(shard.data)[0] for shard in x.addressable_shards]
@@ -138,7 +138,7 @@ def test_dropout_leaves_replicated_parameters_alike(layout: Layout) -> None:
 
 @pytest.mark.parametrize("config", [TIED, replace(TRANSFORMER, layers=2)], ids=["tied", "two"])
 def test_what_devices_say_to_each_other(config: TransformerConfig, whole_compiler: None) -> None:
-    """The table in `encdec.parallel`: N layers, P parameter arrays."""
+    """The table in `encdec.parallel.layout`: N layers, P parameter arrays."""
     N, P = config.layers, len(jax.tree.leaves(fresh(config, TRAINING).params))
     among_models = 10 * N + 5
     expected = {
@@ -159,8 +159,8 @@ def test_what_devices_say_to_each_other(config: TransformerConfig, whole_compile
 
 
 def test_layers_computed_again_change_nothing() -> None:
-    whole = models.build(TIED, SRC, TGT)
-    again = models.build(TIED, SRC, TGT, recompute=True)
+    whole = registry.build(TIED, SRC, TGT)
+    again = registry.build(TIED, SRC, TGT, recompute=True)
     batch, key, losses, needed = sentences(0), jax.random.key(0), [], []
     for model in (whole, again):
         placement = Placement(whole, model, optimizer(TRAINING), TRAINING, ONE, jnp.float32)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encdec.search import beam_search, greedy
+from encdec.search.beam import beam_search
+from encdec.search.sampling import greedy
 from encdec.types import BOS, EOS, PAD
 from tests.search.stubs import ROWS, Table, start, table
 

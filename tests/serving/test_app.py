@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encdec import translator as translators
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
-from encdec.search import SearchOptions
+from encdec.inference import translator as translators
+from encdec.inference.translator import Translator
+from encdec.search.options import SearchOptions
 from encdec.serving.app import application
 from encdec.serving.limits import Limits
-from encdec.translator import Translator
 from encdec.types import InputError
 from tests.serving.server import served
 from tests.small_run import SMALL, small_run

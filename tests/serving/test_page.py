@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from encdec import translator as translators
-from encdec.search import SearchOptions
+from encdec.inference import translator as translators
+from encdec.inference.translator import Translator
+from encdec.search.options import SearchOptions
 from encdec.serving.app import application
 from encdec.serving.limits import Limits
-from encdec.translator import Translator
 from tests.serving.server import served
 from tests.small_run import small_run
 

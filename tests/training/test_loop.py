@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from encdec.config import TrainingConfig
-from encdec.ops.losses import LossSums
-from encdec.training import checkpoints, loop
-from encdec.training.checkpoints import Checkpoints
+from encdec.ops.cross_entropy import LossSums
+from encdec.runs import checkpoints
+from encdec.runs.checkpoints import Checkpoints
+from encdec.training import loop
 from encdec.training.step import StepReport, TrainState
 from encdec.types import Array, Batch
 

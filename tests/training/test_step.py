@@ -9,7 +9,6 @@ import numpy as np
 import optax
 import pytest
 
-from encdec import models
 from encdec.config import (
     AttentionConfig,
     ModelConfig,
@@ -17,9 +16,10 @@ from encdec.config import (
     TrainingConfig,
     TransformerConfig,
 )
+from encdec.models import registry
+from encdec.models.loss import batch_loss
 from encdec.training.step import (
     TrainState,
-    batch_loss,
     init_state,
     moving_average,
     scheduled_inputs,
@@ -49,12 +49,12 @@ def batch(seed: int = 0) -> Batch:
 
 
 def fresh(model) -> TrainState:
-    return init_state(models.init(model, jax.random.key(1)), SGD, CONFIG)
+    return init_state(registry.init(model, jax.random.key(1)), SGD, CONFIG)
 
 
 @pytest.fixture(scope="module", params=CONFIGS, ids=lambda config: type(config).__name__)
 def start(request: pytest.FixtureRequest):
-    model = models.build(request.param, V, V)
+    model = registry.build(request.param, V, V)
     return model, fresh(model)
 
 
@@ -126,7 +126,7 @@ def test_nothing_but_empty_sentences_changes_nothing(start) -> None:
 
 
 def test_dropout_depends_on_the_key_and_the_step_alone() -> None:
-    model = models.build(Seq2SeqConfig(embed=3, hidden=4, dropout=0.5), V, V)
+    model = registry.build(Seq2SeqConfig(embed=3, hidden=4, dropout=0.5), V, V)
     state = fresh(model)
     run = step(model)
     loss = [
@@ -143,7 +143,7 @@ RECURRENT = CONFIGS[:2]
 @pytest.mark.parametrize("config", RECURRENT, ids=lambda config: type(config).__name__)
 def test_scheduled_sampling_draws_from_the_model(config: ModelConfig) -> None:
     """A decoder that only ever says token 7: what it draws is known."""
-    model = models.build(config, V, V)
+    model = registry.build(config, V, V)
     params = fresh(model).params
     params["logits"] = jax.tree.map(jnp.zeros_like, params["logits"])
     params["logits"]["bias"] = params["logits"]["bias"].at[7].set(100.0)
@@ -161,7 +161,7 @@ def test_scheduled_sampling_draws_from_the_model(config: ModelConfig) -> None:
 
 def test_scheduled_sampling_rises_with_the_steps() -> None:
     """Nothing is drawn in step 0; in the last the loss is that of inputs the model drew."""
-    model = models.build(RECURRENT[0], V, V)
+    model = registry.build(RECURRENT[0], V, V)
     state = fresh(model)
     plain = step(model)(state, batch(), jax.random.key(0))[1]
     run = step(model, scheduled_sampling=1.0, max_steps=9)

@@ -1,5 +1,0 @@
-"""`python -m encdec` is `encdec`."""
-
-from encdec.cli import main
-
-main()

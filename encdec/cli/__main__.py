@@ -1,0 +1,5 @@
+"""`python -m encdec.cli` is `encdec`."""
+
+from encdec.cli.main import main
+
+main()

@@ -1,0 +1,63 @@
+"""The command line: `encdec COMMAND`.
+
+Bad input ends with one line on stderr and exit code 2, before any work is lost. A command's module
+is imported when the command is called, and what computes when its options have been read: help and
+refusals need not wait for JAX.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from encdec.config.checks import nearest
+from encdec.types import InputError
+
+COMMANDS = {
+    "train": "train a run (the dates corpus and the Transformer by default)",
+    "translate": "translate lines of text",
+    "evaluate": "compute metrics of a run on its held-out sentences, or on files",
+    "compare": "test whether one run is significantly better than another",
+    "attend": "draw what each token of a translation attended to",
+    "info": "describe a run: its model, its progress, its metrics",
+    "plot": "draw learning curves, or metrics by source length, of one or more runs",
+    "export": "write weights and a greedy search that work without this package",
+    "serve": "serve a page to translate in, on this machine only",
+    "prepare": "fetch a corpus of TensorFlow Datasets to train on",
+    "doctor": "describe the devices, versions and speed of this machine",
+}
+"""Each command and what it does; the module `encdec.cli.COMMAND` has its `run(arguments)`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; bad input exits with 2 after one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    try:
+        name, *rest = arguments
+        if name not in COMMANDS:
+            raise InputError(f"unknown command {name!r}{nearest(name, COMMANDS)} (encdec --help)")
+        importlib.import_module(f"encdec.cli.{name}").run(rest)
+    except InputError as error:
+        print(f"encdec: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: encdec COMMAND ...",
+            "",
+            *lines,
+            "",
+            "`encdec COMMAND --help` lists the options of a command.",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Metrics of translations against references; no model, no device."""

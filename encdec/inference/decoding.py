@@ -1,0 +1,144 @@
+"""A batch searched or scored by a model with parameters: pure, and mapped over devices."""
+
+from functools import lru_cache, partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from encdec.models.loss import batch_loss, cast
+from encdec.ops import masks
+from encdec.parallel import collectives, pmap
+from encdec.parallel.collectives import Axes
+from encdec.parallel.layout import Layout
+from encdec.search.beam import beam_search
+from encdec.search.sampling import greedy, sample
+from encdec.search.types import Found
+from encdec.types import Array, Batch, Params
+
+Method = Literal["greedy", "beam", "sample"]
+MapKind = Literal["encoder-decoder", "encoder", "decoder"]
+"""Who looks at whom: target tokens at the source, the source at itself, the target at itself."""
+
+
+def search(
+    params: Params,
+    src: Array,
+    limits: Array,
+    places: Array,
+    knobs: dict[str, Array],
+    *,
+    model: nn.Module,
+    dtype: Any,
+    max_len: int,
+    beam: int,
+    method: Method,
+    top_k: int,
+    with_weights: bool,
+) -> Found:
+    """Encodes a batch and searches.
+
+    Args:
+      params: of one device.
+      src: int32 [B, S].
+      limits: int32 [B], see `length_limits`.
+      places: int32 [B], of each text among all: with the seed they decide what is drawn.
+      knobs: float32 "alpha"; for sampling "temperature", "top_p" and int32 "seed" too.
+      model, dtype: what runs, and the type of its products.
+      max_len: the largest limit there can be.
+      beam, method, top_k, with_weights: how to search.
+    """
+    bound = partial(model.apply, {"params": cast(params, dtype)})
+    memory: Any = bound(src, masks.padding(src), method="encode")
+    cache = bound(memory, beam, max_len, method="init_cache")
+    step: Any = partial(bound, method="decode_step")
+    common: dict[str, Any] = {
+        "max_len": max_len,
+        "alpha": knobs["alpha"],
+        "with_weights": with_weights,
+    }
+    if method == "greedy":
+        return greedy(step, memory, cache, limits, **common)
+    if method == "beam":
+        return beam_search(step, memory, cache, limits, beams=beam, **common)
+    return sample(
+        step,
+        memory,
+        cache,
+        limits,
+        # A draw depends on the seed and the text's place alone, not on its batch.
+        jax.vmap(partial(jax.random.fold_in, jax.random.key(knobs["seed"])))(places),
+        samples=beam,
+        temperature=knobs["temperature"],
+        top_k=top_k,
+        top_p=knobs["top_p"],
+        **common,
+    )
+
+
+def self_attention(
+    params: Params, src: Array, tgt_in: Array, *, model: nn.Module, dtype: Any
+) -> dict[MapKind, Array]:
+    """What a Transformer's sides looked at in themselves, with every target token given.
+
+    Args:
+      params: of the one device.
+      src: int32 [B, S]. tgt_in: int32 [B, T], BOS before each target.
+      model, dtype: what runs, and the type of its products.
+
+    Returns:
+      float32 weights: encoder [B, L, H, S, S], decoder [B, L, H, T, T].
+    """
+    bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
+    _, kept = bound(src, masks.padding(src), tgt_in, method="logit_factors")
+
+    def of(side: str, attention: str) -> Array:
+        layers = [name for name in kept["intermediates"] if name.startswith(f"{side}_")]
+        by_number = sorted(layers, key=lambda name: int(name.removeprefix(f"{side}_")))
+        weights = [kept["intermediates"][name][attention]["weights"][0] for name in by_number]
+        return jnp.stack(weights, 1)
+
+    return {
+        "encoder": of("encoder", "attention"),
+        "decoder": of("decoder", "self_attention"),
+    }
+
+
+def length_limits(lengths: Any, ratio: float, extra: int) -> Any:
+    """The most tokens that each translation may have, int32 [B]: none for an empty source.
+
+    Args:
+      lengths: int [B], source tokens with EOS; NumPy or JAX.
+      ratio: tokens for each of them, and
+      extra: this many more.
+    """
+    return (lengths > 0).astype(np.int32) * (lengths * ratio + extra).astype(np.int32)
+
+
+def loss(
+    params: Params, batch: Batch, *, model: nn.Module, dtype: Any, axes: Axes
+) -> tuple[Array, Array]:
+    """Negative log-likelihood (nats) and tokens of all devices' sentences."""
+    sums = batch_loss(model, cast(params, dtype), batch, 0.0, None)
+    found: tuple[Array, Array] = collectives.total((sums.nll, sums.tokens), axes.data)
+    return found
+
+
+@lru_cache(maxsize=128)
+def search_program(layout: Layout, **static: Any) -> Any:
+    """A search on devices: one for each set of what is fixed, so that each compiles once."""
+    return pmap.mapped(partial(search, **static), layout, (True, True, True, True, False))
+
+
+@lru_cache(maxsize=8)
+def loss_program(layout: Layout, **static: Any) -> Any:
+    """The loss on devices, in the same way."""
+    return pmap.mapped(partial(loss, **static, axes=layout.axes), layout, (True, True))
+
+
+@lru_cache(maxsize=8)
+def self_attention_program(**static: Any) -> Any:
+    """What each side looks at in itself, on one device, in the same way."""
+    return jax.jit(partial(self_attention, **static))

@@ -1,0 +1,350 @@
+"""A run folder opened: text in; text, scores and alignments out."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from encdec.config import AttentionConfig, DeviceConfig, TransformerConfig
+from encdec.data.batches import inference_batches, round_length, scoring_batches
+from encdec.data.sources import Pairs
+from encdec.data.tokens import encode_pairs, tokens_of
+from encdec.evaluation import metrics
+from encdec.evaluation.metrics import ScoreOptions
+from encdec.inference.decoding import (
+    MapKind,
+    Method,
+    length_limits,
+    loss_program,
+    search_program,
+    self_attention_program,
+)
+from encdec.models import registry
+from encdec.parallel import sharding
+from encdec.parallel.devices import compute_dtype
+from encdec.parallel.layout import ALONE, Layout
+from encdec.runs import run as runs
+from encdec.runs.parameters import best_params, build_model
+from encdec.runs.run import Run
+from encdec.search.options import SearchOptions
+from encdec.search.types import Found
+from encdec.types import BOS, PAD, Array, InputError, Params
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation of one text.
+
+    Attributes:
+      text: the translation.
+      score: log-probability over the length penalty, nats.
+      log_prob: log-probability, nats.
+      src_tokens, tgt_tokens: labels, EOS among them.
+      src_ids, tgt_ids: what they are labels of.
+      weights: float32 [M, T, S], how much each target token looked at each source token in each
+        of the model's maps; None when alignments were not asked for.
+    """
+
+    text: str
+    score: float
+    log_prob: float
+    src_tokens: list[str]
+    tgt_tokens: list[str]
+    src_ids: list[int]
+    tgt_ids: list[int]
+    weights: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a set of sentences; `loss` in nats a token, `seconds` of decoding."""
+
+    scores: metrics.Scores
+    loss: float
+    seconds: float
+    hypotheses: list[str]
+
+    def summary(self) -> dict[str, Any]:
+        """One flat JSON object."""
+        return {**self.scores.summary(), "loss": self.loss, "seconds": self.seconds}
+
+
+class Translator:
+    """Translates with one set of parameters.
+
+    Args:
+      run: settings and vocabularies.
+      params: the model's parameters, as they lie on devices.
+      step: of the checkpoint that they are from, if they are from one.
+      layout: the devices.
+      dtype: of products.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        params: Params,
+        step: int | None = None,
+        layout: Layout = ALONE,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        self.run = run
+        self.step = step
+        self._params, self._layout = params, layout
+        self._static = {"model": build_model(run, layout), "dtype": jnp.dtype(dtype)}
+
+    def __call__(self, text: str, options: SearchOptions | None = None) -> Translation:
+        """The best translation of one text, with its alignment."""
+        return self.nbest([text], 1, options, alignments=True)[0][0]
+
+    def translate(
+        self, texts: Iterable[str], options: SearchOptions | None = None, **how: Any
+    ) -> list[Translation]:
+        """The best translation of each text; arguments as in `nbest`."""
+        return [found[0] for found in self.nbest(texts, 1, options, **how)]
+
+    def nbest(
+        self,
+        texts: Iterable[str],
+        count: int,
+        options: SearchOptions | None = None,
+        *,
+        alignments: bool = False,
+        max_source_length: int | None = None,
+        max_batch_tokens: int = 8192,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[list[Translation]]:
+        """Up to `count` translations of each text, best first; a blank text translates to "".
+
+        Args:
+          texts: source sentences.
+          count: at most the beam width.
+          options: how to search.
+          alignments: return attention weights too.
+          max_source_length: tokens of a text that are read; all when left out.
+          max_batch_tokens: most source cells in a batch; longer texts go alone.
+          progress: called with the number of texts done, batch after batch.
+
+        Raises:
+          InputError: count is not between 1 and the beam width.
+          TypeError: texts is one string: call the translator itself with it.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts must be several strings: for one, call translator(text)")
+        options = options or SearchOptions()
+        if not 1 <= count <= max(options.beam, 1):
+            raise InputError(
+                f"nbest = {count} cannot be had from beam = {options.beam}: "
+                f"1 to {options.beam} can, or give a wider beam"
+            )
+        texts = list(texts)
+        results = [[self._blank()] for _ in texts]
+        real = [i for i, text in enumerate(texts) if text.strip()]
+        ids = self.run.src_vocabulary.encode_all([texts[i] for i in real])
+        encoded = tokens_of(sentence[:max_source_length] for sentence in ids)
+        if progress:
+            progress(len(texts) - len(real))
+        for rows, src in inference_batches(encoded, max_batch_tokens):
+            found = self._find(src, rows, options, alignments)
+            for row, index in enumerate(rows):
+                results[real[index]] = self._read(found, row, encoded[index], count)
+            if progress:
+                progress(len(rows))
+        return results
+
+    def loss(self, pairs: Pairs, max_batch_tokens: int = 8192) -> float:
+        """Negative log-likelihood of the targets, nats a token (EOS counts)."""
+        examples = encode_pairs(pairs, self.run.src_vocabulary, self.run.tgt_vocabulary)
+        program = loss_program(self._layout, **self._static)
+        parts = [
+            program(self._params, self._rows(batch))
+            for _, batch in scoring_batches(examples, max_batch_tokens)
+        ]
+        nll, tokens = np.sum([sharding.first(part, self._layout) for part in parts], axis=0)
+        return float(nll / tokens)
+
+    def evaluate(
+        self,
+        pairs: Pairs,
+        options: SearchOptions | None = None,
+        *,
+        scoring: ScoreOptions | None = None,
+        names: Iterable[str] = metrics.NAMES,
+        **how: Any,
+    ) -> Evaluation:
+        """Translates the sources and scores the result against the targets.
+
+        Args:
+          pairs: sources and references; blank ones count too.
+          options: how to search.
+          scoring: how text is compared; left out, as the run's settings say.
+          names: the scores to compute.
+          how: as in `nbest`.
+        """
+        start = time.perf_counter()
+        hypotheses = [t.text for t in self.translate(pairs.src, options, **how)]
+        seconds = time.perf_counter() - start
+        scoring = scoring or metrics.score_options(self.run.config)
+        scores = metrics.score(hypotheses, pairs.tgt, scoring, names)
+        return Evaluation(scores, self.loss(pairs), seconds, hypotheses)
+
+    @property
+    def map_names(self) -> list[str]:
+        """What each of a translation's M maps is of."""
+        model = self.run.config.model
+        if isinstance(model, TransformerConfig):
+            layers, heads = range(1, model.layers + 1), range(1, model.heads + 1)
+            return [f"layer {l}, head {h}" for l in layers for h in heads]
+        return ["attention"] if isinstance(model, AttentionConfig) else []
+
+    def attention(self, found: Translation, kind: MapKind = "encoder-decoder") -> np.ndarray:
+        """Where each token of a translation, or of its source, looked.
+
+        Args:
+          found: a translation by this translator, with its alignment.
+          kind: who looks at whom; a Transformer alone has other than encoder-decoder.
+
+        Returns:
+          float32 weights [M, rows, columns]: encoder-decoder [M, T, S], encoder [M, S, S], decoder
+          [M, T, T]. A row of the last is the token that was chosen there, its columns the tokens
+          before it, BOS first.
+
+        Raises:
+          InputError: the model has no such maps, the translation came without its alignment, or
+            another kind than encoder-decoder is asked for on several devices.
+        """
+        model = self.run.config.model_name
+        kinds = [k for k in get_args(MapKind) if k == "encoder-decoder" or model == "transformer"]
+        if not self.map_names:
+            raise InputError(f"{self.run.path} is a run of {model}, which has no attention")
+        if kind not in kinds:
+            raise InputError(f"{self.run.path} is a run of {model}, which has only {kinds[0]} maps")
+        if found.weights is None:
+            raise InputError("the translation has no alignment: of a blank text, or not asked for")
+        if kind == "encoder-decoder":
+            return found.weights
+        if self._layout.size > 1:
+            raise InputError(f"{kind} maps cannot be had in layout {self._layout}: load it as 1x1")
+        src, tgt_in = found.src_ids, [BOS, *found.tgt_ids[:-1]]
+        program = self_attention_program(**self._static)
+        maps = program(self._params, *(_padded(ids)[None] for ids in (src, tgt_in)))[kind][0]
+        side = len(src) if kind == "encoder" else len(tgt_in)
+        return np.asarray(maps[..., :side, :side]).reshape(-1, side, side)
+
+    def source_length(self, text: str) -> int:
+        """Tokens of a source text."""
+        return len(self.run.src_vocabulary.encode(text))
+
+    def _rows(self, batch: Any) -> Any:
+        """Rows of PAD added until they fall evenly on devices; this process's on its own."""
+        layout = self._layout
+
+        def local(x: np.ndarray) -> np.ndarray:
+            rows = sharding.rows_for(len(x), layout)
+            padded = np.pad(x, [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)])
+            return padded[sharding.local_rows(rows, layout)]
+
+        return sharding.place_rows(jax.tree.map(local, batch), layout)
+
+    def _find(
+        self, src: np.ndarray, rows: np.ndarray, options: SearchOptions, alignments: bool
+    ) -> Found:
+        """What a search finds for a batch, as NumPy arrays of all its rows."""
+        extra = self.run.extra_length if options.max_extra is None else options.max_extra
+        lengths = (src != PAD).sum(1)
+        limits = length_limits(lengths, options.max_ratio, extra)
+        method: Method = "greedy" if options.beam == 1 else "beam"
+        program = search_program(
+            self._layout,
+            **self._static,
+            max_len=int(src.shape[1] * options.max_ratio) + extra,
+            beam=options.beam,
+            method="sample" if options.sample else method,
+            top_k=options.top_k,
+            with_weights=alignments,
+        )
+        places = np.resize(rows, len(src)).astype(np.int32)
+        knobs = {
+            "alpha": jnp.float32(options.length_penalty),
+            "temperature": jnp.float32(options.temperature),
+            "top_p": jnp.float32(options.top_p),
+            "seed": jnp.int32(options.seed),
+        }
+        found: Found = program(self._params, *self._rows((src, limits, places)), knobs)
+        whole: Found = sharding.all_rows(found._replace(weights=None), self._layout)
+        return whole._replace(weights=self._all_heads(found.weights))
+
+    def _all_heads(self, weights: Array | None) -> Any:
+        """Weights [B, W, T, M, S], the maps layer by layer, from those of each device's heads."""
+        if weights is None:
+            return None
+        parts = sharding.all_rows_by_model(weights, self._layout)  # [devices, B, W, T, M, S]
+        if len(parts) == 1:
+            return parts[0]
+        layers = self.run.config.model.layers
+        split = parts.reshape(*parts.shape[:4], layers, -1, parts.shape[-1])
+        joined = np.moveaxis(split, 0, 4)  # [B, W, T, L, devices, H, S]
+        return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])
+
+    def _read(self, found: Any, row: int, src: np.ndarray, count: int) -> list[Translation]:
+        """The translations of one row of a batch; `found` is a Found of NumPy arrays."""
+        source, target = self.run.src_vocabulary, self.run.tgt_vocabulary
+        usable = [w for w in range(count) if np.isfinite(found.scores[row, w])]
+        results = []
+        for w in usable:
+            ids = found.tokens[row, w, : found.lengths[row, w]].tolist()
+            weights = None
+            if found.weights is not None:
+                steps = found.weights[row, w, : len(ids), :, : len(src)]  # [T, M, S]
+                weights = np.moveaxis(steps, 1, 0)
+            results.append(
+                Translation(
+                    text=target.decode(ids),
+                    score=float(found.scores[row, w]),
+                    log_prob=float(found.log_probs[row, w]),
+                    src_tokens=source.tokens(src.tolist()),
+                    tgt_tokens=target.tokens(ids),
+                    src_ids=src.tolist(),
+                    tgt_ids=ids,
+                    weights=weights,
+                )
+            )
+        return results
+
+    def _blank(self) -> Translation:
+        return Translation("", 0.0, 0.0, [], [], [], [], None)
+
+
+def _padded(ids: Sequence[int]) -> np.ndarray:
+    """int32, PAD up to one of few lengths."""
+    return np.pad(np.asarray(ids, np.int32), (0, round_length(len(ids)) - len(ids)))
+
+
+def load(path: str | Path, layout: Layout = ALONE, dtype: Any = jnp.float32) -> Translator:
+    """Opens a run folder with its best parameters (the latest where none was chosen yet).
+
+    Args:
+      path: the folder.
+      layout: the devices to translate on.
+      dtype: of products.
+
+    Raises:
+      InputError: it is no run folder, is damaged, has no checkpoint yet, or its model cannot be
+        split over these devices.
+    """
+    run = runs.load(path)
+    layout.check_model(run.config.model)
+    params, step = best_params(run)
+    split = sharding.parts(params, registry.split_axes(build_model(run)), layout)
+    return Translator(run, sharding.place(params, split, layout), step, layout, dtype)
+
+
+def load_on(devices: DeviceConfig, path: str | Path) -> Translator:
+    """As `load`, on the devices that a command was given."""
+    layout = Layout.parse(devices.layout)
+    return load(path, layout, compute_dtype(devices.precision))

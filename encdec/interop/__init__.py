@@ -1,0 +1,1 @@
+"""Models in other formats, in and out: one file a format."""

@@ -1,0 +1,45 @@
+"""The loss of a batch under a model."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from encdec.ops import masks
+from encdec.ops.cross_entropy import LossSums, cross_entropy
+from encdec.types import Array, Batch, Params
+
+
+def cast(params: Params, dtype: Any) -> Params:
+    """Parameters as the type that products are made of."""
+    return jax.tree.map(lambda p: p.astype(dtype), params)
+
+
+def batch_loss(
+    model: Any,
+    params: Params,
+    batch: Batch,
+    smoothing: float,
+    key: Array | None,
+    tgt_in: Array | None = None,
+) -> LossSums:
+    """Sums of the loss over a batch; with a key, dropout is on.
+
+    The decoder reads `tgt_in` [B, T], or the targets themselves: BOS and all tokens but the last.
+    Of a model split over devices every one gets the same sums.
+    """
+    rngs = None if key is None else {"dropout": key}
+    src, tgt = jnp.asarray(batch.src), jnp.asarray(batch.tgt)
+    read = tgt[:, :-1] if tgt_in is None else tgt_in
+    factors: Any = model.apply(
+        {"params": params}, src, masks.padding(src), read, rngs=rngs, method="logit_factors"
+    )
+    return cross_entropy(
+        factors.features,
+        factors.kernel,
+        factors.bias,
+        tgt[:, 1:],
+        smoothing,
+        model.tgt_vocabulary,
+        getattr(model, "shards", None),
+    )

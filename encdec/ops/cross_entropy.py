@@ -1,0 +1,184 @@
+"""Cross-entropy over a vocabulary, in nats."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from encdec.parallel import collectives
+from encdec.parallel.collectives import Axis
+from encdec.types import PAD, Array
+
+_CELLS = 2**22
+"""Logits that exist at a time: 16 MiB of float32, about what a CPU's cache holds."""
+
+
+class LogitFactors(NamedTuple):
+    """The last linear map left undone: logits = features @ kernel + bias.
+
+    A batch's logits are the largest array of all; the loss works through them part by part.
+
+    Attributes:
+      features: float [B, T, D].
+      kernel: like the features, [D, V].
+      bias: [V], or None.
+    """
+
+    features: Array
+    kernel: Array
+    bias: Array | None
+
+    def logits(self) -> Array:
+        """float32 [B, T, V]."""
+        logits = jnp.matmul(self.features, self.kernel, preferred_element_type=jnp.float32)
+        return logits if self.bias is None else logits + self.bias.astype(jnp.float32)
+
+
+class LossSums(NamedTuple):
+    """Sums over a batch's real tokens, to be added up before they are divided.
+
+    Attributes:
+      loss: the training loss, label smoothing included, float32 [], nats.
+      nll: negative log-likelihood, float32 [], nats.
+      correct: tokens whose best logit is the target, float32 [].
+      tokens: real tokens, float32 [].
+    """
+
+    loss: Array
+    nll: Array
+    correct: Array
+    tokens: Array
+
+
+class _Kind(NamedTuple):
+    """What is fixed before tracing: label smoothing, V, and the devices that V is split over."""
+
+    smoothing: float
+    vocabulary: int
+    axis: Axis | None
+
+
+def cross_entropy(
+    features: Array,
+    kernel: Array,
+    bias: Array | None,
+    labels: Array,
+    smoothing: float,
+    vocabulary: int | None = None,
+    axis: Axis | None = None,
+) -> LossSums:
+    """Label-smoothed cross-entropy (Szegedy 2016, section 7) of z = features @ kernel + bias.
+
+    -sum_v q(v) log p(v) with q = (1 - e) [v = y] + e / V, which is
+    logsumexp(z) - (1 - e) z_y - e mean(z). Padding weighs nothing. The logits z are made, used
+    and dropped a part of the tokens at a time, together with their share of the gradient, so
+    neither they nor a one-hot of V are ever there as a whole. Where V is split over devices, no
+    device sees the others' logits: they exchange three numbers a token.
+
+    Only `loss` is differentiable; the other sums are measurements.
+
+    Args:
+      features: [B, T, D].
+      kernel: [D, V]; of split ones this device's columns, the last ones of the last device unused.
+      bias: [V], or None.
+      labels: int32 [B, T]; PAD where there is no token.
+      smoothing: e.
+      vocabulary: V; left out, the columns of the kernel.
+      axis: the devices that V is split over.
+    """
+    kind = _Kind(smoothing, kernel.shape[1] if vocabulary is None else vocabulary, axis)
+    features = collectives.enter(features, axis)
+    rows = labels.size
+    part = max(1, min(rows, _CELLS // kernel.shape[1]))
+    empty = -rows % part
+    x = jnp.pad(features.reshape(rows, -1), ((0, empty), (0, 0))).reshape(-1, part, kernel.shape[0])
+    y = jnp.pad(labels.reshape(rows), (0, empty), constant_values=PAD).reshape(-1, part)
+    return _by_parts(kind, (x, kernel, bias), y)
+
+
+Operands = tuple[Array, Array, Array | None]
+"""features [parts, N, D], kernel [D, V], bias [V] or None."""
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _by_parts(kind: _Kind, operands: Operands, labels: Array) -> LossSums:
+    x, kernel, bias = operands
+
+    def add(sums: LossSums, part: tuple[Array, Array]) -> tuple[LossSums, None]:
+        new = _sums(kind, _logits(part[0], kernel, bias), part[1])[0]
+        return LossSums(*map(jnp.add, sums, new)), None
+
+    return jax.lax.scan(add, LossSums(*jnp.zeros(4)), (x, labels))[0]
+
+
+def _forward(kind: _Kind, operands: Operands, labels: Array) -> tuple[LossSums, Operands]:
+    """The loss is a sum, so its gradient can be made beside it, but for one factor."""
+    x, kernel, bias = operands
+
+    def add(total: Any, part: tuple[Array, Array]) -> tuple[Any, Array]:
+        sums, of_kernel, of_bias = total
+        x, labels = part
+        z = _logits(x, kernel, bias)
+        new, dz = _sums(kind, z, labels)
+        if of_bias is not None:
+            of_bias += dz.sum(0)
+        dz = dz.astype(kernel.dtype)
+        of_kernel += jnp.matmul(x.T, dz, preferred_element_type=jnp.float32)
+        return (LossSums(*map(jnp.add, sums, new)), of_kernel, of_bias), dz @ kernel.T
+
+    # Sums over many parts are float32, whatever the products are made of.
+    nothing = jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.float32), (kernel, bias))
+    (sums, *of_weights), of_x = jax.lax.scan(add, (LossSums(*jnp.zeros(4)), *nothing), (x, labels))
+    of_kernel, of_bias = jax.tree.map(lambda g, w: g.astype(w.dtype), of_weights, [kernel, bias])
+    return sums, (of_x, of_kernel, of_bias)
+
+
+def _backward(_: _Kind, gradients: Operands, cotangent: LossSums) -> tuple[Operands, None]:
+    return jax.tree.map(lambda g: g * cotangent.loss.astype(g.dtype), gradients), None
+
+
+_by_parts.defvjp(_forward, _backward)
+
+
+def _logits(x: Array, kernel: Array, bias: Array | None) -> Array:
+    z = jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
+    return z if bias is None else z + bias.astype(jnp.float32)
+
+
+def _sums(kind: _Kind, z: Array, labels: Array) -> tuple[LossSums, Array]:
+    """The sums of logits [N, V] and labels [N], and dloss/dz = softmax(z) - q [N, V].
+
+    Of a split V these are a device's columns; the sums are those of the whole.
+    """
+    smoothing, vocabulary, axis = kind
+    real = labels != PAD
+    columns = jnp.arange(z.shape[-1]) + collectives.index(axis) * z.shape[-1]
+    is_label = columns == labels[:, None]
+    used = None if z.shape[-1] * collectives.size(axis) == vocabulary else columns < vocabulary
+    z = z if used is None else jnp.where(used, z, -jnp.inf)
+    best = collectives.highest(z.max(-1), axis)
+    finite = z if used is None else jnp.where(used, z, 0)
+    at_label = _label_logits(z, labels) if axis is None else jnp.where(is_label, finite, 0).sum(-1)
+    exponents = jnp.exp(z - best[:, None]).sum(-1)
+    even = finite.sum(-1) if smoothing else jnp.zeros_like(exponents)
+    exponents, at_label, even = collectives.total((exponents, at_label, even), axis)
+    total = best + jnp.log(exponents)
+    loss = total - (1 - smoothing) * at_label
+    if smoothing:
+        loss = loss - smoothing / vocabulary * even
+    sums = LossSums(
+        loss=jnp.where(real, loss, 0).sum(),
+        nll=jnp.where(real, total - at_label, 0).sum(),
+        correct=((at_label >= best) & real).sum(dtype=jnp.float32),
+        tokens=real.sum(dtype=jnp.float32),
+    )
+    dz = jnp.exp(z - total[:, None])
+    dz = dz - smoothing / vocabulary - jnp.where(is_label, 1 - smoothing, 0)
+    if used is not None:
+        dz = jnp.where(used, dz, 0)
+    return sums, jnp.where(real[:, None], dz, 0)
+
+
+def _label_logits(z: Array, labels: Array) -> Array:
+    return jnp.take_along_axis(z, labels[:, None], -1)[:, 0]

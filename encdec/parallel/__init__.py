@@ -1,0 +1,1 @@
+"""Devices: layouts, sharding, collectives, processes. The only folder that says pmap."""

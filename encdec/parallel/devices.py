@@ -1,0 +1,39 @@
+"""The devices of this machine, or of all processes: how many, how much memory, what arithmetic."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def device_count() -> int:
+    """Devices of all processes."""
+    return jax.device_count()
+
+
+def compute_dtype(precision: str) -> Any:
+    """The type of products that a precision stands for on these devices."""
+    if precision == "auto":
+        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(precision)
+
+
+def device_memory() -> int:
+    """Bytes that one device has: a CPU's part of what the machine, or its container, has."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    container = Path("/sys/fs/cgroup/memory.max")
+    if container.exists() and (text := container.read_text().strip()).isdigit():
+        limits.append(int(text))
+    return min(limits) // jax.local_device_count()
+
+
+def keep_compiled_programs(folder: Path) -> None:
+    """Keeps XLA's programs in a folder, so that a second start need not compile them again."""
+    if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009  (mypy cannot see it)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,1 @@
+"""Figures by matplotlib, which nothing else imports."""

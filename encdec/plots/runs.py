@@ -1,0 +1,129 @@
+"""Pictures of runs and translations, as matplotlib figures."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from encdec.config import TransformerConfig
+from encdec.data.specials import SPECIALS
+from encdec.evaluation.by_length import LengthClass
+from encdec.inference.decoding import MapKind
+from encdec.inference.translator import Translation, Translator
+from encdec.plots.attention import attention_figure
+from encdec.plots.curves import length_figure, line_figure
+from encdec.runs.metrics_log import measured, read_metrics
+from encdec.runs.run import Run
+from encdec.types import BOS, InputError
+
+UNITS = {
+    "loss": "loss, nats a token",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "ter": "TER",
+    "tokens_per_second": "target tokens a second",
+}
+"""How a score's axis is named, where its own name does not do."""
+
+
+def attention_picture(
+    translator: Translator,
+    found: Translation,
+    kind: MapKind = "encoder-decoder",
+    layer: int | None = None,
+    head: int | None = None,
+) -> Figure:
+    """A grid of a translation's maps, a row a layer and a column a head.
+
+    Args:
+      translator, found: what translated, and what it found, with its alignment.
+      kind: who looks at whom.
+      layer, head: of these alone, counted from 1.
+
+    Raises:
+      InputError: a map that is not there, or a translation without its alignment.
+    """
+    config = translator.run.config
+    weights, titles, heads = translator.attention(found, kind), None, 1
+    if isinstance(config.model, TransformerConfig):
+        layers, heads = config.model.layers, config.model.heads
+        chosen = np.arange(layers * heads).reshape(layers, heads)
+        chosen = chosen[_one("layer", layer, layers), _one("head", head, heads)]
+        weights, heads = weights[chosen.ravel()], chosen.shape[1]
+        titles = [translator.map_names[i] for i in chosen.ravel()]
+    elif layer not in (None, 1) or head not in (None, 1):
+        raise InputError(f"{translator.run.path} has one map alone: leave out layer and head")
+    rows = found.src_tokens if kind == "encoder" else found.tgt_tokens
+    before = [SPECIALS[BOS], *found.tgt_tokens[:-1]]
+    columns = before if kind == "decoder" else found.src_tokens
+    return attention_figure(weights, columns, rows, titles, heads)
+
+
+def _one(name: str, number: int | None, count: int) -> slice:
+    """The layer or head of a number, or all."""
+    if number is None:
+        return slice(None)
+    if not 1 <= number <= count:
+        raise InputError(f"{name} = {number} is not there: the model has 1 to {count}")
+    return slice(number - 1, number)
+
+
+def learning_picture(opened: Sequence[Run], score: str = "loss") -> Figure:
+    """A score of validations over the steps, a line a run; of the loss that of training too.
+
+    Raises:
+      InputError: a run has not measured it.
+    """
+    what = UNITS.get(score, score.replace("_", " "))
+    return line_figure(learning_curves(opened, score), "step", what)
+
+
+def length_picture(opened: Sequence[Run]) -> Figure:
+    """BLEU by source length, a line a run.
+
+    Raises:
+      InputError: a run has not measured it.
+    """
+    return length_figure({name: _classes(run) for name, run in named(opened).items()})
+
+
+def learning_curves(
+    opened: Sequence[Run], score: str
+) -> dict[str, tuple[list[float], list[float]]]:
+    """Steps and values of each run's validations; of the loss those of training too.
+
+    Raises:
+      InputError: a run has not measured it.
+    """
+    found = {}
+    for name, run in named(opened).items():
+        rows = measured(run.path / "metrics.jsonl")
+        kinds = {"": rows.valid}
+        if score == "loss":
+            kinds = {", validation": rows.valid, ", training": rows.train}
+        for suffix, of_kind in kinds.items():
+            seen = [row for row in of_kind if row.get(score) is not None]
+            if not seen:
+                raise InputError(f"{run.path} has no {score} in its metrics.jsonl to draw")
+            found[name + suffix] = (
+                [float(row["step"]) for row in seen],
+                [float(row[score]) for row in seen],
+            )
+    return found
+
+
+def named(opened: Sequence[Run]) -> dict[str, Run]:
+    """Runs by the names of their folders; where two folders have one name, by their paths."""
+    paths = [run.path.resolve() for run in opened]
+    names = [path.name for path in paths]
+    short = len(set(names)) == len(set(paths))
+    return dict(zip(names if short else map(str, paths), opened, strict=True))
+
+
+def _classes(run: Run) -> list[LengthClass]:
+    rows = [r for r in read_metrics(run.path / "metrics.jsonl") if "by_length" in r]
+    if not rows:
+        raise InputError(
+            f"{run.path} has no scores by length: `encdec evaluate {run.path} --by-length` first"
+        )
+    return [LengthClass.from_summary(one) for one in rows[-1]["by_length"]]

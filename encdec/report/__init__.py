@@ -1,1 +1,0 @@
-"""What people read: scores, pictures, progress and logs."""

@@ -1,0 +1,197 @@
+"""A run is a folder that holds all that translating needs and all that was measured.
+
+    config.json       settings, digests of corpus and vocabularies, how long translations may be
+    source.vocab      vocabularies of prepared text; with a joint one both files are alike
+    target.vocab
+    heldout.jsonl     the sentences the run is scored on
+    checkpoints/      latest and best
+    metrics.jsonl     one JSON object a row; tensorboard/ holds the same as curves
+    attention.png     where the model looked, if it looks
+
+It never depends on where the corpus was.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from encdec import config as configs
+from encdec.config import DataConfig, RunConfig
+from encdec.data import vocabulary
+from encdec.data.sources import Pairs
+from encdec.data.text import preparations, prepared
+from encdec.data.vocabulary import Vocabulary
+from encdec.types import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stands in a run folder beside its checkpoints and measurements.
+
+    Attributes:
+      path: the folder.
+      config: settings.
+      corpus: SHA-256 of the training and validation text.
+      extra_length: translations have at most 2 * source tokens + this many tokens.
+      src_vocabulary, tgt_vocabulary: as built when the run began; they prepare text as the
+        settings say.
+      held_out: sentences to be scored on, none of them trained on.
+    """
+
+    path: Path
+    config: RunConfig
+    corpus: str
+    extra_length: int
+    src_vocabulary: Vocabulary
+    tgt_vocabulary: Vocabulary
+    held_out: Pairs
+
+
+def create(run: Run) -> None:
+    """Writes a new folder, `config.json` last: a folder without it was never a run.
+
+    Raises:
+      InputError: it cannot be made.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        vocabulary.save(run.src_vocabulary, run.path / "source.vocab")
+        vocabulary.save(run.tgt_vocabulary, run.path / "target.vocab")
+        rows = [json.dumps(pair, ensure_ascii=False) for pair in zip(*run.held_out, strict=True)]
+        _write(run.path / "heldout.jsonl", "".join(row + "\n" for row in rows))
+        _write_config(run)
+    except OSError as error:
+        raise InputError(f"run folder {run.path} cannot be made: {error.strerror}") from error
+
+
+def is_vacant(path: Path) -> bool:
+    """Whether a run can begin here: there is nothing, or only what a kill left of `create`."""
+    if not path.is_dir():
+        return not path.exists()
+    ours = {"source.vocab", "target.vocab", "heldout.jsonl"}
+    unfinished = {name + ".tmp" for name in (*ours, "config.json")}
+    return {file.name for file in path.iterdir()} <= ours | unfinished
+
+
+def _write_config(run: Run) -> None:
+    tree = {
+        "format": FORMAT,
+        "corpus": run.corpus,
+        "extra_length": run.extra_length,
+        "vocabularies": [vocabulary.digest(v) for v in (run.src_vocabulary, run.tgt_vocabulary)],
+        "config": configs.to_json(run.config),
+    }
+    _write(run.path / "config.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+
+
+def set_max_steps(run: Run, max_steps: int) -> Run:
+    """Records that the run is to go on to another step."""
+    training = replace(run.config.training, max_steps=max_steps)
+    run = replace(run, config=replace(run.config, training=training))
+    _write_config(run)
+    return run
+
+
+def is_run(path: Path) -> bool:
+    """Whether the folder holds a run."""
+    return (path / "config.json").is_file()
+
+
+def load(path: str | Path) -> Run:
+    """Opens a run folder.
+
+    Raises:
+      InputError: it is no run folder, is damaged, or is of another version of this library.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder: give the run folder that `encdec train` named")
+    if not is_run(path):
+        raise InputError(f"{path} is not a run folder: it has no config.json")
+    tree = _read_config(path / "config.json")
+    try:
+        text = (path / "heldout.jsonl").read_text(encoding="utf-8")
+        pairs = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
+        held_out = Pairs([source for source, _ in pairs], [target for _, target in pairs])
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path / 'heldout.jsonl'} is damaged: {error}") from error
+    config = configs.from_json(tree["config"])
+    names = ("source.vocab", "target.vocab")
+    source, target = map(_vocabulary, (path / name for name in names), tree["vocabularies"])
+    before_source, before_target = preparations(config.data)
+    return Run(
+        path=path,
+        config=config,
+        corpus=tree["corpus"],
+        extra_length=tree["extra_length"],
+        src_vocabulary=prepared(source, before_source),
+        tgt_vocabulary=prepared(target, before_target),
+        held_out=held_out,
+    )
+
+
+def _vocabulary(path: Path, digest: str) -> Vocabulary:
+    """The vocabulary in a file, if it is the one that the run began with."""
+    found = vocabulary.load(path)
+    if vocabulary.digest(found) != digest:
+        raise InputError(
+            f"{path} does not belong to this run, whose model was trained on other tokens: copy "
+            "the file anew from where the run was made"
+        )
+    return found
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise InputError(f"{path} is not of a run that this version of encdec can read")
+    missing = {"config", "corpus", "extra_length", "vocabularies"} - tree.keys()
+    if missing:
+        raise InputError(f"{path} is damaged: {', '.join(sorted(missing))} missing")
+    return tree
+
+
+def check_same(run: Run, wanted: RunConfig, corpus: str) -> None:
+    """Refuses to go on with a run under other settings or on another corpus.
+
+    The number of steps may change, unless the schedule depends on it.
+    """
+    for name, (has, asks) in _differences(run.config, wanted).items():
+        raise InputError(
+            f"{run.path} holds a run with {name} = {has!r}, not {asks!r}: to go on with it as it "
+            f"is, `encdec train --resume {run.path}`; to start anew, name another folder by --run"
+        )
+    if run.corpus != corpus:
+        raise InputError(
+            f"{run.path} was begun on another corpus (the text has changed since): to start anew, "
+            "name another folder by --run"
+        )
+
+
+def _differences(has: RunConfig, asks: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Fields that differ, with both values."""
+    old, new = _flat(configs.to_json(has)), _flat(configs.to_json(asks))
+    if not asks.training.depends_on_max_steps:
+        old.pop("max_steps"), new.pop("max_steps")
+    names = [*new, *(old.keys() - new.keys())]
+    return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+
+
+def _flat(tree: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat | ({"model": flat.pop("kind")} if "kind" in flat else {})
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

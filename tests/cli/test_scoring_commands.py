@@ -1,0 +1,228 @@
+"""`evaluate` and `compare` on runs with any parameters: what they score, keep and refuse."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+
+from encdec.config import Seq2SeqConfig, TrainingConfig
+from encdec.data.sources import Pairs
+from encdec.runs import checkpoints
+from encdec.runs import run as runs
+from encdec.runs.checkpoints import Checkpoints
+from encdec.runs.metrics_log import read_metrics
+from encdec.runs.parameters import abstract_params
+from tests.commands import refused
+from tests.small_run import small_run
+
+SOURCES = ["3. Mai 1979", "", "1. Januar 2015", "12/11/2026"]
+TARGETS = ["One &amp; two", "", "2015-01-01", "x Y z"]
+GREEDY = ["--beam", 1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs, a third with other held-out sentences, and a test set as files."""
+    folder = tmp_path_factory.mktemp("scoring")
+    run = small_run(folder / "a", Seq2SeqConfig(cell="simple", embed=6, hidden=8))
+    for name in ("b", "other"):
+        shutil.copytree(folder / "a", folder / name)
+    runs.create(replace(run, path=folder / "other", held_out=Pairs(["x"], ["y"])))
+    params, _ = checkpoints.load(run.path, "best", {"params": abstract_params(run)})
+    with Checkpoints(folder / "b") as saved:
+        saved.save("best", 2, jax.tree.map(lambda leaf: 2 * leaf, params), {})
+    rows = [f"{i}\t{t}\t{s}\n" for i, (s, t) in enumerate(zip(SOURCES, TARGETS, strict=True))]
+    (folder / "one.tsv").write_text("".join(rows[:3]))
+    with gzip.open(folder / "two.tsv.gz", "wt") as file:
+        file.write(rows[3])
+    (folder / "src").write_text("".join(f"{text}\n" for text in SOURCES))
+    (folder / "tgt").write_text("".join(f"{text}\n" for text in TARGETS))
+    return folder
+
+
+def test_evaluate_on_tsv_files(folder: Path, tmp_path: Path, encdec) -> None:
+    tsv = ["--tsv", folder / "one.tsv", folder / "two.tsv.gz", "--tsv-columns", 3, 2]
+    found = encdec(
+        *("evaluate", folder / "a", *tsv, *GREEDY, "--output", tmp_path / "out", "--json")
+    )
+    assert found.code == 0, found.err
+    scores = json.loads(found.out)
+    assert (scores["kind"], scores["step"], scores["beam"]) == ("test", 1, 1)
+    assert (scores["name"], scores["sentences"]) == ("one+two", 4)  # the blank one too
+    files = ["--source", folder / "src", "--target", folder / "tgt"]
+    same = json.loads(encdec("evaluate", folder / "a", *files, *GREEDY, "--json").out)
+    ignored = {"name": None, "seconds": None}
+    assert same | ignored == scores | ignored
+    assert same["name"] == "src"
+    rows = [r for r in read_metrics(folder / "a" / "metrics.jsonl") if r["kind"] == "test"]
+    assert rows[-2:] == [scores, same]
+    translated = encdec("translate", folder / "a", "--input", folder / "src", *GREEDY)
+    assert (tmp_path / "out").read_text() == translated.out
+    assert translated.out.split("\n")[1] == ""
+
+
+def test_scores_are_those_of_sacrebleus_own_command(folder: Path, tmp_path: Path, encdec) -> None:
+    options = ["--bleu-tokenizer", "char", "--lowercase", "True", "--metrics", "bleu", "chrf"]
+    files = ["--source", folder / "src", "--target", folder / "tgt", "--output", tmp_path / "out"]
+    found = json.loads(encdec("evaluate", folder / "b", *files, *GREEDY, *options, "--json").out)
+    assert "ter" not in found
+    command = [sys.executable, "-m", "sacrebleu", folder / "tgt", "-i", tmp_path / "out"]
+    command += ["-m", "bleu", "chrf", "-lc", "--chrf-lowercase", "-tok", "char", "-w", "6"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    theirs = {one["name"]: one for one in json.loads(done.stdout)}
+    assert found["bleu"] == pytest.approx(theirs["BLEU"]["score"], abs=1e-5)
+    assert found["chrf"] == pytest.approx(theirs["chrF2"]["score"], abs=1e-5)
+    assert found["bleu_signature"] == theirs["BLEU"]["signature"]
+
+
+def test_the_runs_settings_say_how_to_compare(folder: Path, tmp_path: Path, encdec) -> None:
+    shutil.copytree(folder / "a", tmp_path / "run")
+    run = runs.load(tmp_path / "run")
+    data = replace(run.config.data, lowercase=True)
+    config = replace(run.config, data=data, training=TrainingConfig(bleu_tokenizer="none"))
+    runs.create(replace(run, config=config))
+    found = json.loads(encdec("evaluate", tmp_path / "run", *GREEDY, "--json").out)
+    assert "case:lc" in found["chrf_signature"]
+    assert "tok:none" in found["bleu_signature"]
+    given = ["--lowercase", "False", "--bleu-tokenizer", "13a"]
+    found = json.loads(encdec("evaluate", tmp_path / "run", *GREEDY, *given, "--json").out)
+    assert "case:mixed|eff:no|tok:13a" in found["bleu_signature"]
+    # Text that is joined again is no longer tokenised; sacreBLEU's own name for the option.
+    for given, tokenizer in (([], "13a"), (["--tokenize", "intl"], "intl")):
+        command = ["evaluate", tmp_path / "run", *GREEDY, "--detokenize", "en", *given, "--json"]
+        assert f"|tok:{tokenizer}|" in json.loads(encdec(*command).out)["bleu_signature"]
+    command = ["compare", folder / "a", tmp_path / "run", *GREEDY, "--samples", 9, "--json"]
+    refused(encdec(*command), "different bleu_tokenizer (13a and none)", "by --bleu-tokenizer")
+    refused(encdec(*command, "--tokenize", "13a"), "different lowercase", "by --lowercase")
+    found = json.loads(encdec(*command, "--tokenize", "13a", "--lowercase", "False").out)
+    assert found["score_a"] == found["score_b"]
+
+
+def test_the_runs_settings_say_which_columns(folder: Path, tmp_path: Path, encdec) -> None:
+    shutil.copytree(folder / "a", tmp_path / "run")
+    run = runs.load(tmp_path / "run")
+    data = replace(run.config.data, tsv=("train.tsv",), tsv_columns=(3, 2))
+    runs.create(replace(run, config=replace(run.config, data=data)))
+    command = ["evaluate", tmp_path / "run", "--tsv", folder / "one.tsv", *GREEDY, "--json"]
+    left_out, given = (encdec(*command, *how).out for how in ([], ["--tsv-columns", 3, 2]))
+    assert json.loads(left_out) | {"seconds": 0} == json.loads(given) | {"seconds": 0}
+
+
+def test_evaluate_by_length(folder: Path, encdec) -> None:
+    command = ["evaluate", folder / "a", *GREEDY, "--by-length", "--bounds", 1, 2]
+    files = ["--source", folder / "src", "--target", folder / "tgt"]
+    found = json.loads(encdec(*command, *files, "--json").out)
+    rows = [(row["from"], row["to"], row["sentences"]) for row in found["by_length"]]
+    assert rows == [(0, 1, 2), (3, None, 2)]
+    assert read_metrics(folder / "a" / "metrics.jsonl")[-1] == found
+    text = encdec(*command, *files).out
+    assert "source words" in text
+    assert "3 and more" in text
+
+
+def test_evaluate_joins_tokens(folder: Path, tmp_path: Path, encdec) -> None:
+    (tmp_path / "src").write_text("\n")
+    (tmp_path / "tgt").write_text("it &apos;s so .\n")
+    files = ["--source", tmp_path / "src", "--target", tmp_path / "tgt"]
+    command = ["evaluate", folder / "a", *files, "--detokenize", "en", "--json"]
+    found = json.loads(encdec(*command).out)
+    assert found["detokenize"] == "en"
+    assert found["symbol_errors"] == 100
+    refused(encdec(*command[:-2], "English"), "detokenize = 'English'", "code of a language")
+
+
+def test_a_run_that_cannot_keep_its_scores_is_scored(folder: Path, tmp_path: Path, encdec) -> None:
+    shutil.copytree(folder / "a", tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").unlink(missing_ok=True)
+    (tmp_path / "run" / "metrics.jsonl").mkdir()
+    found = encdec("evaluate", tmp_path / "run", *GREEDY)
+    assert found.code == 0
+    assert "BLEU" in found.out
+    assert "keeps no row of these scores: Is a directory" in found.err
+
+
+def test_evaluate_refuses(folder: Path, tmp_path: Path, encdec) -> None:
+    shutil.copytree(folder / "a", tmp_path / "unfinished")
+    shutil.rmtree(tmp_path / "unfinished" / "checkpoints")
+    run, src, tgt = folder / "a", folder / "src", folder / "tgt"
+    both = ["--source", src, "--target", tgt]
+    cases: list[tuple[list[object], list[str]]] = [
+        ([tmp_path / "unfinished"], ["no latest checkpoint", "train it first"]),
+        ([tmp_path / "nowhere"], ["nowhere", "not a folder"]),
+        ([run, "--target", tgt], ["give source and target"]),
+        ([run, *both, "--tsv", folder / "one.tsv"], ["or tsv alone"]),
+        ([run, *both, tgt], ["as many files"]),
+        ([run, "--source", src, "--target", tmp_path / "no"], ["no", "No such file"]),
+        ([run, "--source", src, "--target", folder / "one.tsv"], ["4 lines", "3", "line i"]),
+        ([run, "--tsv", folder / "one.tsv", "--tsv-columns", 1, 9], ["one.tsv, line 1", "9"]),
+        ([run, "--tsv", folder / "one.tsv", "--tsv-columns", 0, 1], ["counted from 1"]),
+        ([run, "--metrics", "blue"], ["blue", "bleu"]),
+        ([run, "--by-length", "--bounds", 20, 10], ["bounds = 20 10", "rising"]),
+        ([run, *both, "--output", src], ["src is the input"]),
+        ([run, "--output", run / "heldout.jsonl"], ["heldout.jsonl is the input"]),
+        ([run, "--output", tmp_path / "no" / "out"], ["cannot be written"]),
+        ([run, "--detokenise", "en"], ["--detokenise", "did you mean --detokenize"]),
+        ([run, "--max-batch-tokens", 0], ["max_batch_tokens = 0"]),
+    ]
+    before = (run / "heldout.jsonl").read_bytes(), src.read_bytes()
+    for arguments, parts in cases:
+        refused(encdec("evaluate", *arguments), *parts)
+    assert ((run / "heldout.jsonl").read_bytes(), src.read_bytes()) == before
+
+
+# --- compare -------------------------------------------------------------------------------------
+
+
+def test_compare_files_of_translations(tmp_path: Path, encdec) -> None:
+    references = [f"the {i} cats sat on mat {i % 7}" for i in range(40)]
+    for name, wrong in (("good", 9), ("bad", 2)):
+        texts = [f"x{t[1:]}" if i % wrong == 0 else t for i, t in enumerate(references)]
+        (tmp_path / name).write_text("".join(f"{text}\n" for text in texts))
+    (tmp_path / "ref").write_text("".join(f"{text}\n" for text in references))
+    command = ["compare", tmp_path / "bad", tmp_path / "good", "--target", tmp_path / "ref"]
+    for metric in ("bleu", "ter", "exact_match"):
+        found = json.loads(encdec(*command, "--metric", metric, "--samples", 100, "--json").out)
+        assert (found["name"], found["sentences"], found["better"]) == ("ref", 40, "b")
+        assert found["difference"] == pytest.approx(found["score_b"] - found["score_a"])
+        assert "seed:12345" in found["signature"]
+    text = encdec(*command).out
+    assert f"{tmp_path / 'good'} is better than {tmp_path / 'bad'}: p is below 0.05." in text
+
+
+def test_compare_runs(folder: Path, tmp_path: Path, encdec) -> None:
+    command = ["compare", folder / "a", folder / "b", *GREEDY, "--samples", 20, "--json"]
+    held_out = json.loads(encdec(*command, "--metric", "ter").out)
+    assert (held_out["name"], held_out["sentences"]) == ("held-out", 7)
+    files = ["--source", folder / "src", "--target", folder / "tgt"]
+    for side, run in (("score_a", "a"), ("score_b", "b")):
+        alone = json.loads(encdec("evaluate", folder / run, *GREEDY, "--json").out)
+        assert held_out[side] == pytest.approx(alone["ter"])
+    assert encdec("evaluate", folder / "b", *files, *GREEDY, "--output", tmp_path / "b").code == 0
+    mixed = ["compare", folder / "b", tmp_path / "b", *files, *GREEDY, "--metric", "chrf"]
+    found = json.loads(encdec(*mixed, "--json").out)
+    assert (found["difference"], found["p_value"], found["better"]) == (0, 1, None)
+    assert "No significant difference" in encdec(*mixed).out
+
+
+def test_compare_refuses(folder: Path, tmp_path: Path, encdec) -> None:
+    a, b, src = folder / "a", folder / "b", folder / "src"
+    (tmp_path / "short").write_text("one\n")
+    cases: list[tuple[list[object], list[str]]] = [
+        ([a, folder / "other"], ["different held-out sentences", "--source and --target"]),
+        ([src, src], ["need references", "--target"]),
+        ([src, tmp_path / "short", "--target", folder / "tgt"], ["short has 1 lines", "4"]),
+        ([a, src], ["src has 4 lines", "7 references", "held-out"]),
+        ([a, b, "--target", folder / "tgt"], ["give source and target"]),
+        ([a, b, "--samples", 0], ["samples = 0"]),
+        ([a, b, "--metric", "blue"], ["blue", "bleu"]),
+        ([a, tmp_path / "nowhere"], ["nowhere"]),
+        ([a], ["RUN_B"]),
+    ]
+    for arguments, parts in cases:
+        refused(encdec("compare", *arguments), *parts)

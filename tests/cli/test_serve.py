@@ -1,0 +1,51 @@
+"""`encdec serve` from the outside."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from tests.commands import refused
+from tests.small_run import small_run
+
+
+def test_it_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run").path
+    command = [
+        sys.executable,
+        "-m",
+        "encdec.cli",
+        "serve",
+        str(run),
+        "--port",
+        "0",
+        "--most-beam",
+        "2",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            address = process.stdout.readline().split(" at ")[1].split()[0]
+            assert address.startswith("http://127.0.0.1:")
+            with urllib.request.urlopen(f"{address}/about") as answer:
+                assert json.load(answer)["most_beam"] == 2
+            process.terminate()
+            assert process.wait(30) == -signal.SIGTERM
+        finally:
+            process.kill()
+
+
+def test_what_cannot_be_served_is_refused(tmp_path: Path, encdec, monkeypatch) -> None:
+    run = small_run(tmp_path / "run").path
+    refused(encdec("serve", tmp_path / "none"), "none")
+    refused(encdec("serve", run, "--port", "65536"), "port = 65536", "0 to 65535")
+    refused(encdec("serve", run, "--most-waiting", "0"), "most_waiting = 0", "at least 1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = encdec("serve", run, "--port", port)
+        refused(found, f"127.0.0.1:{port}", "in use", "--port")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    refused(encdec("serve", run), "uvicorn", 'pip install "encdec[serve]"')

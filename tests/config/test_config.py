@@ -1,0 +1,98 @@
+"""Settings: JSON both ways, and errors that name the field and what it accepts."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from encdec.config import (
+    MODELS,
+    AttentionConfig,
+    DataConfig,
+    RunConfig,
+    Seq2SeqConfig,
+    TrainingConfig,
+    TransformerConfig,
+    from_json,
+    to_json,
+)
+from encdec.config.presets import PRESETS, preset
+from encdec.types import InputError
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_survive_json(name: str, model: str) -> None:
+    if (name, model) == ("big", "seq2seq"):
+        with pytest.raises(InputError, match=r"preset big has no seq2seq: one of attention, tr"):
+            preset(name, model)
+        return
+    config = preset(name, model)
+    assert config.model_name == model
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_the_papers_sizes() -> None:
+    base, big = (preset(name, "transformer").model for name in ("base", "big"))
+    assert isinstance(base, TransformerConfig)
+    assert isinstance(big, TransformerConfig)
+    assert (base.layers, base.width, base.feed_forward, base.heads) == (6, 512, 2048, 8)
+    assert (big.layers, big.width, big.feed_forward, big.heads) == (6, 1024, 4096, 16)
+    rate = preset("base", "transformer").training.learning_rate
+    assert rate == pytest.approx(512**-0.5 * 4000**-0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TransformerConfig(width=512, heads=12), "heads = 12 .* width = 512: .*8.*16"),
+        (lambda: TransformerConfig(width=15, heads=5), "width = 15 .* even"),
+        (lambda: TransformerConfig(layers=0), "layers = 0 .* at least 1"),
+        (lambda: TransformerConfig(norm="mid"), "norm = 'mid' .* one of post, pre"),
+        (lambda: Seq2SeqConfig(cell="gru2"), "cell = 'gru2' .* one of simple, gru, lstm"),
+        (lambda: AttentionConfig(dropout=1.0), "dropout = 1.0 .* below 1"),
+        (lambda: AttentionConfig(score="cosine"), "score = 'cosine' .* additive, general, dot"),
+        (lambda: DataConfig(source=("a",)), "source given: give source and target, or tsv"),
+        (lambda: DataConfig(tsv=("a",), target=("b",)), "target and tsv given"),
+        (lambda: DataConfig(valid_tsv=("a",)), "validation files need training files"),
+        (lambda: DataConfig(vocabulary_size=4), "vocabulary_size = 4 .* at least 5"),
+        (lambda: DataConfig(vocabulary="bytes", vocabulary_size=99), "leave vocabulary_size out"),
+        (lambda: DataConfig(vocabulary="chars", subword_sampling=0.1), "needs .*'sentencepiece'"),
+        (
+            lambda: DataConfig(pieces="bpe", subword_sampling=1.0),
+            "subword_sampling = 1.0 .* below 1",
+        ),
+        (lambda: TrainingConfig(learning_rate=0.0), "learning_rate = 0.0 .* above 0"),
+        (lambda: TrainingConfig(clip=-1.0), "clip = -1.0 .* at least 0"),
+        (lambda: TrainingConfig(weight_decay=0.1), "weight_decay needs optimizer = 'adamw'"),
+        (lambda: RunConfig(seed=-1), "seed = -1"),
+        (lambda: preset("dats", "attention"), "unknown preset 'dats'; did you mean dates"),
+        (lambda: preset("dates", "transfomer"), "unknown model .* did you mean transformer"),
+    ],
+)
+def test_what_cannot_be_used_is_named(make, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sead": 1}, "unknown field sead; did you mean seed"),
+        ({"data": {"vocabulry": "words"}}, "unknown field data.vocabulry; .* vocabulary"),
+        ({"training": {"max_steps": 1.5}}, "training.max_steps = 1.5 is not of type"),
+        ({"training": {"max_steps": True}}, "training.max_steps = True is not of type"),
+        ({"data": {"tsv": 3}}, "data.tsv = 3 is not of type"),
+        ({"model": {"kind": "rnn"}}, "model.kind = 'rnn' .* one of seq2seq"),
+        ({"model": {"kind": "transformer", "hidden": 4}}, "unknown field model.hidden"),
+    ],
+)
+def test_json_from_elsewhere_is_checked(change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        from_json(to_json(preset("dates", "transformer")) | change)
+
+
+def test_an_int_will_do_for_a_float() -> None:
+    tree = to_json(RunConfig())
+    tree["training"]["clip"] = 1
+    assert from_json(tree) == replace(RunConfig(), training=TrainingConfig(clip=1.0))

@@ -1,0 +1,141 @@
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encdec import files
+from encdec.config import DataConfig, RunConfig, TrainingConfig
+from encdec.data.dates import dates
+from encdec.data.pipeline import (
+    build_vocabularies,
+    encode_training,
+    note_long_sources,
+    plan_training,
+    subword_sampling,
+)
+from encdec.data.sources import Listed, Pairs
+from encdec.data.tokens import encode_pairs
+from encdec.types import InputError
+
+PAIRS = dates(300, 0).train
+FILES = {"source": ("s",), "target": ("t",)}
+
+
+def test_the_cache_is_where_the_system_keeps_such_things(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.undo()  # of conftest's own place
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.cache_folder() == tmp_path / "encdec"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.cache_folder() == tmp_path / ".cache" / "encdec"
+
+
+def test_sides_may_have_tokens_of_their_own_kind() -> None:
+    """Grapheme to phoneme: characters in, symbols between spaces out."""
+    train = Listed(Pairs(["chat", "chien"], ["ʃ a", "ʃ j ɛ̃"]))
+    data = DataConfig(vocabulary="chars", target_vocabulary="words")
+    source, target = build_vocabularies(data, train, 0)
+    assert source.tokens(source.encode("chien")) == list("chien")
+    assert target.tokens(target.encode("ʃ j ɛ̃")) == ["ʃ", "j", "ɛ̃"]
+    data = DataConfig(vocabulary="bytes", target_vocabulary="words", vocabulary_size=6)
+    assert [v.size for v in build_vocabularies(data, train, 0)] == [260, 6]
+
+
+def test_a_joint_vocabulary_holds_both_sides() -> None:
+    data = DataConfig(vocabulary="words", joint_vocabulary=True)
+    source, target = build_vocabularies(data, Listed(PAIRS), 0)
+    assert source is target
+    words = Counter(word for text in chain(*PAIRS) for word in text.split())
+    assert set(source.table) == set(words)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_vocabulary_is_made_of_no_more_sentences_than_asked_for(joint: bool) -> None:
+    train = Listed(Pairs([f"s{i}" for i in range(50)], [f"t{i}" for i in range(50)]))
+    data = DataConfig(vocabulary="words", vocabulary_sentences=12, joint_vocabulary=joint)
+    source, target = build_vocabularies(data, train, 3)
+    assert len(source.table) == len(target.table) == 12
+    assert {word[0] for word in source.table} == ({"s", "t"} if joint else {"s"})
+    assert build_vocabularies(data, train, 3) == (source, target)
+    assert build_vocabularies(data, train, 4) != (source, target)
+
+
+def test_only_a_corpus_of_ones_own_is_kept_on_disk(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(files, "cache_folder", lambda: tmp_path)
+    vocabularies = build_vocabularies(DataConfig(vocabulary="chars"), Listed(PAIRS), 0)
+    expected = encode_pairs(PAIRS, *vocabularies)
+    for data in (DataConfig(), DataConfig(**FILES), DataConfig(corpus="tfds:some/where")):
+        kept = data != DataConfig()
+        found = encode_training(data, Listed(PAIRS), "digest", vocabularies, print)
+        for side, other in zip(found, expected, strict=True):
+            assert np.array_equal(side.flat, other.flat)
+            assert np.array_equal(side.offsets, other.offsets)
+        assert (tmp_path / "tokens").exists() == kept
+
+
+def test_pairs_too_long_are_counted_and_not_planned() -> None:
+    data = DataConfig(vocabulary="chars", max_source_length=12, max_target_length=20)
+    vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
+    said: list[str] = []
+    made, extra = plan_training(
+        RunConfig(data=data), encode_pairs(PAIRS, *vocabularies), None, said.append
+    )
+    short = [i for i, text in enumerate(PAIRS.src) if len(text) <= 12]
+    assert 0 < len(short) < 300
+    assert sorted(chain(*(bucket.members for bucket in made.buckets))) == short
+    assert said == [
+        f"{300 - len(short)} of 300 pairs are left out of training: longer than 12 source or 20 "
+        "target tokens"
+    ]
+    assert extra == max(10, *(11 - 2 * (len(PAIRS.src[i]) + 1) for i in short))
+    short_only = RunConfig(data=DataConfig(vocabulary="chars", max_target_length=9))
+    with pytest.raises(InputError, match="all 300 pairs are longer"):
+        plan_training(short_only, encode_pairs(PAIRS, *vocabularies), None, said.append)
+
+
+def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:
+    config = RunConfig(
+        data=DataConfig(vocabulary="chars", max_source_length=5),
+        training=TrainingConfig(evaluate_sentences=4),
+    )
+    vocab, _ = build_vocabularies(config.data, Listed(PAIRS), 0)
+    said: list[str] = []
+    note_long_sources(config, ["11111", "1", ""], vocab, said.append)
+    assert said == []
+    note_long_sources(config, ["11111", "111111", "", "1111111", "1111111"], vocab, said.append)
+    assert said == [
+        "2 of 4 sentences to validate on are longer than 5 source tokens: they are translated and "
+        "scored all the same"
+    ]
+
+
+def test_shapes_have_no_room_where_nothing_is_drawn() -> None:
+    data = DataConfig(shapes=1)
+    vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
+    examples = encode_pairs(PAIRS, *vocabularies)
+    sampling = subword_sampling(data, vocabularies)
+    (bucket,) = plan_training(RunConfig(data=data), examples, sampling, print)[0].buckets
+    shape = (bucket.source_length, bucket.target_length)
+    assert shape == tuple(int(side.max()) for side in examples.lengths())
+
+
+@pytest.mark.parametrize(("pieces", "alpha"), [("unigram", 0.2), ("bpe", 0.2), ("bpe", 0.4)])
+def test_shapes_have_room_for_four_of_five_ways_to_cut(pieces, alpha: float) -> None:
+    """Of other draws than those the room was measured with."""
+    data = DataConfig(pieces=pieces, subword_sampling=alpha, vocabulary_size=250, shapes=1)
+    vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
+    examples = encode_pairs(PAIRS, *vocabularies)
+    sampling = subword_sampling(data, vocabularies)
+    (bucket,) = plan_training(RunConfig(data=data), examples, sampling, print)[0].buckets
+    shape = (bucket.source_length, bucket.target_length)
+    rng = np.random.default_rng(7)
+    for vocab, tokens, room in zip(vocabularies, examples, shape, strict=True):
+        growth = room / tokens.lengths().max()
+        fit = [
+            len(vocab.sample_segmentation(ids[:-1].tolist(), alpha, 999, rng)) + 1
+            <= growth * len(ids)
+            for ids in (tokens[i] for i in range(len(tokens)))
+        ]
+        assert 0.7 < np.mean(fit) < 0.95

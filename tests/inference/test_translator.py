@@ -1,0 +1,135 @@
+"""Text in; text, scores and alignments out: what must hold for any parameters."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import encdec
+from encdec.config import (
+    AttentionConfig,
+    ModelConfig,
+    Seq2SeqConfig,
+    TransformerConfig,
+)
+from encdec.data.sources import Pairs
+from encdec.inference.translator import Translator
+from encdec.runs.parameters import best_params
+from encdec.search.options import SearchOptions
+from encdec.types import BOS, InputError
+from tests import oracles
+from tests.small_run import small_run
+
+MODELS: dict[str, ModelConfig] = {
+    "seq2seq": Seq2SeqConfig(cell="lstm", layers=2, embed=6, hidden=8),
+    "attention": AttentionConfig(embed=6, hidden=8),
+    "transformer": TransformerConfig(layers=2, width=8, feed_forward=12, heads=2),
+}
+MAPS = {"seq2seq": 0, "attention": 1, "transformer": 4}
+TEXTS = ["3. Mai 1979", "", "12/11/2026", "Donnerstag, 1. Januar 2015", "  ", "1999"]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def opened(request: pytest.FixtureRequest, tmp_path_factory) -> tuple[str, Translator]:
+    path: Path = tmp_path_factory.mktemp("runs") / request.param
+    small_run(path, MODELS[request.param], joint=request.param == "transformer")
+    return request.param, encdec.load(path)
+
+
+def test_a_batch_changes_nothing(opened) -> None:
+    _, translator = opened
+    options = SearchOptions(beam=3)
+    together = translator.translate(TEXTS, options)
+    alone = translator.translate(TEXTS, options, max_batch_tokens=1)
+    assert [t.text for t in together] == [t.text for t in alone]
+    np.testing.assert_allclose(
+        [t.log_prob for t in together], [t.log_prob for t in alone], rtol=1e-4
+    )
+    assert together[1].text == together[4].text == ""
+
+
+def test_a_score_is_what_teacher_forcing_says(opened) -> None:
+    """The probability that search gives its translation is the one that training would."""
+    _, translator = opened
+    texts = [text for text in TEXTS if text.strip()]
+    seen = 0
+    for text, found in zip(texts, translator.nbest(texts, 4, SearchOptions(beam=4)), strict=True):
+        for one in found:
+            target = translator.run.tgt_vocabulary
+            ids = target.encode(one.text)
+            if one.tgt_tokens != target.tokens([*ids, 2]):
+                continue  # cut at its limit, or of tokens that another text would have
+            nll = translator.loss(Pairs([text], [one.text])) * len(one.tgt_tokens)
+            assert -nll == pytest.approx(one.log_prob, rel=1e-4)
+            penalty = ((5 + len(one.tgt_tokens)) / 6) ** 0.6
+            assert one.score == pytest.approx(one.log_prob / penalty, rel=1e-5)
+            seen += 1
+    assert seen > 3
+
+
+def test_loss_is_the_mean_over_all_tokens(opened) -> None:
+    _, translator = opened
+    pairs = Pairs(["3. Mai 1979", "12/11/2026", "1999"], ["1979-05-03", "2026", ""])
+    tokens = [11, 5, 1]  # EOS counts
+    each = [translator.loss(Pairs([s], [t])) for s, t in zip(*pairs, strict=True)]
+    expected = np.average(each, weights=tokens)
+    assert translator.loss(pairs) == pytest.approx(expected, rel=1e-5)
+    assert translator.loss(pairs, max_batch_tokens=12) == pytest.approx(expected, rel=1e-5)
+
+
+def test_alignments_sum_to_one_over_the_source(opened) -> None:
+    name, translator = opened
+    found = translator("3. Mai 1979", SearchOptions(beam=2))
+    assert found.src_tokens == [*"3.▁Mai▁1979", "</s>"]
+    assert found.weights is not None
+    assert found.weights.shape == (MAPS[name], len(found.tgt_tokens), 12)
+    np.testing.assert_allclose(found.weights.sum(-1), 1, rtol=1e-5)
+    assert translator.translate(["3. Mai 1979"])[0].weights is None
+
+
+def test_every_map_is_what_plain_numpy_finds(opened) -> None:
+    """A sentence alone, in the oracle's float64 and head by head."""
+    name, translator = opened
+    found = translator("12. Mai 99", SearchOptions(beam=2))
+    assert len(translator.map_names) == MAPS[name]
+    with pytest.raises(InputError, match="no attention" if name == "seq2seq" else "no alignment"):
+        translator.attention(translator.translate(["1999"])[0])
+    if name != "seq2seq":
+        assert translator.attention(found) is found.weights
+    if name != "transformer":
+        with pytest.raises(InputError, match=f"run of {name}, which has"):
+            translator.attention(found, "encoder")
+        return
+    params, _ = best_params(translator.run)
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    tgt_in = [BOS, *found.tgt_ids[:-1]]
+    _, expected = oracles.transformer(MODELS[name], exact, found.src_ids, tgt_in)
+    for kind, weights in expected.items():
+        np.testing.assert_allclose(
+            translator.attention(found, kind), weights, atol=1e-5, err_msg=kind
+        )
+
+
+def test_a_source_can_be_cut(opened) -> None:
+    _, translator = opened
+    cut = translator.nbest(["3. Mai 1979"], 1, max_source_length=6)[0][0]
+    assert cut.src_tokens == [*"3.▁Mai", "</s>"]
+    assert cut.log_prob == pytest.approx(translator("3. Mai").log_prob, rel=1e-4)
+
+
+def test_progress_counts_every_text(opened) -> None:
+    _, translator = opened
+    counted: list[int] = []
+    translator.translate(TEXTS, SearchOptions(beam=1), progress=counted.append)
+    assert sum(counted) == len(TEXTS)
+
+
+def test_misuse_is_named(opened) -> None:
+    _, translator = opened
+    with pytest.raises(InputError, match="nbest = 6 cannot be had from beam = 5"):
+        translator.nbest(TEXTS, 6)
+    with pytest.raises(TypeError, match=r"call translator\(text\)"):
+        translator.translate("3. Mai 1979")
+    with pytest.raises(InputError, match=r"temperature = 0\.0 .* above 0"):
+        SearchOptions(temperature=0.0)

@@ -1,0 +1,108 @@
+"""Checkpoints come back to the bit, and what is damaged is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from encdec.runs import checkpoints
+from encdec.runs.checkpoints import Checkpoints
+from encdec.types import InputError
+
+
+def tree(scale: float = 1.0) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        "params": {"kernel": jnp.float32(scale * rng.normal(size=(64, 48)))},
+        "step": jnp.int32(7),
+    }
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    with Checkpoints(tmp_path) as store:
+        store.save("latest", 5, tree(2.0), {"best": None})
+        store.save("latest", 10, tree(), {"best": 0.5})
+    return tmp_path
+
+
+def shapes(like: Any) -> Any:
+    return jax.eval_shape(lambda: like)
+
+
+def test_the_last_one_comes_back_to_the_bit(saved: Path) -> None:
+    found, note = checkpoints.load(saved, "latest", shapes(tree()))
+    assert note == {"best": 0.5}
+    jax.tree.map(np.testing.assert_array_equal, found, tree())
+    assert checkpoints.steps(saved, "latest") == [10]
+    assert checkpoints.steps(saved, "best") == []
+
+
+def test_parameters_alone_can_be_read(saved: Path) -> None:
+    found, _ = checkpoints.load(saved, "latest", shapes({"params": tree()["params"]}))
+    np.testing.assert_array_equal(found["params"]["kernel"], tree()["params"]["kernel"])
+
+
+def test_a_kill_in_mid_save_leaves_the_one_before(saved: Path) -> None:
+    unfinished = saved / "checkpoints" / "latest" / "15.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    (unfinished / "half").write_text("of it")
+    assert checkpoints.load(saved, "latest", shapes(tree()))[1] == {"best": 0.5}
+    with Checkpoints(saved) as store:
+        assert store.has("latest", 10)
+        assert not store.has("latest", 15)
+
+
+def test_a_best_one_from_after_the_latest_is_dropped(saved: Path) -> None:
+    with Checkpoints(saved) as store:
+        store.save("best", 8, tree(), {})
+        store.drop_after(10)
+        store.wait()
+        assert store.has("best", 8)
+        store.save("best", 15, tree(), {})
+        store.wait()
+        store.drop_after(10)
+    assert checkpoints.steps(saved, "best") == []
+
+
+def biggest(saved: Path) -> Path:
+    files = [p for p in (saved / "checkpoints").rglob("*") if p.is_file()]
+    return max(files, key=lambda p: p.stat().st_size)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip, halve, Path.unlink])
+def test_a_damaged_one_is_named(saved: Path, damage) -> None:
+    damage(biggest(saved))
+    with pytest.raises(InputError, match=r"checkpoint .*latest.10"):
+        checkpoints.load(saved, "latest", shapes(tree()))
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        ({"params": {"other": np.zeros((64, 48), np.float32)}}, "has no params.other"),
+        ({"params": {"kernel": np.zeros((64, 47), np.float32)}}, r"\[64, 48\], not .*\[64, 47\]"),
+        ({"params": {"kernel": np.zeros((64, 48), np.int32)}}, "is float32.*, not int32"),
+    ],
+)
+def test_one_of_another_model_is_refused(saved: Path, like: Any, message: str) -> None:
+    with pytest.raises(InputError, match=f"of another model.*{message}"):
+        checkpoints.load(saved, "latest", like)
+
+
+def test_none_at_all(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no latest checkpoint yet"):
+        checkpoints.load(tmp_path, "latest", tree())

@@ -1,0 +1,79 @@
+"""Rows on disk, lines on the screen."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from encdec.progress import Counter, Progress
+from encdec.runs.metrics_log import MetricsLog, append_metrics, read_metrics
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_one_object_a_row_and_nan_is_null(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path, 0) as log:
+        log.write({"kind": "train", "step": 1, "loss": 2.5})
+        assert rows(tmp_path) == [{"kind": "train", "step": 1, "loss": 2.5}]  # there at once
+        log.write({"kind": "valid", "step": 2, "loss": math.nan, "bleu": 3.0})
+    assert rows(tmp_path)[1] == {"kind": "valid", "step": 2, "loss": None, "bleu": 3.0}
+    assert list((tmp_path / "tensorboard").glob("events.out.*"))
+
+
+def test_a_resumed_run_measures_again_what_comes_after_its_checkpoint(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path, 0) as log:
+        for step in (5, 10, 15):
+            log.write({"kind": "train", "step": step, "loss": 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')  # where a kill cut it off
+    with MetricsLog(tmp_path, 10) as log:
+        log.write({"kind": "train", "step": 15, "loss": 2.0})
+    assert [(row["step"], row["loss"]) for row in rows(tmp_path)] == [(5, 1), (10, 1), (15, 2)]
+
+
+def test_tensorboard_has_the_same_numbers(tmp_path: Path) -> None:
+    records = pytest.importorskip("tensorboardX.proto.event_pb2")
+    with MetricsLog(tmp_path, 0) as log:
+        log.write({"kind": "train", "step": 3, "loss": 0.5})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    data, found, at = file.read_bytes(), [], 0
+    while at < len(data):  # TFRecord: length u64, its crc u32, the event, its crc u32
+        length = int.from_bytes(data[at : at + 8], "little")
+        event = records.Event.FromString(data[at + 12 : at + 12 + length])
+        found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+        at += 16 + length
+    assert found == [("train/loss", 3, 0.5)]
+
+
+def test_rows_from_outside_survive_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for step in (5, 10):
+        append_metrics(path, {"kind": "test", "step": step, "name": "ä", "loss": math.inf})
+    with path.open("a") as file:
+        file.write('{"kind": "train", "st')  # where a kill cut it off
+    append_metrics(path, {"kind": "test", "step": 7})
+    assert [row["step"] for row in read_metrics(path)] == [5, 10, 7]
+    assert read_metrics(path)[0] == {"kind": "test", "step": 5, "name": "ä", "loss": None}
+    with MetricsLog(tmp_path, 8) as log:
+        log.write({"kind": "train", "step": 9})
+    assert [row["step"] for row in rows(tmp_path)] == [5, 7, 9]
+
+
+def test_no_rows_yet(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Counter(3, "translated") as count:
+        for _ in range(3):
+            count.add(1)
+    assert capsys.readouterr().err == "translated 3/3, 0 s left\n"
+    with Progress(100, 50) as bar:
+        bar.say("hello")
+        bar.update(100, loss=0.25, tokens_per_second=1234.5, learning_rate=1e-3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "hello"
+    assert lines[1] == "step 100/100, 0 s left, loss 0.2500, 1,234 tokens/s, rate 1.00e-03"

@@ -1,0 +1,150 @@
+"""Run folders: what is written is read again, and what is damaged is named."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from encdec.runs import run as runs
+from encdec.config import DataConfig, RunConfig, TrainingConfig
+from encdec.data import vocabulary
+from encdec.data.sources import Pairs
+from encdec.data.text import Preparation, PreparedVocabulary
+from encdec.runs.run import Run
+from encdec.types import InputError
+from tests.small_run import small_run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return small_run(tmp_path_factory.mktemp("runs") / "dates")
+
+
+@pytest.fixture
+def copy(made: Run, tmp_path: Path) -> Path:
+    for file in made.path.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def test_what_is_written_is_read_again(made: Run) -> None:
+    found = runs.load(str(made.path))
+    assert (found.config, found.corpus, found.extra_length, found.held_out) == (
+        *(made.config, made.corpus, made.extra_length, made.held_out),
+    )
+    for side in ("src_vocabulary", "tgt_vocabulary"):
+        text = made.held_out.src[0]
+        assert getattr(found, side).encode(text) == getattr(made, side).encode(text)
+
+
+def test_text_is_prepared_as_the_settings_say(made: Run, tmp_path: Path) -> None:
+    held_out = Pairs(["L'Été\u2028 Étudié,\x85 Mr. X!", ""], ["UNE ﬁn", " "])
+    how = {"lowercase": True, "normalization": "nfkc", "tokenizer": "moses"}
+    data = DataConfig(**how, source_language="fr", vocabulary="words")
+    french, english = (Preparation("nfkc", "moses", True, code) for code in ("fr", "en"))
+    plain = vocabulary.build("words", map(french.prepare, held_out.src), None)
+    config = RunConfig(data=data)
+    both = PreparedVocabulary(plain, french), PreparedVocabulary(plain, english)
+    runs.create(Run(tmp_path / "run", config, "0" * 64, 10, *both, held_out))
+    found = runs.load(tmp_path / "run")
+    assert (found.src_vocabulary, found.tgt_vocabulary) == both
+    assert found.held_out == held_out  # only a newline ends a line of the file
+    assert runs.preparations(data) == (french, english)
+    ids = found.src_vocabulary.encode("L'ÉTÉ, X")
+    assert found.src_vocabulary.tokens(ids) == ["l'", "été", ",", "x"]
+    assert found.tgt_vocabulary.decode(ids) == "l' été, x"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("config.json", "{", "config.json is damaged"),
+        ("config.json", "[]", "not of a run that this version"),
+        ("config.json", '{"format": 99}', "not of a run that this version"),
+        (
+            "config.json",
+            '{"format": 1, "corpus": ""}',
+            "damaged: config, extra_length, vocabularies missing",
+        ),
+        ("heldout.jsonl", '["one"', "heldout.jsonl is damaged"),
+        ("heldout.jsonl", '["one"]\n', "heldout.jsonl is damaged"),
+        ("source.vocab", "nonsense", "source.vocab"),
+        ("target.vocab", None, "target.vocab cannot be read"),
+    ],
+)
+def test_damage_is_named(copy: Path, file: str, text: str | None, message: str) -> None:
+    (copy / file).unlink()
+    if text is not None:
+        (copy / file).write_text(text)
+    with pytest.raises(InputError, match=message):
+        runs.load(copy)
+
+
+def test_a_field_of_another_version_is_named(copy: Path) -> None:
+    tree = json.loads((copy / "config.json").read_text())
+    tree["config"]["model"]["windows"] = 3
+    (copy / "config.json").write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=r"unknown field model\.windows; did you mean width"):
+        runs.load(copy)
+
+
+def test_only_the_steps_of_a_run_may_change(made: Run) -> None:
+    def wanted(**changes: object):
+        return replace(made.config, training=replace(made.config.training, **changes))
+
+    runs.check_same(made, made.config, made.corpus)
+    runs.check_same(made, wanted(max_steps=9), made.corpus)
+    with pytest.raises(InputError, match=r"clip = 1.0, not 2.0: .*--resume .*--run"):
+        runs.check_same(made, wanted(clip=2.0), made.corpus)
+    with pytest.raises(InputError, match="begun on another corpus"):
+        runs.check_same(made, made.config, "1" * 64)
+    cosine = replace(made, config=wanted(schedule="cosine"))
+    longer = TrainingConfig(max_steps=2, schedule="cosine")
+    with pytest.raises(InputError, match="max_steps = 1, not 2"):
+        runs.check_same(cosine, replace(made.config, training=longer), made.corpus)
+
+
+def test_more_steps_are_recorded(copy: Path) -> None:
+    runs.set_max_steps(runs.load(copy), 7)
+    assert runs.load(copy).config.training.max_steps == 7
+    assert not list(copy.glob("*.tmp"))
+
+
+def test_what_a_kill_left_of_a_new_folder_is_begun_again(
+    made: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = replace(made, path=tmp_path / "run")
+    assert runs.is_vacant(run.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_write_config", stop)
+        with pytest.raises(KeyboardInterrupt):
+            runs.create(run)
+    (run.path / "config.json.tmp").touch()
+    assert runs.is_vacant(run.path)
+    assert not runs.is_run(run.path)
+    runs.create(run)
+    assert runs.load(run.path).held_out == made.held_out
+    assert not runs.is_vacant(run.path)
+
+
+def test_what_a_person_has_there_is_not_vacant(tmp_path: Path) -> None:
+    assert runs.is_vacant(tmp_path)
+    (tmp_path / "source.vocab").touch()
+    (tmp_path / "precious").touch()
+    assert not runs.is_vacant(tmp_path)
+    assert not runs.is_vacant(tmp_path / "precious")
+
+
+def test_a_vocabulary_of_another_run_is_refused(copy: Path) -> None:
+    """It has as many tokens, so the model could be run with it, and would talk nonsense."""
+    path = copy / "target.vocab"
+    tree = json.loads(path.read_text())
+    tree["table"] = tree["table"][::-1]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=r"target\.vocab does not belong to this run"):
+        runs.load(copy)

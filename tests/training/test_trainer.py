@@ -1,0 +1,66 @@
+"""What ends a run early, and what is left of it."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from encdec.config import DataConfig, RunConfig, Seq2SeqConfig, TrainingConfig
+from encdec.runs import checkpoints
+from encdec.runs.metrics_log import read_metrics
+from encdec.training.trainer import fit
+from encdec.types import InputError
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam raises a float to an int
+        yield
+
+
+def config(**training: object) -> RunConfig:
+    settings = {"max_steps": 12, "evaluate_every": 3, "evaluate_sentences": 2, "log_every": 1}
+    return RunConfig(
+        Seq2SeqConfig(embed=4, hidden=6),
+        DataConfig(date_sentences=60, vocabulary="chars", batch_tokens=256, shapes=1),
+        TrainingConfig(**settings | training),
+    )
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_its_batch(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    wild = config(learning_rate=1e37, clip=0, schedule="constant", warmup=5)
+    with pytest.raises(InputError, match=r"step \d+: the loss is .*learning_rate") as caught:
+        fit(wild, run, lambda line: None)
+    step = int(str(caught.value).split()[1].rstrip(":"))
+    assert [row["step"] for row in read_metrics(run / "metrics.jsonl")][-1] == step - 1
+    kept = checkpoints.steps(run, "latest")
+    assert kept == ([3 * ((step - 1) // 3)] if step > 3 else [])
+    rows = [json.loads(line) for line in (run / "diverged.jsonl").read_text().splitlines()]
+    assert rows
+    for _, date in rows:  # sentences of the corpus, as text
+        assert len(date) == len("1979-05-03")
+
+
+def test_a_run_that_lost_patience_has_ended(tmp_path: Path, monkeypatch) -> None:
+    scores = iter([0.5, 0.4, 0.3])
+    monkeypatch.setattr(
+        "encdec.training.trainer.Translator.evaluate",
+        lambda *_, **__: SimpleNamespace(summary=lambda: {"loss": 1.0, "bleu": next(scores)}),
+    )
+    said: list[str] = []
+    assert fit(config(patience=1), tmp_path, said.append).trained_steps == 6
+    assert "stopped at step 6" in said[-1]
+    assert checkpoints.steps(tmp_path, "best") == [3]
+    assert fit(config(patience=1), tmp_path, said.append).trained_steps == 0
+    assert "stopped at step 6" in said[-1]
+
+
+def test_a_run_says_where_and_when_it_trained(tmp_path: Path) -> None:
+    fit(config(max_steps=3), tmp_path, lambda line: None)
+    start, *rest = read_metrics(tmp_path / "metrics.jsonl")
+    assert start["kind"] == "start"
+    assert {"device", "jax", "date"} <= start.keys()
+    assert all(row["seconds"] > 0 for row in rest if row["kind"] == "train")
