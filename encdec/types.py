@@ -19,6 +19,23 @@ else:  # settings and the command line's help are read without JAX, which takes 
 PAD, BOS, EOS, UNK = range(4)
 """The ids that every vocabulary begins with."""
 
+
+class SpecialIds(NamedTuple):
+    """The ids of a vocabulary that are no part of a text.
+
+    Attributes:
+      pad: fills a row after its end.
+      start: what the decoder reads before the first target token.
+      end: the last token of a sentence.
+      unknown: stands for a token that the vocabulary does not have.
+    """
+
+    pad: int = 0
+    start: int = 1
+    end: int = 2
+    unknown: int = 3
+
+
 Params = Any
 """A pytree of float32 arrays: the weights of one model."""
 Memory = Any

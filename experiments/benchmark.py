@@ -60,7 +60,7 @@ from encdec.models import registry
 from encdec.ops import masks
 from encdec.search.beam import beam_search
 from encdec.search.sampling import greedy
-from encdec.search.types import Found
+from encdec.search.types import SearchResult
 from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, init_state, train_step
 from encdec.types import (
@@ -215,17 +215,19 @@ def endless(step: DecodeStep) -> DecodeStep:
 
 
 @partial(jax.jit, static_argnames=("model", "beams", "max_len"))
-def search(model: nn.Module, params: Params, src: Array, *, beams: int, max_len: int) -> Found:
+def search(
+    model: nn.Module, params: Params, src: Array, *, beams: int, max_len: int
+) -> SearchResult:
     """Sentences of exactly max_len tokens; one beam is greedy search."""
     bound = partial(model.apply, {"params": params})
     memory = bound(src, masks.padding(src), method="encode")
     cache = bound(memory, beams, max_len, method="init_cache")
     one_token: Any = partial(bound, method="decode_step")
     step = endless(one_token)
-    limits = jnp.full(len(src), max_len)
+    max_lengths = jnp.full(len(src), max_len)
     if beams == 1:
-        return greedy(step, memory, cache, limits, max_len=max_len)
-    return beam_search(step, memory, cache, limits, beams=beams, max_len=max_len)
+        return greedy(step, memory, cache, max_lengths, max_len=max_len)
+    return beam_search(step, memory, cache, max_lengths, beams=beams, max_len=max_len)
 
 
 def search_run(model: nn.Module, params: Params, batch: Batch, beams: int) -> Run:

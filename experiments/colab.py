@@ -91,7 +91,7 @@ from encdec.config.presets import preset
 from encdec.plots.runs import attention_picture, learning_picture
 from encdec.runs.metrics_log import measured
 from encdec.runs.run import load as load_run
-from encdec.training.trainer import fit
+from encdec.training.trainer import train_run
 
 RUNS = Path("runs")
 if DRIVE:
@@ -130,7 +130,7 @@ def trained(model: str) -> Path:
     """The run folder of a model on dates, trained as far as its recipe says."""
     config = shortened(preset("dates", model))
     folder = RUNS / f"dates-{model}-{config.training.max_steps}"
-    fit(config, folder)
+    train_run(config, folder)
     return folder
 
 
@@ -160,7 +160,7 @@ attention_picture(translator, found, "encoder", layer=1, head=1)
 # %% [markdown]
 # ## The three generations side by side
 #
-# Scores on dates that were never trained on, by greedy search.
+# Metrics on dates that were never trained on, by greedy search.
 
 # %%
 runs = {"transformer": transformer} | {m: trained(m) for m in ("attention", "seq2seq")}
@@ -204,12 +204,12 @@ data = replace(
     max_source_length=128,
     max_target_length=128,
     batch_tokens=2048,
-    shapes=2,
+    num_buckets=2,
 )
 training = replace(recipe.training, max_steps=1000)
 own = shortened(replace(recipe, data=data, training=training))
 own_run = RUNS / f"{Path(OWN_TSV).stem}-{own.training.max_steps}"
-fit(own, own_run)
+train_run(own, own_run)
 
 # %%
 translator = encdec.load(own_run)

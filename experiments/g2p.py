@@ -29,13 +29,13 @@ from encdec.config import (
     TrainingConfig,
 )
 from encdec.data.sources import read_pairs
-from encdec.training.trainer import fit
+from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 SIZES: dict[str, ModelConfig] = {
     "lstm": AttentionConfig(cell="lstm", embed=128, hidden=256, dropout=0.4),
     "conditional": AttentionConfig(
-        cell="gru", embed=128, hidden=256, dropout=0.4, order="conditional"
+        cell="gru", embed=128, hidden=256, dropout=0.4, attention_type="conditional"
     ),
 }
 
@@ -74,7 +74,7 @@ def config(options: Options, size: str) -> RunConfig:
             vocabulary="chars",
             target_vocabulary="words",
             batch_tokens=768,
-            shapes=6,
+            num_buckets=6,
         ),
         TrainingConfig(
             max_steps=options.max_steps,
@@ -83,7 +83,7 @@ def config(options: Options, size: str) -> RunConfig:
             warmup=200,
             evaluate_every=250,
             ema_decay=0.99,
-            select="exact_match",
+            best_metric="exact_match",
         ),
         options.seed,
     )
@@ -96,9 +96,9 @@ def main(options: Options) -> None:
     wrong: dict[Path, float] = {}
     for size in options.sizes:
         run = options.runs / f"g2p-{options.language}-{size}"
-        fit(config(options, size), run)
-        found = encdec.load(run).evaluate(dev, search, names=["sequence_errors"])
-        wrong[run] = found.scores.sequence_errors or 0.0
+        train_run(config(options, size), run)
+        found = encdec.load(run).evaluate(dev, search, names=["sequence_error_rate"])
+        wrong[run] = found.scores.sequence_error_rate or 0.0
         print(f"{run}: word error rate on dev {wrong[run]:.2f}")
     chosen = min(wrong, key=lambda run: wrong[run])
     test = options.folder / f"{options.language}_test.tsv"

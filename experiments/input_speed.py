@@ -14,7 +14,7 @@ Seen, 1,000,000 pairs of shuffled Multi30k (lower-cased, tokenised), batches of 
     joint BPE, 10,000         17 s      72 s   1 s  0.63 GB              15 M       0.909
     unigram                  178 s      58 s   2 s  1.08 GB              14 M       0.901
 
-Words and byte pairs were measured before SentencePiece's text was thinned above 40 million
+Words and byte pairs were measured before SentencePiece's text was with_dropout above 40 million
 characters, and not again since. Cut anew each time (`--data.subword-sampling`), of 100,000 pairs,
 nothing beside: joint BPE, 0.1, 33 k target tokens/s and real cells 0.796; unigram, 0.2, 33 k and
 0.842.
@@ -34,9 +34,9 @@ import numpy as np
 import tyro
 
 from encdec.config import DataConfig, RunConfig
-from encdec.data.batches import SubwordSampling, deliver
-from encdec.data.bucketing import Plan
-from encdec.data.pipeline import build_vocabularies, plan_training, subword_sampling
+from encdec.data.batches import SubwordSampling, training_iterator
+from encdec.data.bucketing import Bucketing
+from encdec.data.pipeline import bucket_training, build_vocabularies, subword_sampling
 from encdec.data.sources import read_lines
 from encdec.data.token_cache import cached_examples
 from encdec.data.tokens import Examples
@@ -114,7 +114,7 @@ def told(what: str) -> Iterator[None]:
     print(f"{what:<24}{seconds:8.1f} s, {memory:5.2f} GB resident at most", flush=True)
 
 
-def prepared(options: Options, root: Path) -> tuple[Examples, Plan, SubwordSampling | None]:
+def prepared(options: Options, root: Path) -> tuple[Examples, Bucketing, SubwordSampling | None]:
     """All that is done before the first batch."""
     data, train = options.data, made(options)
     with told("text alone, read once"):
@@ -130,8 +130,8 @@ def prepared(options: Options, root: Path) -> tuple[Examples, Plan, SubwordSampl
         examples = cached_examples(train, key, *vocabularies, root, progress=print, say=print)
     sampling = subword_sampling(data, vocabularies)
     with told("plan"):
-        plan, _ = plan_training(RunConfig(data=data), examples, sampling, print)
-    return examples, plan, sampling
+        bucketing, _ = bucket_training(RunConfig(data=data), examples, sampling, print)
+    return examples, bucketing, sampling
 
 
 def report(batches: list[tuple[int, int, int]], shapes: int, seconds: float) -> None:
@@ -152,13 +152,13 @@ def measured(batch: Batch) -> tuple[int, int, int]:
 def main(options: Options) -> None:
     """Prepares, delivers, prints."""
     with TemporaryDirectory() as root:
-        examples, plan, sampling = prepared(options, Path(root))
-        batches = deliver(examples, plan, 0, 0, sampling)
+        examples, bucketing, sampling = prepared(options, Path(root))
+        batches = training_iterator(examples, bucketing, 0, 0, sampling)
         with told("first batch"):
             next(batches)
         start = time.perf_counter()
         seen = [measured(batch) for batch in islice(batches, options.batches)]
-        report(seen, len(plan.buckets), time.perf_counter() - start)
+        report(seen, len(bucketing.buckets), time.perf_counter() - start)
 
 
 if __name__ == "__main__":

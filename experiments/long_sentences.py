@@ -31,11 +31,11 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.data.sources import Pairs, read_pairs
-from encdec.evaluation.by_length import LengthClass
+from encdec.evaluation.by_length import LengthBucket
 from encdec.plots.attention import save_figure
 from encdec.plots.curves import length_figure
 from encdec.runs.metrics_log import read_metrics
-from encdec.training.trainer import fit
+from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
@@ -51,7 +51,12 @@ MODELS: dict[str, ModelConfig] = {
         cell="gru", embed=128, hidden=256, dropout=0.1, context_every_step=True
     ),
     "attention": AttentionConfig(
-        cell="gru", embed=128, hidden=256, dropout=0.2, order="conditional", tie_embeddings=True
+        cell="gru",
+        embed=128,
+        hidden=256,
+        dropout=0.2,
+        attention_type="conditional",
+        tie_embeddings=True,
     ),
     "transformer": TransformerConfig(
         layers=4, width=128, feed_forward=256, heads=4, dropout=0.2, norm="pre", tie_embeddings=True
@@ -116,7 +121,7 @@ def config(options: Options, train: Path, valid: Path) -> RunConfig:
         DataConfig(
             tsv=(str(train.absolute()),),
             valid_tsv=(str(valid.absolute()),),
-            pieces="bpe",
+            sentencepiece_model="bpe",
             vocabulary_size=6000,
             joint_vocabulary=True,
             batch_tokens=2048,
@@ -141,7 +146,7 @@ def draw(options: Options) -> Path:
         rows = read_metrics(options.runs / f"long-{model}" / "metrics.jsonl")
         tested = [row for row in rows if row["kind"] == "test" and "by_length" in row]
         if tested:
-            series[model] = [LengthClass.from_summary(row) for row in tested[-1]["by_length"]]
+            series[model] = [LengthBucket.from_summary(row) for row in tested[-1]["by_length"]]
     path = options.runs / "long_sentences.png"
     save_figure(length_figure(series), path)
     return path
@@ -154,7 +159,7 @@ def main(options: Options) -> None:
         return
     run = options.runs / f"long-{options.model}"
     files = write_joined(options)
-    fit(config(options, files["train"], files["val"]), run)
+    train_run(config(options, files["train"], files["val"]), run)
     bounds = [str(bound) for bound in BOUNDS]
     test = ["--tsv", str(files["test_2016_flickr"]), "--metrics", "bleu", "chrf"]
     search = ["--length-penalty", str(LENGTH_PENALTY)]

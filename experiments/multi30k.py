@@ -29,7 +29,7 @@ from encdec.config import (
     TrainingConfig,
     TransformerConfig,
 )
-from encdec.training.trainer import fit
+from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
@@ -45,7 +45,7 @@ MODELS: dict[str, ModelConfig] = {
         dropout=0.3,
         output_dropout=0.4,
         recurrent_dropout=0.2,
-        order="conditional",
+        attention_type="conditional",
         tie_embeddings=True,
     ),
     "transformer": TransformerConfig(
@@ -94,18 +94,18 @@ def config(options: Options) -> RunConfig:
             target=train[1],
             valid_source=valid[0],
             valid_target=valid[1],
-            pieces="bpe",
+            sentencepiece_model="bpe",
             vocabulary_size=10_000,
             joint_vocabulary=True,
             batch_tokens=options.batch_tokens,
-            shapes=10,
+            num_buckets=10,
         ),
         TrainingConfig(
             max_steps=options.max_steps,
             learning_rate=2e-3 if options.model == "transformer" else 1.5e-3,
             schedule="cosine",
             warmup=1000,
-            clip=1.0,
+            clip_norm=1.0,
             evaluate_every=1000,
             ema_decay=0.999,
             bleu_tokenizer="none",
@@ -117,7 +117,7 @@ def config(options: Options) -> RunConfig:
 def main(options: Options) -> None:
     """Trains, then prints and keeps the scores on val and on test_2016_flickr."""
     run = options.run or Path("runs") / f"multi30k-{options.model}"
-    fit(config(options), run)
+    train_run(config(options), run)
     for split in ("val", "test_2016_flickr"):
         source, target = (str(options.folder / (split + end)) for end in ENDINGS)
         files = ["--source", source, "--target", target]

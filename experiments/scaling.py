@@ -34,7 +34,7 @@ from encdec.models import registry
 from encdec.parallel.devices import compute_dtype
 from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
-from encdec.training.sharded_state import Placement
+from encdec.training.sharded_state import StateSharding
 from encdec.types import InputError
 from experiments.benchmark import forward_flops, random_batch
 
@@ -104,7 +104,7 @@ def all_layouts(devices: int) -> list[str]:
 
 def parse(text: str) -> Layout:
     """`4x2`, or `4x2z` with a sliced optimiser."""
-    return Layout.parse(text.removesuffix("z"), sliced_optimizer=text.endswith("z"))
+    return Layout.parse(text.removesuffix("z"), shard_optimizer=text.endswith("z"))
 
 
 def measured(options: Options, text: str, peak: float) -> Row:
@@ -116,15 +116,15 @@ def measured(options: Options, text: str, peak: float) -> Row:
         for axis in (None, layout.axes.model)
     )
     dtype = compute_dtype(options.precision)
-    placement = Placement(alone, split, optimizer(TRAINING), TRAINING, layout, dtype)
+    state_sharding = StateSharding(alone, split, optimizer(TRAINING), TRAINING, layout, dtype)
     key = jax.random.key(0)
-    state, batch = placement.fresh(key), placement.rows(random_batch(options))
-    program, needed = placement.compiled(state, batch, key, measure=True)
+    state, batch = state_sharding.init(key), state_sharding.shard_batch(random_batch(options))
+    program, needed = state_sharding.compiled(state, batch, key, measure=True)
     seconds, loss = [], 0.0
     for _ in range(options.steps + 1):
         start = time.perf_counter()
         state, report = program(state, batch, key)
-        sums = placement.read(report).sums  # waits for the step
+        sums = state_sharding.unreplicate(report).sums  # waits for the step
         seconds.append(time.perf_counter() - start)
         loss = float(sums.loss / sums.tokens)
     median = statistics.median(seconds[1:])

@@ -28,7 +28,7 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.data.sources import Pairs, read_lines
-from encdec.training.trainer import fit
+from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 MODELS: dict[str, ModelConfig] = {
@@ -89,10 +89,10 @@ def config(options: Options, tsv: Path) -> RunConfig:
         MODELS[options.model],
         DataConfig(
             tsv=(str(tsv.absolute()),),
-            held_out=500,
+            holdout=500,
             vocabulary="words",
             batch_tokens=4096,
-            shapes=4,
+            num_buckets=4,
         ),
         TrainingConfig(
             max_steps=options.max_steps,
@@ -101,7 +101,7 @@ def config(options: Options, tsv: Path) -> RunConfig:
             warmup=200,
             label_smoothing=0.0,
             evaluate_every=max(1, options.max_steps // 4),
-            select="exact_match",
+            best_metric="exact_match",
             evaluate_sentences=500,
         ),
         options.seed,
@@ -112,7 +112,7 @@ def main(options: Options) -> None:
     """Trains, then prints and keeps the share of test commands whose actions are all right."""
     train, test = (write_tsv(options, part) for part in ("train", "test"))
     run = options.runs / f"scan-{options.split}-{options.model}"
-    fit(config(options, train), run)
+    train_run(config(options, train), run)
     # Longer than anything in training may be right: 48 actions for 8 words.
     search = ["--beam", "1", "--max-ratio", "8"]
     evaluate_command([str(run), "--tsv", str(test), "--metrics", "exact_match", *search])

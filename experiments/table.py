@@ -28,7 +28,7 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 SHOWN = {
     "multi30k": ("bleu", "BLEU {:.2f}"),
     "long": ("bleu", "BLEU {:.2f}"),
-    "g2p": ("sequence_errors", "{:.2f} % words wrong"),
+    "g2p": ("sequence_error_rate", "{:.2f} % words wrong"),
     "scan": ("exact_match", "exact match {:.4f}"),
 }
 """For each experiment, the score its table shows."""

@@ -226,7 +226,7 @@ def trainer(
             label_smoothing=config.label_smoothing,
         )
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         adam.step()
         schedule.step()
         return loss.detach()

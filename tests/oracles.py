@@ -102,22 +102,22 @@ def attentional(config, p, src, tgt_in):
         e = p["tgt_embedding"]["embedding"][token]
         decoder = [p[f"decoder_{l}"] for l in range(config.layers)]
         x = e @ decoder[0]["kernel"] + decoder[0]["bias"]
-        if config.order == "bahdanau":
+        if config.attention_type == "bahdanau":
             weights, context = look(shown(states[0]))
             x = x + context @ p["context"]
-        elif config.order == "luong":
+        elif config.attention_type == "luong":
             x = x + fed @ p["feed"]
         new = []
         for l in range(config.layers):
             if l:
                 x = shown(new[-1]) @ decoder[l]["kernel"] + decoder[l]["bias"]
             new.append(cell_step(config.cell, decoder[l], states[l], x))
-            if config.order == "conditional" and l == 0:
+            if config.attention_type == "conditional" and l == 0:
                 q = p["second"]
                 weights, context = look(shown(new[0]))
                 new[0] = cell_step(config.cell, q, new[0], context @ q["kernel"] + q["bias"])
         states, h = new, shown(new[-1])
-        if config.order != "luong":
+        if config.attention_type != "luong":
             parts = zip((h, e, context), (p[f"readout_{i}"] for i in range(3)), strict=True)
             top = np.tanh(sum(dense(q, part) for part, q in parts))
         else:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.parsing import check_batch_tokens, parse
-from encdec.cli.scored_text import HELD_OUT, ScoredText, ScoringChoices
+from encdec.cli.scored_text import HELD_OUT, MetricChoices, ScoredText
 from encdec.config import DataConfig
 from encdec.data.sources import Pairs, read_lines
 from encdec.evaluation import tables
@@ -34,7 +34,7 @@ class _CompareOptions:
     metric: Annotated[MetricName, arg(help="Score to compare by.")] = "bleu"
     samples: Annotated[int, arg(help="Sets of sentences that are drawn.")] = 1000
     json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
-    scoring: Annotated[ScoringChoices, OmitArgPrefixes] = field(default_factory=ScoringChoices)
+    scoring: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
     max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
 

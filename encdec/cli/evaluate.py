@@ -9,12 +9,12 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.parsing import check_batch_tokens, parse
-from encdec.cli.scored_text import HELD_OUT, ScoredText, ScoringChoices
+from encdec.cli.scored_text import HELD_OUT, MetricChoices, ScoredText
 from encdec.config import DeviceConfig
 from encdec.data.sources import Pairs
 from encdec.evaluation import metrics, tables
-from encdec.evaluation.by_length import BOUNDS, LengthClass, by_length, check_bounds, word_counts
-from encdec.evaluation.metrics import MetricName, ScoreOptions
+from encdec.evaluation.by_length import BOUNDS, LengthBucket, by_length, check_bounds, word_counts
+from encdec.evaluation.metrics import MetricName, MetricOptions
 from encdec.files import cache_folder, writer
 from encdec.inference import translator as translators
 from encdec.inference.translator import Evaluation, Translator
@@ -31,25 +31,25 @@ class _EvaluateOptions:
     output: Annotated[Path | None, arg(help="Write the translations here, one a line.")] = None
     json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
     metrics: Annotated[
-        tuple[MetricName, ...], arg(help="Scores to compute; TER takes long on long sentences.")
+        tuple[MetricName, ...], arg(help="Metrics to compute; TER takes long on long sentences.")
     ] = metrics.NAMES
-    by_length: Annotated[bool, arg(help="Scores by source length too.")] = False
+    by_length: Annotated[bool, arg(help="Metrics by source length too.")] = False
     bounds: Annotated[
         tuple[int, ...], arg(help="Longest source of each class of lengths but the last, in words.")
     ] = BOUNDS
-    scoring: Annotated[ScoringChoices, OmitArgPrefixes] = field(default_factory=ScoringChoices)
+    scoring: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
     max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
 
 def run(arguments: list[str]) -> None:
-    """Scores a run on its held-out set or on files, and notes the scores in the run.
+    """Metrics a run on its held-out set or on files, and notes the scores in the run.
 
     Raises:
       InputError: bad input, before anything is translated or written.
     """
-    options = parse(_EvaluateOptions, arguments, "encdec evaluate", "Scores a run.")
+    options = parse(_EvaluateOptions, arguments, "encdec evaluate", "Metrics a run.")
     keep_compiled_programs(cache_folder())
     check_batch_tokens(options.max_batch_tokens)
     check_bounds(options.bounds)
@@ -98,8 +98,8 @@ def report(found: Evaluation, name: str = HELD_OUT) -> str:
 
 
 def _classes(
-    found: Evaluation, pairs: Pairs, scoring: ScoreOptions, options: _EvaluateOptions
-) -> list[LengthClass]:
+    found: Evaluation, pairs: Pairs, scoring: MetricOptions, options: _EvaluateOptions
+) -> list[LengthBucket]:
     lengths = word_counts(pairs.src)
     return by_length(found.hypotheses, pairs.tgt, lengths, options.bounds, scoring, options.metrics)
 

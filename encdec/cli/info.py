@@ -55,8 +55,11 @@ def info(run: Run) -> dict[str, Any]:
     if rows.start:
         found["trained on"] = {k: rows.start[-1].get(k) for k in ("device", "jax", "date")}
     if rows.valid:
-        best = _best(rows.valid, config.training.select)
-        found["best"] = {"step": best["step"], config.training.select: best[config.training.select]}
+        best = _best(rows.valid, config.training.best_metric)
+        found["best"] = {
+            "step": best["step"],
+            config.training.best_metric: best[config.training.best_metric],
+        }
     tests = {row["name"]: row for row in rows.test}  # the last of each name
     if tests:
         found["tested"] = [
@@ -72,7 +75,15 @@ def _best(rows: Sequence[dict[str, Any]], score: str) -> dict[str, Any]:
 
 
 def _scores(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("bleu", "chrf", "ter", "exact_match", "symbol_errors", "sequence_errors", "loss")
+    names = (
+        "bleu",
+        "chrf",
+        "ter",
+        "exact_match",
+        "token_error_rate",
+        "sequence_error_rate",
+        "loss",
+    )
     return {name: row[name] for name in names if row.get(name) is not None}
 
 

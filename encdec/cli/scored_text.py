@@ -11,7 +11,7 @@ from encdec.config import BleuTokenizer, DataConfig, RunConfig
 from encdec.data.sources import Pairs, read_all, read_pairs
 from encdec.data.tfds import open_split
 from encdec.evaluation import metrics
-from encdec.evaluation.metrics import ScoreOptions
+from encdec.evaluation.metrics import MetricOptions
 from encdec.types import InputError
 
 HELD_OUT = "held-out"
@@ -87,7 +87,7 @@ class ScoredText:
 
 
 @dataclass(frozen=True)
-class ScoringChoices:
+class MetricChoices:
     """How text is compared; what is left out comes from a run's settings."""
 
     bleu_tokenizer: Annotated[
@@ -108,11 +108,11 @@ class ScoringChoices:
         arg(help="Both sides are Moses-tokenised text of this language, such as en: join it."),
     ] = None
 
-    def options(self, config: RunConfig | None) -> ScoreOptions:
+    def options(self, config: RunConfig | None) -> MetricOptions:
         """The choices, for translations of a run with these settings or of no run."""
-        usual = metrics.score_options(config) if config else ScoreOptions()
+        usual = metrics.metric_options(config) if config else MetricOptions()
         if self.detokenize is not None:
-            usual = replace(usual, bleu_tokenizer=ScoreOptions.bleu_tokenizer)
+            usual = replace(usual, bleu_tokenizer=MetricOptions.bleu_tokenizer)
         return replace(
             usual,
             bleu_tokenizer=self.bleu_tokenizer or usual.bleu_tokenizer,
@@ -120,7 +120,7 @@ class ScoringChoices:
             detokenize=self.detokenize,
         )
 
-    def common_options(self, configs: Sequence[RunConfig]) -> ScoreOptions:
+    def common_options(self, configs: Sequence[RunConfig]) -> MetricOptions:
         """The choices for translations of several runs, which must agree on what is left out.
 
         Raises:

@@ -29,7 +29,7 @@ from encdec.parallel import processes
 from encdec.parallel.devices import keep_compiled_programs
 from encdec.runs import run as runs
 from encdec.search.options import SearchOptions
-from encdec.training.trainer import fit
+from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 
@@ -175,7 +175,7 @@ def run(arguments: list[str]) -> None:
     """
     config, folder, devices = parse_train(arguments)
     keep_compiled_programs(cache_folder())
-    fit(config, folder, devices=devices)
+    train_run(config, folder, devices=devices)
     if processes.writes():
         _finish(translators.load(folder))
     processes.wait("the end")
@@ -192,7 +192,7 @@ def _finish(translator: Translator) -> None:
         print(f"\n  source     {source}\n  reference  {reference}\n  translated {hypothesis}")
     print(f"\nrun: {run.path}")
     alignment = translator(run.held_out.src[0])
-    if alignment.weights is not None and alignment.weights.size:
+    if alignment.attention is not None and alignment.attention.size:
         from encdec.plots.attention import save_figure
         from encdec.plots.runs import attention_picture
 

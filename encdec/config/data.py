@@ -39,7 +39,7 @@ class DataConfig:
     """Target sentences to validate on."""
     valid_tsv: tuple[str, ...] = ()
     """Instead: tab-separated files to validate on."""
-    held_out: int | float = 1000
+    holdout: int | float = 1000
     """What is held out to validate on when no validation files are given: so many sentences, or a
     share below 1; a tenth of all at most."""
     date_sentences: int = 50_000
@@ -60,7 +60,7 @@ class DataConfig:
     """What a token is; words are what white space separates."""
     target_vocabulary: VocabularyKind | None = None
     """What a token is on the target side; left out, as on the source side."""
-    pieces: Literal["unigram", "bpe"] = "unigram"
+    sentencepiece_model: Literal["unigram", "bpe"] = "unigram"
     """How sentencepiece cuts: unigram language model (Kudo 2018) or byte pairs (Sennrich 2016)."""
     subword_sampling: float = 0.0
     """Each time a sentence is trained on it is cut anew; 0 always takes the best cut. Of unigram
@@ -80,18 +80,18 @@ class DataConfig:
     """Longest target in tokens; longer pairs are left out of training, with a count."""
     batch_tokens: int = 4096
     """Cells of the longer side in one training step: rows times padded length."""
-    shapes: int = 12
+    num_buckets: int = 12
     """Most batch shapes in a run; each is compiled once."""
 
     def __post_init__(self) -> None:
         check_literals(self)
         check_ranges(
             self,
-            positive="date_sentences max_source_length max_target_length batch_tokens shapes "
+            positive="date_sentences max_source_length max_target_length batch_tokens num_buckets "
             "vocabulary_sentences",
         )
-        whole = isinstance(self.held_out, int) and self.held_out >= 1
-        require(whole or 0 < self.held_out < 1, self, "held_out", "at least 1, or a share below 1")
+        whole = isinstance(self.holdout, int) and self.holdout >= 1
+        require(whole or 0 < self.holdout < 1, self, "holdout", "at least 1, or a share below 1")
         require(self.subword_sampling >= 0, self, "subword_sampling", "at least 0")
         require(min(self.tsv_columns) >= 1, self, "tsv_columns", "two columns, counted from 1")
         if self.corpus is not None and not self.corpus.startswith("tfds:"):
@@ -117,7 +117,7 @@ class DataConfig:
             )
         if self.subword_sampling and "sentencepiece" not in kinds:
             raise InputError("subword_sampling needs vocabulary = 'sentencepiece'")
-        if self.pieces == "bpe":
+        if self.sentencepiece_model == "bpe":
             below_one = self.subword_sampling < 1
             require(below_one, self, "subword_sampling", "a chance below 1 with byte pairs")
 

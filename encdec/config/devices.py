@@ -26,10 +26,10 @@ class DeviceConfig:
 class TrainingDeviceConfig(DeviceConfig):
     """What training can choose beside."""
 
-    slice_optimizer: bool = False
+    shard_optimizer: bool = False
     """Each data part holds a slice of the optimiser's state alone (ZeRO 1): less memory, more
     communication."""
-    recompute: bool = False
+    remat: bool = False
     """A Transformer's layers are computed again in the backward pass: less memory, a third more
     time."""
     coordinator: str | None = None

@@ -69,7 +69,7 @@ class AttentionConfig:
     (variational: Gal 2016)."""
     score: Literal["additive", "general", "dot"] = "additive"
     """Score of a state against a source state: additive (Bahdanau), general or dot (Luong)."""
-    order: Literal["bahdanau", "conditional", "luong"] = "bahdanau"
+    attention_type: Literal["bahdanau", "conditional", "luong"] = "bahdanau"
     """bahdanau: score with h(t-1), then the cell; conditional: a cell for the last token, the
     score, a cell for the context (Sennrich 2017); luong: the cell, then score with h(t)."""
     tie_embeddings: bool = False
@@ -82,10 +82,10 @@ class AttentionConfig:
             positive="layers embed hidden",
             fractions="dropout embedding_dropout memory_dropout output_dropout recurrent_dropout",
         )
-        if self.tie_embeddings and self.order == "luong" and self.embed != self.hidden:
+        if self.tie_embeddings and self.attention_type == "luong" and self.embed != self.hidden:
             raise InputError(
-                f"tie_embeddings with order = 'luong' needs embed = hidden: {self.embed} is not "
-                f"{self.hidden}"
+                "tie_embeddings with attention_type = 'luong' needs embed = hidden: "
+                f"{self.embed} is not {self.hidden}"
             )
 
 

@@ -48,7 +48,7 @@ _SIZES: dict[str, dict[str, ModelConfig]] = {
             hidden=1000,
             dropout=0.2,
             score="general",
-            order="luong",
+            attention_type="luong",
         ),
         "transformer": TransformerConfig(
             layers=6, width=1024, feed_forward=4096, heads=16, dropout=0.3, tie_embeddings=True
@@ -89,7 +89,7 @@ def _dates(model: str) -> tuple[DataConfig, TrainingConfig]:
         max_source_length=64,
         max_target_length=16,
         batch_tokens=batch_tokens,
-        shapes=2,
+        num_buckets=2,
     )
     return data, TrainingConfig(
         max_steps=steps,
@@ -98,7 +98,7 @@ def _dates(model: str) -> tuple[DataConfig, TrainingConfig]:
         warmup=100,
         label_smoothing=0.0,
         evaluate_every=max(1, steps // 4),
-        select="exact_match",
+        best_metric="exact_match",
         evaluate_sentences=500,
     )
 

@@ -7,8 +7,8 @@ from encdec.config.checks import check_literals, check_ranges, require
 from encdec.types import InputError
 
 BleuTokenizer = Literal["13a", "intl", "char", "zh", "none"]
-LOWER_IS_BETTER = frozenset({"loss", "ter", "symbol_errors", "sequence_errors"})
-"""Scores that are errors."""
+LOWER_IS_BETTER = frozenset({"loss", "ter", "token_error_rate", "sequence_error_rate"})
+"""Metrics that are errors."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TrainingConfig:
     """Steps of linear warm-up from 0."""
     weight_decay: float = 0.0
     """Decay a step of AdamW, times the learning rate."""
-    decayed: Literal["matrices", "not-embeddings", "all"] = "matrices"
+    weight_decay_mask: Literal["matrices", "not-embeddings", "all"] = "matrices"
     """What decays: all matrices, matrices but embeddings, or every parameter."""
     beta1: float = 0.9
     """Adam's decay of the mean gradient."""
@@ -35,11 +35,11 @@ class TrainingConfig:
     """Adam's decay of the mean squared gradient."""
     epsilon: float = 1e-9
     """Adam's guard against division by 0."""
-    clip: float = 1.0
+    clip_norm: float = 1.0
     """Largest global norm of a gradient; 0 for no limit."""
     label_smoothing: float = 0.1
     """Probability spread evenly over the vocabulary (Szegedy 2016)."""
-    accumulate: int = 1
+    gradient_accumulation: int = 1
     """Equal parts that a batch is split into to save memory; the result is the same."""
     scheduled_sampling: float = 0.0
     """Share of the target inputs that the model draws itself (Bengio 2015): rises evenly from 0 to
@@ -53,7 +53,7 @@ class TrainingConfig:
     """Steps between two validations; each leaves a checkpoint."""
     log_every: int = 50
     """Steps between two rows of metrics."""
-    select: Literal["loss", "bleu", "chrf", "ter", "exact_match", "symbol_errors"] = "bleu"
+    best_metric: Literal["loss", "bleu", "chrf", "ter", "exact_match", "token_error_rate"] = "bleu"
     """Validation score that picks the best checkpoint."""
     patience: int = 0
     """Validations in a row without a better score after which training ends; 0 for never."""
@@ -66,13 +66,13 @@ class TrainingConfig:
         check_literals(self)
         check_ranges(
             self,
-            positive="max_steps accumulate evaluate_every log_every evaluate_sentences "
+            positive="max_steps gradient_accumulation evaluate_every log_every evaluate_sentences "
             "average_last",
             fractions="label_smoothing beta1 beta2 ema_decay",
         )
         for name in ("learning_rate", "epsilon"):
             require(getattr(self, name) > 0, self, name, "above 0")
-        for name in ("warmup", "weight_decay", "clip", "patience"):
+        for name in ("warmup", "weight_decay", "clip_norm", "patience"):
             require(getattr(self, name) >= 0, self, name, "at least 0")
         require(0 <= self.scheduled_sampling <= 1, self, "scheduled_sampling", "from 0 to 1")
         if self.ema_decay and self.average_last > 1:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from encdec.data.bucketing import Bucket, Plan, epoch_order
+from encdec.data.bucketing import Bucket, Bucketing, epoch_order
 from encdec.data.tokens import Examples, Tokens, tokens_of
 from encdec.data.vocabulary import Vocabulary
 from encdec.types import BOS, PAD, Batch
@@ -60,14 +60,14 @@ class TrainingBatches:
     def __init__(
         self,
         examples: Examples,
-        plan: Plan,
+        bucketing: Bucketing,
         seed: int,
         sampling: SubwordSampling | None = None,
         rows: Rows = ALL_ROWS,
     ) -> None:
         self._examples, self._seed, self._sampling, self._rows = examples, seed, sampling, rows
-        self._per_epoch = plan.batches_per_epoch
-        self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(plan, seed, epoch))
+        self._per_epoch = bucketing.batches_per_epoch
+        self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(bucketing, seed, epoch))
         self._lock = threading.Lock()
 
     def __getitem__(self, step: int) -> Batch:
@@ -102,24 +102,24 @@ class TrainingBatches:
         return Examples(*map(tokens_of, cuts))
 
 
-def largest_batch(plan: Plan, rows: Rows = ALL_ROWS) -> Batch:
+def largest_batch(bucketing: Bucketing, rows: Rows = ALL_ROWS) -> Batch:
     """An empty batch of the plan's largest shape: the one with the most cells."""
-    bucket = max(plan.buckets, key=lambda b: b.rows * (b.source_length + b.target_length))
+    bucket = max(bucketing.buckets, key=lambda b: b.rows * (b.source_length + b.target_length))
     count = -(-bucket.rows // rows.multiple) * rows.multiple // rows.parts
     src = np.full((count, bucket.source_length), PAD, np.int32)
     return Batch(src, np.full((count, bucket.target_length + 1), PAD, np.int32))
 
 
-def deliver(
+def training_iterator(
     examples: Examples,
-    plan: Plan,
+    bucketing: Bucketing,
     seed: int,
     start_step: int,
     sampling: SubwordSampling | None = None,
     rows: Rows = ALL_ROWS,
 ) -> Iterator[Batch]:
     """Batches of step `start_step` and all after it, without end, made ahead by two threads."""
-    batches = TrainingBatches(examples, plan, seed, sampling, rows)
+    batches = TrainingBatches(examples, bucketing, seed, sampling, rows)
     steps = grain.MapDataset.range(start_step, sys.maxsize)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
     return iter(steps.map(batches.__getitem__).to_iter_dataset(options))

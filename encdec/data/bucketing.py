@@ -27,7 +27,7 @@ class Bucket(NamedTuple):
     """Indices of the sentences, int32 (int64 where there are more than 2^31)."""
 
 
-class Plan(NamedTuple):
+class Bucketing(NamedTuple):
     """How an epoch falls into batches: each sentence once, in a batch of its bucket's shape."""
 
     buckets: tuple[Bucket, ...]
@@ -57,22 +57,22 @@ def rows_within(
     return np.flatnonzero(short)
 
 
-def plan(
+def make_buckets(
     source_lengths: np.ndarray,
     target_lengths: np.ndarray,
     *,
     batch_tokens: int,
-    shapes: int,
+    num_buckets: int,
     rows_multiple: int = 1,
     rows: np.ndarray | None = None,
-) -> Plan:
+) -> Bucketing:
     """Buckets that waste few cells on padding.
 
     Args:
       source_lengths: int [n], tokens with EOS.
       target_lengths: int [n], predicted tokens, EOS among them.
       batch_tokens: most cells of a batch's longer side: rows * max(S, T).
-      shapes: most buckets.
+      num_buckets: most buckets.
       rows_multiple: what must divide each batch's rows: devices times parts of a batch.
       rows: int [m], the sentences to train on; all when left out.
 
@@ -92,7 +92,7 @@ def plan(
     place += np.searchsorted(T, target_lengths).astype(np.uint16)
     counts = np.bincount(place, minlength=len(S) * len(T)).reshape(len(S), len(T))
     chosen = _worth_their_batches(
-        _cheapest_shapes(counts, S, T, shapes), counts, S, T, batch_tokens, rows_multiple
+        _cheapest_shapes(counts, S, T, num_buckets), counts, S, T, batch_tokens, rows_multiple
     )
     owner = _owners(chosen, S, T).ravel().astype(np.uint16)[place]
     buckets = []
@@ -105,15 +105,15 @@ def plan(
         members = members if rows is None else rows[members]
         narrow = np.int32 if members.max() < 2**31 else np.int64
         buckets.append(Bucket(share, s, t, batches, members.astype(narrow)))
-    return Plan(tuple(buckets))
+    return Bucketing(tuple(buckets))
 
 
-def epoch_order(plan: Plan, seed: int, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
+def epoch_order(bucketing: Bucketing, seed: int, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
     """The batches of an epoch: each its bucket and its sentences (int, `rows` at most)."""
     rng = np.random.default_rng((seed, epoch))
     batches = [
         (bucket, sentences)
-        for bucket in plan.buckets
+        for bucket in bucketing.buckets
         for sentences in np.array_split(rng.permutation(bucket.members), bucket.batches)
     ]
     return [batches[i] for i in rng.permutation(len(batches))]

@@ -9,7 +9,7 @@ import numpy as np
 from encdec.config import DataConfig, RunConfig
 from encdec.data import tfds
 from encdec.data.dates import dates
-from encdec.data.holdout import Kept, blank_note, digest, hold_out, read_held_out, scan
+from encdec.data.holdout import Kept, blank_note, digest, holdout_mask, read_holdout, scan
 from encdec.data.sources import (
     Listed,
     Pairs,
@@ -60,8 +60,8 @@ def read_corpus(config: RunConfig, say: Callable[[str], None]) -> Corpus:
         say(note)
     kept = found.full
     if valid is None:
-        held = hold_out(found, data.held_out)
-        valid, kept = read_held_out(parts, held), kept & ~held
+        held = holdout_mask(found, data.holdout)
+        valid, kept = read_holdout(parts, held), kept & ~held
         say(f"{len(valid.src)} of {found.full.sum()} pairs are held out to validate on")
     return Corpus(Kept(parts, kept), valid, valid, _corpus_digest(found.digest, kept, valid))
 

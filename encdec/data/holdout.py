@@ -122,7 +122,7 @@ def blank_note(found: Scan) -> str | None:
     return f"{blank} {pairs} with an empty side {are} left out of training ({named}{more})"
 
 
-def hold_out(found: Scan, count: int | float) -> np.ndarray:
+def holdout_mask(found: Scan, count: int | float) -> np.ndarray:
     """Which pairs to hold out, bool [n]; no source text stands on both sides.
 
     All pairs of one source text go to the same side, so none leaks. Held out are `count` pairs
@@ -162,6 +162,6 @@ def _among(values: np.ndarray, ranked: np.ndarray) -> np.ndarray:
     return result
 
 
-def read_held_out(parts: Sequence[Part], held: np.ndarray) -> Pairs:
-    """The pairs that `hold_out` chose (bool [n]), in memory and in the corpus's order."""
+def read_holdout(parts: Sequence[Part], held: np.ndarray) -> Pairs:
+    """The pairs that `holdout_mask` chose (bool [n]), in memory and in the corpus's order."""
     return read_all(Kept(tuple(parts), held))

@@ -11,9 +11,9 @@ from encdec import files
 from encdec.config import DataConfig, RunConfig
 from encdec.data import vocabulary
 from encdec.data.batches import SubwordSampling
-from encdec.data.bucketing import Plan, plan, rows_within
+from encdec.data.bucketing import Bucketing, make_buckets, rows_within
 from encdec.data.sources import PairStream, read_all
-from encdec.data.text import preparations, prepared
+from encdec.data.text import prepared, preprocessings
 from encdec.data.token_cache import cached_examples
 from encdec.data.tokens import Examples, Tokens, encode_pairs
 from encdec.data.vocabulary import Vocabulary, drawn
@@ -32,13 +32,13 @@ def build_vocabularies(
     Raises:
       InputError: a size that the text does not allow.
     """
-    ways = preparations(data)
+    ways = preprocessings(data)
 
     def build(kind: vocabulary.Kind, sides: tuple[int, ...]) -> Vocabulary:
         pairs = drawn(train, len(train), max(1, data.vocabulary_sentences // len(sides)), seed)
         texts = (ways[side].prepare(pair[side]) for pair in pairs for side in sides)
         size = None if kind == "bytes" else data.vocabulary_size
-        return vocabulary.build(kind, texts, size, data.pieces)
+        return vocabulary.build(kind, texts, size, data.sentencepiece_model)
 
     if data.joint_vocabulary:
         joint = build(data.vocabulary, (0, 1))
@@ -69,7 +69,7 @@ def encode_training(
     """
     if not data.has_corpus:
         return encode_pairs(read_all(train), *vocabularies)
-    prepared_text = f"{corpus} {preparations(data)}"
+    prepared_text = f"{corpus} {preprocessings(data)}"
     with ExitStack() as stack:
         bar = cache(lambda: stack.enter_context(Counter(len(train), "pairs made into tokens")))
 
@@ -89,12 +89,12 @@ def subword_sampling(
     return SubwordSampling(*vocabularies, alpha) if alpha else None
 
 
-def plan_training(
+def bucket_training(
     config: RunConfig,
     examples: Examples,
     sampling: SubwordSampling | None,
     say: Callable[[str], None],
-) -> tuple[Plan, int]:
+) -> tuple[Bucketing, int]:
     """The batches of an epoch, and how many tokens more than twice its source a target may need.
 
     Where sentences are cut at random, the shapes have room for most ways to cut them.
@@ -115,12 +115,12 @@ def plan_training(
     if sampling:
         source = _with_room(examples.src, sampling.src_vocab, sampling.alpha)
         target = _with_room(examples.tgt, sampling.tgt_vocab, sampling.alpha)
-    made = plan(
+    made = make_buckets(
         source,
         target,
         batch_tokens=data.batch_tokens,
-        shapes=data.shapes,
-        rows_multiple=config.training.accumulate,
+        num_buckets=data.num_buckets,
+        rows_multiple=config.training.gradient_accumulation,
         rows=rows,
     )
     return made, extra

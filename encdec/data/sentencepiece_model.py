@@ -16,7 +16,7 @@ from encdec.data.bpe_dropout import merge, uniform
 from encdec.data.specials import FIRST, SPECIALS
 from encdec.types import UNK, InputError
 
-Pieces = Literal["unigram", "bpe"]
+SentencePieceType = Literal["unigram", "bpe"]
 
 _SIZE = 8000  # where none is given
 _SEGMENTATIONS = 64  # l in Kudo 2018
@@ -118,7 +118,9 @@ class SentencePieceVocabulary:
         return {"kind": "sentencepiece", "model": base64.b64encode(self.proto).decode()}
 
 
-def train(texts: Iterable[str], size: int | None, pieces: Pieces) -> SentencePieceVocabulary:
+def train(
+    texts: Iterable[str], size: int | None, pieces: SentencePieceType
+) -> SentencePieceVocabulary:
     """A model of some texts.
 
     Args:

@@ -1,6 +1,6 @@
 """Text on its way to a vocabulary and back: Unicode normalisation, Moses tokens, lower case.
 
-A vocabulary is built from prepared text and stays plain on disk; `PreparedVocabulary` puts the
+A vocabulary is built from prepared text and stays plain on disk; `PreprocessedVocabulary` puts the
 preparation before it and the restoration behind it.
 """
 
@@ -21,7 +21,7 @@ _TURKIC = ("tr", "az")  # I and i are two letters, with a dot or without, in bot
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Preprocessing:
     """How the text of one side is prepared, and made fit to read again.
 
     Attributes:
@@ -55,11 +55,11 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class PreparedVocabulary:
+class PreprocessedVocabulary:
     """A vocabulary of prepared text that takes any text and gives text to read."""
 
     plain: Vocabulary
-    preparation: Preparation
+    preparation: Preprocessing
 
     @property
     def size(self) -> int:
@@ -86,15 +86,15 @@ class PreparedVocabulary:
         return self.plain.to_json()
 
 
-def prepared(plain: Vocabulary, preparation: Preparation) -> Vocabulary:
+def prepared(plain: Vocabulary, preparation: Preprocessing) -> Vocabulary:
     """The vocabulary with its preparation, or as it is where there is none."""
-    return PreparedVocabulary(plain, preparation) if preparation.changes else plain
+    return PreprocessedVocabulary(plain, preparation) if preparation.changes else plain
 
 
-def preparations(data: DataConfig) -> tuple[Preparation, Preparation]:
+def preprocessings(data: DataConfig) -> tuple[Preprocessing, Preprocessing]:
     """How the text of either side is prepared before its vocabulary sees it."""
     how = (data.normalization, data.tokenizer, data.lowercase)
-    return Preparation(*how, data.source_language), Preparation(*how, data.target_language)
+    return Preprocessing(*how, data.source_language), Preprocessing(*how, data.target_language)
 
 
 def lower(text: str, language: str) -> str:

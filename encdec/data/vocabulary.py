@@ -13,7 +13,12 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from encdec.data.sentencepiece_model import Pieces, SentencePieceVocabulary, too_large, train
+from encdec.data.sentencepiece_model import (
+    SentencePieceType,
+    SentencePieceVocabulary,
+    too_large,
+    train,
+)
 from encdec.data.specials import FIRST, SPECIALS
 from encdec.types import EOS, UNK, InputError
 
@@ -135,7 +140,7 @@ class ByteVocabulary:
 
 
 def build(
-    kind: Kind, texts: Iterable[str], size: int | None, pieces: Pieces = "unigram"
+    kind: Kind, texts: Iterable[str], size: int | None, pieces: SentencePieceType = "unigram"
 ) -> Vocabulary:
     """The vocabulary of some texts.
 

@@ -1,4 +1,4 @@
-"""Scores by source length: whether a system holds up on long sentences."""
+"""Metrics by source length: whether a system holds up on long sentences."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from encdec.evaluation.metrics import ScoreOptions, Scores, check_lengths, score
+from encdec.evaluation.metrics import MetricOptions, Metrics, check_lengths, score
 from encdec.types import InputError
 
 BOUNDS = (10, 20, 30, 40, 50, 60)
@@ -14,8 +14,8 @@ BOUNDS = (10, 20, 30, 40, 50, 60)
 
 
 @dataclass(frozen=True)
-class LengthClass:
-    """Scores of the sentences whose sources have about one length.
+class LengthBucket:
+    """Metrics of the sentences whose sources have about one length.
 
     Attributes:
       shortest, longest: lengths in the class, both included; longest is None in the last.
@@ -26,7 +26,7 @@ class LengthClass:
     shortest: int
     longest: int | None
     mean_length: float
-    scores: Scores
+    scores: Metrics
 
     @property
     def label(self) -> str:
@@ -46,7 +46,7 @@ class LengthClass:
         """The inverse of `summary`."""
         row = dict(row)
         ends = row.pop("from"), row.pop("to"), row.pop("mean_length")
-        return cls(*ends, Scores(**row))
+        return cls(*ends, Metrics(**row))
 
 
 def check_bounds(bounds: Sequence[int]) -> None:
@@ -63,10 +63,10 @@ def by_length(
     references: Sequence[str],
     source_lengths: Sequence[int],
     bounds: Sequence[int] = BOUNDS,
-    options: ScoreOptions | None = None,
+    options: MetricOptions | None = None,
     names: Iterable[str] = ("bleu",),
-) -> list[LengthClass]:
-    """Scores of each class of source lengths; classes without sentences are left out.
+) -> list[LengthBucket]:
+    """Metrics of each class of source lengths; classes without sentences are left out.
 
     Args:
       hypotheses, references: as many of each.
@@ -89,7 +89,7 @@ def by_length(
         if rows:
             ours, theirs = ([side[i] for i in rows] for side in (hypotheses, references))
             scores = score(ours, theirs, options, names)
-            found.append(LengthClass(first + 1, last, float(lengths[rows].mean()), scores))
+            found.append(LengthBucket(first + 1, last, float(lengths[rows].mean()), scores))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Scores of translations against one reference each: sacreBLEU's, exact match, edits.
+"""Metrics of translations against one reference each: sacreBLEU's, exact match, edits.
 
 All are sacreBLEU metrics, so that its significance tests serve each of them.
 """
@@ -19,14 +19,16 @@ from encdec.config import BleuTokenizer, RunConfig, nearest
 from encdec.data.text import lower
 from encdec.types import InputError
 
-MetricName = Literal["bleu", "chrf", "ter", "exact_match", "sequence_errors", "symbol_errors"]
+MetricName = Literal[
+    "bleu", "chrf", "ter", "exact_match", "sequence_error_rate", "token_error_rate"
+]
 NAMES: tuple[MetricName, ...] = typing.get_args(MetricName)
 QUICK: tuple[MetricName, ...] = tuple(name for name in NAMES if name != "ter")
 """Without TER, which takes 0.1 s for a sentence of 60 words."""
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class MetricOptions:
     """How text is compared."""
 
     bleu_tokenizer: BleuTokenizer = "13a"
@@ -53,15 +55,15 @@ class ScoreOptions:
             )
 
 
-def score_options(config: RunConfig) -> ScoreOptions:
+def metric_options(config: RunConfig) -> MetricOptions:
     """How a run's translations are compared if nothing else is said."""
     data = config.data
-    return ScoreOptions(config.training.bleu_tokenizer, data.lowercase, data.target_language)
+    return MetricOptions(config.training.bleu_tokenizer, data.lowercase, data.target_language)
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of a set of sentences; None where a score was not asked for.
+class Metrics:
+    """Metrics of a set of sentences; None where a score was not asked for.
 
     Attributes:
       sentences: how many.
@@ -69,9 +71,9 @@ class Scores:
       chrf: chrF2 (Popović 2015), 0 to 100.
       ter: translation edit rate (Snover 2006), edits for 100 words of the references.
       exact_match: share of translations that are their reference but for white space, 0 to 1.
-      sequence_errors: 100 x share of translations that are not: the word error rate of
+      sequence_error_rate: 100 x share of translations that are not: the word error rate of
         grapheme-to-phoneme conversion, where a line is a word.
-      symbol_errors: edits for 100 symbols of the references, symbols being what white space
+      token_error_rate: edits for 100 symbols of the references, symbols being what white space
         separates: the phone error rate there, the word error rate of speech recognition.
       bleu_signature, chrf_signature, ter_signature: how sacreBLEU computed them (Post 2018).
     """
@@ -81,8 +83,8 @@ class Scores:
     chrf: float | None = None
     ter: float | None = None
     exact_match: float | None = None
-    sequence_errors: float | None = None
-    symbol_errors: float | None = None
+    sequence_error_rate: float | None = None
+    token_error_rate: float | None = None
     bleu_signature: str | None = None
     chrf_signature: str | None = None
     ter_signature: str | None = None
@@ -95,10 +97,10 @@ class Scores:
 def score(
     hypotheses: Sequence[str],
     references: Sequence[str],
-    options: ScoreOptions | None = None,
+    options: MetricOptions | None = None,
     names: Iterable[str] = NAMES,
-) -> Scores:
-    """Scores translations against one reference each.
+) -> Metrics:
+    """Metrics translations against one reference each.
 
     Args:
       hypotheses, references: as many of each; any of them may be empty.
@@ -110,7 +112,7 @@ def score(
         unknown.
     """
     check_lengths(hypotheses, references)
-    options = options or ScoreOptions()
+    options = options or MetricOptions()
     ours, theirs = (prepared(side, options) for side in (hypotheses, references))
     found: dict[str, Any] = {}
     for name in names:
@@ -118,7 +120,7 @@ def score(
         found[name] = float(computed.corpus_score(ours, [theirs]).score)
         if not isinstance(computed, _Rate):
             found[f"{name}_signature"] = str(computed.get_signature())
-    return Scores(len(references), **found)
+    return Metrics(len(references), **found)
 
 
 def check_lengths(hypotheses: Sequence[str], references: Sequence[str]) -> None:
@@ -131,7 +133,7 @@ def check_lengths(hypotheses: Sequence[str], references: Sequence[str]) -> None:
         raise InputError("there are no sentences to score")
 
 
-def prepared(texts: Sequence[str], options: ScoreOptions) -> list[str]:
+def prepared(texts: Sequence[str], options: MetricOptions) -> list[str]:
     """Texts as the metrics take them: joined and lower-cased if they are to be."""
     if options.detokenize is not None:
         join = _detokenizer(options.detokenize).detokenize
@@ -146,7 +148,7 @@ def _detokenizer(language: str) -> Any:
     return MosesDetokenizer(lang=language)
 
 
-def metric(name: str, options: ScoreOptions) -> Metric:
+def metric(name: str, options: MetricOptions) -> Metric:
     """A sacreBLEU metric, made anew.
 
     Raises:
@@ -159,8 +161,8 @@ def metric(name: str, options: ScoreOptions) -> Metric:
         "chrf": lambda: CHRF(lowercase=low),
         "ter": lambda: TER(case_sensitive=not low),
         "exact_match": lambda: _Rate(name, 1, _same),
-        "sequence_errors": lambda: _Rate(name, 100, _different),
-        "symbol_errors": lambda: _Rate(name, 100, _edits),
+        "sequence_error_rate": lambda: _Rate(name, 100, _different),
+        "token_error_rate": lambda: _Rate(name, 100, _edits),
     }
     if name not in makers:
         raise InputError(

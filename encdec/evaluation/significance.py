@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 from sacrebleu.significance import PairedTest, Result
 
 from encdec.config import LOWER_IS_BETTER
-from encdec.evaluation.metrics import MetricName, ScoreOptions, check_lengths, metric, prepared
+from encdec.evaluation.metrics import MetricName, MetricOptions, check_lengths, metric, prepared
 from encdec.types import InputError
 
 LEVEL = 0.05
@@ -21,7 +21,7 @@ class Comparison:
     Attributes:
       metric: what is compared.
       sentences: how many.
-      score_a, score_b: in the metric's units (`Scores`).
+      score_a, score_b: in the metric's units (`Metrics`).
       interval_a, interval_b: half the width of the 95 % interval of each over the samples.
       p_value: how likely resampling alone makes a difference as large as this.
       samples: how many sets of sentences were drawn.
@@ -60,7 +60,7 @@ def compare(
     b: Sequence[str],
     references: Sequence[str],
     name: MetricName = "bleu",
-    options: ScoreOptions | None = None,
+    options: MetricOptions | None = None,
     samples: int = 1000,
 ) -> Comparison:
     """Compares the translations of two systems.
@@ -83,7 +83,7 @@ def compare(
         raise InputError(f"samples = {samples} cannot be used: it must be at least 1")
     check_lengths(a, references)
     check_lengths(b, references)
-    options = options or ScoreOptions()
+    options = options or MetricOptions()
     ours, other, theirs = (prepared(side, options) for side in (a, b, references))
     test = PairedTest(
         [("a", ours), ("b", other)], {name: metric(name, options)}, [theirs], "bs", samples

@@ -1,10 +1,10 @@
-"""Scores as aligned text."""
+"""Metrics as aligned text."""
 
 from collections.abc import Sequence
 
 from encdec.config import LOWER_IS_BETTER
-from encdec.evaluation.by_length import LengthClass
-from encdec.evaluation.metrics import NAMES, MetricName, Scores
+from encdec.evaluation.by_length import LengthBucket
+from encdec.evaluation.metrics import NAMES, MetricName, Metrics
 from encdec.evaluation.significance import LEVEL, Comparison
 
 _TITLES: dict[MetricName, str] = {
@@ -12,17 +12,17 @@ _TITLES: dict[MetricName, str] = {
     "chrf": "chrF",
     "ter": "TER",
     "exact_match": "exact match",
-    "sequence_errors": "sequence errors",
-    "symbol_errors": "symbol errors",
+    "sequence_error_rate": "sequence error rate",
+    "token_error_rate": "token error rate",
 }
 _UNITS: dict[MetricName, str] = {
     "exact_match": "of 1",
-    "sequence_errors": "of 100",
-    "symbol_errors": "in 100 symbols",
+    "sequence_error_rate": "of 100",
+    "token_error_rate": "in 100 symbols",
 }
 
 
-def scores_text(scores: Scores, loss: float) -> str:
+def scores_text(scores: Metrics, loss: float) -> str:
     """A line a score, sacreBLEU's with their signatures, and one for the loss (nats a token)."""
     lines = []
     for name in NAMES:
@@ -33,7 +33,7 @@ def scores_text(scores: Scores, loss: float) -> str:
     return "\n".join([*lines, f"  {'loss':<15}  {loss:>8.4f}  nats a token"])
 
 
-def lengths_text(classes: Sequence[LengthClass]) -> str:
+def lengths_text(classes: Sequence[LengthBucket]) -> str:
     """A row a class of source lengths, in words; a column a score."""
     names = [name for name in NAMES if getattr(classes[0].scores, name) is not None]
     rows = [["source words", "sentences", "mean words", *(_TITLES[name] for name in names)]]

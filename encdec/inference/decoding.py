@@ -15,7 +15,7 @@ from encdec.parallel.collectives import Axes
 from encdec.parallel.layout import Layout
 from encdec.search.beam import beam_search
 from encdec.search.sampling import greedy, sample
-from encdec.search.types import Found
+from encdec.search.types import SearchResult
 from encdec.types import Array, Batch, Params
 
 Method = Literal["greedy", "beam", "sample"]
@@ -26,7 +26,7 @@ MapKind = Literal["encoder-decoder", "encoder", "decoder"]
 def search(
     params: Params,
     src: Array,
-    limits: Array,
+    max_lengths: Array,
     places: Array,
     knobs: dict[str, Array],
     *,
@@ -36,19 +36,19 @@ def search(
     beam: int,
     method: Method,
     top_k: int,
-    with_weights: bool,
-) -> Found:
+    with_attention: bool,
+) -> SearchResult:
     """Encodes a batch and searches.
 
     Args:
       params: of one device.
       src: int32 [B, S].
-      limits: int32 [B], see `length_limits`.
+      max_lengths: int32 [B], see `max_target_lengths`.
       places: int32 [B], of each text among all: with the seed they decide what is drawn.
       knobs: float32 "alpha"; for sampling "temperature", "top_p" and int32 "seed" too.
       model, dtype: what runs, and the type of its products.
       max_len: the largest limit there can be.
-      beam, method, top_k, with_weights: how to search.
+      beam, method, top_k, with_attention: how to search.
     """
     bound = partial(model.apply, {"params": cast(params, dtype)})
     memory: Any = bound(src, masks.padding(src), method="encode")
@@ -57,17 +57,17 @@ def search(
     common: dict[str, Any] = {
         "max_len": max_len,
         "alpha": knobs["alpha"],
-        "with_weights": with_weights,
+        "with_attention": with_attention,
     }
     if method == "greedy":
-        return greedy(step, memory, cache, limits, **common)
+        return greedy(step, memory, cache, max_lengths, **common)
     if method == "beam":
-        return beam_search(step, memory, cache, limits, beams=beam, **common)
+        return beam_search(step, memory, cache, max_lengths, beams=beam, **common)
     return sample(
         step,
         memory,
         cache,
-        limits,
+        max_lengths,
         # A draw depends on the seed and the text's place alone, not on its batch.
         jax.vmap(partial(jax.random.fold_in, jax.random.key(knobs["seed"])))(places),
         samples=beam,
@@ -89,16 +89,16 @@ def self_attention(
       model, dtype: what runs, and the type of its products.
 
     Returns:
-      float32 weights: encoder [B, L, H, S, S], decoder [B, L, H, T, T].
+      float32 attention: encoder [B, L, H, S, S], decoder [B, L, H, T, T].
     """
     bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
     _, kept = bound(src, masks.padding(src), tgt_in, method="logit_factors")
 
-    def of(side: str, attention: str) -> Array:
+    def of(side: str, sublayer: str) -> Array:
         layers = [name for name in kept["intermediates"] if name.startswith(f"{side}_")]
         by_number = sorted(layers, key=lambda name: int(name.removeprefix(f"{side}_")))
-        weights = [kept["intermediates"][name][attention]["weights"][0] for name in by_number]
-        return jnp.stack(weights, 1)
+        maps = [kept["intermediates"][name][sublayer]["attention"][0] for name in by_number]
+        return jnp.stack(maps, 1)
 
     return {
         "encoder": of("encoder", "attention"),
@@ -106,7 +106,7 @@ def self_attention(
     }
 
 
-def length_limits(lengths: Any, ratio: float, extra: int) -> Any:
+def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
     """The most tokens that each translation may have, int32 [B]: none for an empty source.
 
     Args:
@@ -122,12 +122,12 @@ def loss(
 ) -> tuple[Array, Array]:
     """Negative log-likelihood (nats) and tokens of all devices' sentences."""
     sums = batch_loss(model, cast(params, dtype), batch, 0.0, None)
-    found: tuple[Array, Array] = collectives.total((sums.nll, sums.tokens), axes.data)
+    found: tuple[Array, Array] = collectives.psum((sums.nll, sums.tokens), axes.data)
     return found
 
 
 @lru_cache(maxsize=128)
-def search_program(layout: Layout, **static: Any) -> Any:
+def search_step(layout: Layout, **static: Any) -> Any:
     """A search on devices: one for each set of what is fixed, so that each compiles once."""
     return pmap.mapped(partial(search, **static), layout, (True, True, True, True, False))
 

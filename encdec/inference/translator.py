@@ -15,24 +15,24 @@ from encdec.data.batches import inference_batches, round_length, scoring_batches
 from encdec.data.sources import Pairs
 from encdec.data.tokens import encode_pairs, tokens_of
 from encdec.evaluation import metrics
-from encdec.evaluation.metrics import ScoreOptions
+from encdec.evaluation.metrics import MetricOptions
 from encdec.inference.decoding import (
     MapKind,
     Method,
-    length_limits,
     loss_program,
-    search_program,
+    max_target_lengths,
+    search_step,
     self_attention_program,
 )
 from encdec.models import registry
 from encdec.parallel import sharding
 from encdec.parallel.devices import compute_dtype
-from encdec.parallel.layout import ALONE, Layout
+from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
 from encdec.search.options import SearchOptions
-from encdec.search.types import Found
+from encdec.search.types import SearchResult
 from encdec.types import BOS, PAD, Array, InputError, Params
 
 
@@ -46,7 +46,7 @@ class Translation:
       log_prob: log-probability, nats.
       src_tokens, tgt_tokens: labels, EOS among them.
       src_ids, tgt_ids: what they are labels of.
-      weights: float32 [M, T, S], how much each target token looked at each source token in each
+      attention: float32 [M, T, S], how much each target token looked at each source token in each
         of the model's maps; None when alignments were not asked for.
     """
 
@@ -57,14 +57,14 @@ class Translation:
     tgt_tokens: list[str]
     src_ids: list[int]
     tgt_ids: list[int]
-    weights: np.ndarray | None
+    attention: np.ndarray | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a set of sentences; `loss` in nats a token, `seconds` of decoding."""
+    """Metrics of a set of sentences; `loss` in nats a token, `seconds` of decoding."""
 
-    scores: metrics.Scores
+    scores: metrics.Metrics
     loss: float
     seconds: float
     hypotheses: list[str]
@@ -90,7 +90,7 @@ class Translator:
         run: Run,
         params: Params,
         step: int | None = None,
-        layout: Layout = ALONE,
+        layout: Layout = SINGLE_DEVICE,
         dtype: Any = jnp.float32,
     ) -> None:
         self.run = run
@@ -125,7 +125,7 @@ class Translator:
           texts: source sentences.
           count: at most the beam width.
           options: how to search.
-          alignments: return attention weights too.
+          alignments: return attention attention too.
           max_source_length: tokens of a text that are read; all when left out.
           max_batch_tokens: most source cells in a batch; longer texts go alone.
           progress: called with the number of texts done, batch after batch.
@@ -165,7 +165,7 @@ class Translator:
             program(self._params, self._rows(batch))
             for _, batch in scoring_batches(examples, max_batch_tokens)
         ]
-        nll, tokens = np.sum([sharding.first(part, self._layout) for part in parts], axis=0)
+        nll, tokens = np.sum([sharding.unreplicate(part, self._layout) for part in parts], axis=0)
         return float(nll / tokens)
 
     def evaluate(
@@ -173,7 +173,7 @@ class Translator:
         pairs: Pairs,
         options: SearchOptions | None = None,
         *,
-        scoring: ScoreOptions | None = None,
+        scoring: MetricOptions | None = None,
         names: Iterable[str] = metrics.NAMES,
         **how: Any,
     ) -> Evaluation:
@@ -189,7 +189,7 @@ class Translator:
         start = time.perf_counter()
         hypotheses = [t.text for t in self.translate(pairs.src, options, **how)]
         seconds = time.perf_counter() - start
-        scoring = scoring or metrics.score_options(self.run.config)
+        scoring = scoring or metrics.metric_options(self.run.config)
         scores = metrics.score(hypotheses, pairs.tgt, scoring, names)
         return Evaluation(scores, self.loss(pairs), seconds, hypotheses)
 
@@ -210,7 +210,7 @@ class Translator:
           kind: who looks at whom; a Transformer alone has other than encoder-decoder.
 
         Returns:
-          float32 weights [M, rows, columns]: encoder-decoder [M, T, S], encoder [M, S, S], decoder
+          float32 [M, rows, columns]: encoder-decoder [M, T, S], encoder [M, S, S], decoder
           [M, T, T]. A row of the last is the token that was chosen there, its columns the tokens
           before it, BOS first.
 
@@ -224,10 +224,10 @@ class Translator:
             raise InputError(f"{self.run.path} is a run of {model}, which has no attention")
         if kind not in kinds:
             raise InputError(f"{self.run.path} is a run of {model}, which has only {kinds[0]} maps")
-        if found.weights is None:
+        if found.attention is None:
             raise InputError("the translation has no alignment: of a blank text, or not asked for")
         if kind == "encoder-decoder":
-            return found.weights
+            return found.attention
         if self._layout.size > 1:
             raise InputError(f"{kind} maps cannot be had in layout {self._layout}: load it as 1x1")
         src, tgt_in = found.src_ids, [BOS, *found.tgt_ids[:-1]]
@@ -245,28 +245,28 @@ class Translator:
         layout = self._layout
 
         def local(x: np.ndarray) -> np.ndarray:
-            rows = sharding.rows_for(len(x), layout)
+            rows = sharding.padded_rows(len(x), layout)
             padded = np.pad(x, [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)])
-            return padded[sharding.local_rows(rows, layout)]
+            return padded[sharding.local_batch_rows(rows, layout)]
 
-        return sharding.place_rows(jax.tree.map(local, batch), layout)
+        return sharding.shard_batch(jax.tree.map(local, batch), layout)
 
     def _find(
         self, src: np.ndarray, rows: np.ndarray, options: SearchOptions, alignments: bool
-    ) -> Found:
+    ) -> SearchResult:
         """What a search finds for a batch, as NumPy arrays of all its rows."""
         extra = self.run.extra_length if options.max_extra is None else options.max_extra
         lengths = (src != PAD).sum(1)
-        limits = length_limits(lengths, options.max_ratio, extra)
+        max_lengths = max_target_lengths(lengths, options.max_ratio, extra)
         method: Method = "greedy" if options.beam == 1 else "beam"
-        program = search_program(
+        program = search_step(
             self._layout,
             **self._static,
             max_len=int(src.shape[1] * options.max_ratio) + extra,
             beam=options.beam,
             method="sample" if options.sample else method,
             top_k=options.top_k,
-            with_weights=alignments,
+            with_attention=alignments,
         )
         places = np.resize(rows, len(src)).astype(np.int32)
         knobs = {
@@ -275,15 +275,15 @@ class Translator:
             "top_p": jnp.float32(options.top_p),
             "seed": jnp.int32(options.seed),
         }
-        found: Found = program(self._params, *self._rows((src, limits, places)), knobs)
-        whole: Found = sharding.all_rows(found._replace(weights=None), self._layout)
-        return whole._replace(weights=self._all_heads(found.weights))
+        found: SearchResult = program(self._params, *self._rows((src, max_lengths, places)), knobs)
+        whole: SearchResult = sharding.gather_batch(found._replace(attention=None), self._layout)
+        return whole._replace(attention=self._all_heads(found.attention))
 
-    def _all_heads(self, weights: Array | None) -> Any:
+    def _all_heads(self, attention: Array | None) -> Any:
         """Weights [B, W, T, M, S], the maps layer by layer, from those of each device's heads."""
-        if weights is None:
+        if attention is None:
             return None
-        parts = sharding.all_rows_by_model(weights, self._layout)  # [devices, B, W, T, M, S]
+        parts = sharding.gather_batch_by_model(attention, self._layout)  # [devices, B, W, T, M, S]
         if len(parts) == 1:
             return parts[0]
         layers = self.run.config.model.layers
@@ -292,16 +292,16 @@ class Translator:
         return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])
 
     def _read(self, found: Any, row: int, src: np.ndarray, count: int) -> list[Translation]:
-        """The translations of one row of a batch; `found` is a Found of NumPy arrays."""
+        """The translations of one row of a batch; `found` is a SearchResult of NumPy arrays."""
         source, target = self.run.src_vocabulary, self.run.tgt_vocabulary
         usable = [w for w in range(count) if np.isfinite(found.scores[row, w])]
         results = []
         for w in usable:
             ids = found.tokens[row, w, : found.lengths[row, w]].tolist()
-            weights = None
-            if found.weights is not None:
-                steps = found.weights[row, w, : len(ids), :, : len(src)]  # [T, M, S]
-                weights = np.moveaxis(steps, 1, 0)
+            attention = None
+            if found.attention is not None:
+                steps = found.attention[row, w, : len(ids), :, : len(src)]  # [T, M, S]
+                attention = np.moveaxis(steps, 1, 0)
             results.append(
                 Translation(
                     text=target.decode(ids),
@@ -311,7 +311,7 @@ class Translator:
                     tgt_tokens=target.tokens(ids),
                     src_ids=src.tolist(),
                     tgt_ids=ids,
-                    weights=weights,
+                    attention=attention,
                 )
             )
         return results
@@ -325,7 +325,7 @@ def _padded(ids: Sequence[int]) -> np.ndarray:
     return np.pad(np.asarray(ids, np.int32), (0, round_length(len(ids)) - len(ids)))
 
 
-def load(path: str | Path, layout: Layout = ALONE, dtype: Any = jnp.float32) -> Translator:
+def load(path: str | Path, layout: Layout = SINGLE_DEVICE, dtype: Any = jnp.float32) -> Translator:
     """Opens a run folder with its best parameters (the latest where none was chosen yet).
 
     Args:
@@ -340,8 +340,8 @@ def load(path: str | Path, layout: Layout = ALONE, dtype: Any = jnp.float32) -> 
     run = runs.load(path)
     layout.check_model(run.config.model)
     params, step = best_params(run)
-    split = sharding.parts(params, registry.split_axes(build_model(run)), layout)
-    return Translator(run, sharding.place(params, split, layout), step, layout, dtype)
+    split = sharding.shard_specs(params, registry.split_axes(build_model(run)), layout)
+    return Translator(run, sharding.shard(params, split, layout), step, layout, dtype)
 
 
 def load_on(devices: DeviceConfig, path: str | Path) -> Translator:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import export
 from safetensors.numpy import save_file
 
-from encdec.inference.decoding import length_limits, search
+from encdec.inference.decoding import max_target_lengths, search
 from encdec.ops import masks
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
@@ -48,14 +48,14 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
         beam=1,
         method="greedy",
         top_k=0,
-        with_weights=False,
+        with_attention=False,
     )
 
     def program(src: Array) -> tuple[Array, Array]:
         lengths = masks.padding(src).sum(1, dtype=jnp.int32)
-        limits = length_limits(lengths, options.max_ratio, run.extra_length)
+        max_lengths = max_target_lengths(lengths, options.max_ratio, run.extra_length)
         knobs = {"alpha": jnp.float32(options.length_penalty)}
-        found = find(params, src, limits, lengths, knobs)  # places count for sampling alone
+        found = find(params, src, max_lengths, lengths, knobs)  # places count for sampling alone
         return found.tokens[:, 0], found.lengths[:, 0]
 
     (batch,) = export.symbolic_shape("b")

@@ -50,7 +50,7 @@ class Embedding(nn.Module):
     def setup(self) -> None:
         """Declares the rows that this device holds."""
         init = split_init(nn.initializers.normal(self.width**-0.5), VOCABULARY, None)
-        rows = collectives.share(self.vocabulary, self.shards)
+        rows = collectives.shard_size(self.vocabulary, self.shards)
         self.embedding = self.param("embedding", init, (rows, self.width))
 
     def __call__(self, tokens: Array) -> Array:
@@ -58,10 +58,12 @@ class Embedding(nn.Module):
         if self.shards is None:
             return jnp.take(self.embedding, tokens, axis=0)
         rows = self.embedding.shape[0]
-        own = tokens - collectives.index(self.shards) * rows
+        own = tokens - collectives.axis_index(self.shards) * rows
         found = jnp.take(self.embedding, jnp.clip(own, 0, rows - 1), axis=0)
         is_here = (own >= 0) & (own < rows)
-        return collectives.leave(jnp.where(is_here[..., None], found, 0), self.shards)
+        return collectives.reduce_from_model_parallel(
+            jnp.where(is_here[..., None], found, 0), self.shards
+        )
 
 
 class Output(nn.Module):
@@ -76,7 +78,7 @@ class Output(nn.Module):
 
     def setup(self) -> None:
         """Declares both."""
-        columns = collectives.share(self.vocabulary, self.shards)
+        columns = collectives.shard_size(self.vocabulary, self.shards)
         kernel, bias = split_init(glorot, None, VOCABULARY), split_init(zeros, VOCABULARY)
         self.kernel = self.param("kernel", kernel, (self.inputs, columns))
         self.bias = self.param("bias", bias, (columns,))
@@ -106,10 +108,10 @@ class Dropout(nn.Module):
             return x
         key = self.make_rng("dropout")
         if self.shards is not None:
-            key = jax.random.fold_in(key, collectives.index(self.shards))
+            key = jax.random.fold_in(key, collectives.axis_index(self.shards))
         return dropout_ops.dropout(key, x, self.rate)
 
-    def share(self, dtype: Any, *shape: int) -> Array | None:
+    def dropout_mask(self, dtype: Any, *shape: int) -> Array | None:
         """A dropout mask of a shape, to be used more than once; None where nothing is dropped."""
         return self(jnp.ones(shape, dtype)) if self.rate and self.has_rng("dropout") else None
 
@@ -174,9 +176,9 @@ class Recurrent(nn.Module):
         """The matrices that meet the last state, by the names that the cell's step uses."""
         return dict(self.matrices)
 
-    def share(self, *leading: int) -> Array | None:
+    def dropout_mask(self, *leading: int) -> Array | None:
         """The dropout mask of the last state for one pass, [*leading, hidden]."""
-        return self.dropout.share(self.kernel.dtype, *leading, self.hidden)
+        return self.dropout.dropout_mask(self.kernel.dtype, *leading, self.hidden)
 
     def project(self, inputs: Array) -> Array:
         """x = W e + b for all time steps: [..., inputs] -> [..., G]."""
@@ -184,9 +186,11 @@ class Recurrent(nn.Module):
 
     def __call__(self, x: Array, mask: Array, carry: Any) -> tuple[Any, Array]:
         """Projected inputs [T, B, G], mask [T, B] -> (last state, outputs [T, B, hidden])."""
-        share = self.share(x.shape[1])
+        dropout_mask = self.dropout_mask(x.shape[1])
         weights = self.weights()
-        return recur(self.cell, weights, carry, x, mask, share=share, reverse=self.reverse)
+        return recur(
+            self.cell, weights, carry, x, mask, dropout_mask=dropout_mask, reverse=self.reverse
+        )
 
     def step(self, x: Array, carry: Any) -> tuple[Any, Array]:
         """One time step: projected [B, W, G] -> (state, output), each [B, W, hidden]."""

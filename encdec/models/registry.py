@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
 from encdec.models.layers import COLUMNS, HEADS, VOCABULARY
-from encdec.models.rnn_attention import Attentional
+from encdec.models.rnn_attention import RNNAttention
 from encdec.models.seq2seq import Seq2Seq
 from encdec.models.transformer import Transformer
 from encdec.parallel.collectives import Axis
@@ -22,7 +22,7 @@ def build(
     *,
     joint: bool = False,
     shards: Axis | None = None,
-    recompute: bool = False,
+    remat: bool = False,
 ) -> nn.Module:
     """The module of a configuration.
 
@@ -34,13 +34,13 @@ def build(
       src_vocabulary, tgt_vocabulary: sizes, in tokens.
       joint: both sides have one vocabulary.
       shards: devices that a Transformer is split over; the others cannot be.
-      recompute: a Transformer's layers are computed again in the backward pass.
+      remat: a Transformer's layers are computed again in the backward pass.
     """
     if isinstance(config, Seq2SeqConfig):
         return Seq2Seq(config, src_vocabulary, tgt_vocabulary)
     if isinstance(config, AttentionConfig):
-        return Attentional(config, src_vocabulary, tgt_vocabulary)
-    return Transformer(config, src_vocabulary, tgt_vocabulary, joint, shards, recompute)
+        return RNNAttention(config, src_vocabulary, tgt_vocabulary)
+    return Transformer(config, src_vocabulary, tgt_vocabulary, joint, shards, remat)
 
 
 def init(model: nn.Module, key: Array) -> Params:

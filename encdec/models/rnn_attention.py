@@ -25,11 +25,11 @@ from encdec.models.layers import (
 from encdec.ops import recurrence
 from encdec.ops.cross_entropy import LogitFactors
 from encdec.ops.recurrence import CELLS, Weights, output
-from encdec.ops.rnn_attention import STEPS, Constants, Fed, Source
+from encdec.ops.rnn_attention import STEPS, Constants, InputFeedingCarry, Source
 from encdec.types import Array
 
 
-class AttentionalMemory(NamedTuple):
+class RNNAttentionMemory(NamedTuple):
     """source: the keys. values [B, S, 2 hidden]: states to be summed. starts: [B, hidden] each."""
 
     source: Source
@@ -37,8 +37,8 @@ class AttentionalMemory(NamedTuple):
     starts: tuple[Any, ...]
 
 
-class Attentional(nn.Module):
-    """Encoder and decoder with attention; `config.order` says whose."""
+class RNNAttention(nn.Module):
+    """Encoder and decoder with attention; `config.attention_type` says whose."""
 
     config: AttentionConfig
     src_vocabulary: int
@@ -63,7 +63,7 @@ class Attentional(nn.Module):
         if c.tie_embeddings:
             self.bias = self.param("bias", nn.initializers.zeros, (self.tgt_vocabulary,))
         else:
-            width = c.hidden if c.order == "luong" else c.embed
+            width = c.hidden if c.attention_type == "luong" else c.embed
             self.logits = Output(width, self.tgt_vocabulary)
 
     def _declare_networks(self, side: int) -> None:
@@ -76,11 +76,11 @@ class Attentional(nn.Module):
         self.bridges = [Dense(c.hidden) for _ in range(c.layers)]
         self.decoder = [layer(n, c.hidden) for n in [c.embed] + [c.hidden] * (c.layers - 1)]
         gates = CELLS[c.cell].gates * c.hidden
-        if c.order == "conditional":
+        if c.attention_type == "conditional":
             self.second = layer(2 * side, c.hidden)
-        elif c.order == "bahdanau":
+        elif c.attention_type == "bahdanau":
             self.context = self.param("context", glorot, (2 * side, gates))
-        if c.order == "luong":
+        if c.attention_type == "luong":
             self.feed = self.param("feed", glorot, (c.hidden, gates))
             self.combine_context = self.param("combine_context", glorot, (2 * side, c.hidden))
             self.combine_state = self.param("combine_state", glorot, (c.hidden, c.hidden))
@@ -96,17 +96,17 @@ class Attentional(nn.Module):
         memory = self.encode(src, src_mask)
         embedded = self.embedding_dropout(self.tgt_embedding(tgt_in.T))  # [T, B, D]
         x = self.decoder[0].project(embedded)[:, :, None]  # [T, B, 1, G]
-        h, context = (self._fed if self.config.order == "luong" else self._free)(memory, x)
+        h, context = (self._fed if self.config.attention_type == "luong" else self._free)(memory, x)
         return self._factors(self._read_out(h, context, embedded).swapaxes(0, 1))
 
-    def _fed(self, memory: AttentionalMemory, x: Array) -> tuple[Array, Array | None]:
+    def _fed(self, memory: RNNAttentionMemory, x: Array) -> tuple[Array, Array | None]:
         """Luong's decoder: every layer waits for the attentional vector; x [T, B, 1, G]."""
         ones = jnp.ones((*x.shape[:3], self.config.hidden), x.dtype)
         masks = tuple(self.dropout(ones) for _ in self.decoder[1:])
         vectors, _ = self._scan(memory, self.init_cache(memory, 1, 0), (x, masks))
         return vectors[:, :, 0], None
 
-    def _free(self, memory: AttentionalMemory, x: Array) -> tuple[Array, Array | None]:
+    def _free(self, memory: RNNAttentionMemory, x: Array) -> tuple[Array, Array | None]:
         """The other decoders: only the bottom layer sees the source; x [T, B, 1, G]."""
         h, context, _ = self._scan(memory, spread(memory.starts[0], 1), x)
         h = h[:, :, 0]  # [T, B, hidden]
@@ -115,14 +115,14 @@ class Attentional(nn.Module):
             h = network(network.project(self.dropout(h)), everywhere, carry)[1]
         return h, context[:, :, 0]
 
-    def _scan(self, memory: AttentionalMemory, start: Any, xs: Any) -> Any:
+    def _scan(self, memory: RNNAttentionMemory, start: Any, xs: Any) -> Any:
         """What the step shows at each time step, leading axis T."""
         weights = self._weights(memory)
         consts = self._constants(memory.source, memory.values.shape[0], 1)
-        step = STEPS[self.config.order][self.config.cell]
+        step = STEPS[self.config.attention_type][self.config.cell]
         return recurrence.scan(step, False, weights, consts, start, xs)[1]
 
-    def encode(self, src: Array, src_mask: Array) -> AttentionalMemory:
+    def encode(self, src: Array, src_mask: Array) -> RNNAttentionMemory:
         """Reads the source in both directions: src int32 [B, S], src_mask bool [B, S]."""
         c = self.config
         mask = src_mask.T
@@ -139,39 +139,39 @@ class Attentional(nn.Module):
         values = self.memory_dropout(x).swapaxes(0, 1)
         keys = values if c.score == "dot" else self.keys(values)
         v = self.v if c.score == "additive" else None
-        return AttentionalMemory(Source(keys, v, src_mask), values, tuple(starts))
+        return RNNAttentionMemory(Source(keys, v, src_mask), values, tuple(starts))
 
-    def init_cache(self, memory: AttentionalMemory, beams: int, max_len: int) -> Any:
+    def init_cache(self, memory: RNNAttentionMemory, beams: int, max_len: int) -> Any:
         """The state of W hypotheses before their first token; no array grows with max_len.
 
-        For order luong a `Fed`, else a tuple of each layer's state.
+        For order luong a `InputFeedingCarry`, else a tuple of each layer's state.
         """
         del max_len
         carries = spread(memory.starts, beams)
-        if self.config.order != "luong":
+        if self.config.attention_type != "luong":
             return carries
         shape = (memory.values.shape[0], beams, self.config.hidden)
-        return Fed(carries, jnp.zeros(shape, memory.values.dtype))
+        return InputFeedingCarry(carries, jnp.zeros(shape, memory.values.dtype))
 
     def decode_step(
-        self, memory: AttentionalMemory, cache: Any, tokens: Array
+        self, memory: RNNAttentionMemory, cache: Any, tokens: Array
     ) -> tuple[Array, Array, Any]:
         """tokens [B, W] -> (logits [B, W, V], weights [B, W, 1, S], cache)."""
         matrices = self._weights(memory)
         embedded = self.tgt_embedding(tokens)
         x = self.decoder[0].project(embedded)
-        step = STEPS[self.config.order][self.config.cell]
+        step = STEPS[self.config.attention_type][self.config.cell]
         consts = self._constants(memory.source, *tokens.shape)
 
-        def product(name: str, u: Array) -> Array:
+        def matmul(name: str, u: Array) -> Array:
             return u @ matrices[name]
 
-        if self.config.order == "luong":
+        if self.config.attention_type == "luong":
             ones = tuple(jnp.ones((), x.dtype) for _ in self.decoder[1:])
-            cache, (h, weights) = step(product, consts, cache, (x, ones))
+            cache, (h, weights) = step(matmul, consts, cache, (x, ones))
             context = None
         else:
-            bottom, (h, context, weights) = step(product, consts, cache[0], x)
+            bottom, (h, context, weights) = step(matmul, consts, cache[0], x)
             carries = [bottom]
             for network, carry in zip(self.decoder[1:], cache[1:], strict=True):
                 carry, h = network.step(network.project(h), carry)
@@ -195,12 +195,12 @@ class Attentional(nn.Module):
             return LogitFactors(x, self.tgt_embedding.embedding.T, self.bias)
         return LogitFactors(x, self.logits.kernel, self.logits.bias)
 
-    def _weights(self, memory: AttentionalMemory) -> Weights:
+    def _weights(self, memory: RNNAttentionMemory) -> Weights:
         """All matrices that a step's products take, by name."""
         weights: Weights = {"values": memory.values}
         if self.config.score == "additive":
             weights["query"] = self.query
-        if self.config.order == "luong":
+        if self.config.attention_type == "luong":
             for layer, network in enumerate(self.decoder):
                 weights |= _owned(str(layer), network.weights())
                 if layer:
@@ -211,7 +211,7 @@ class Attentional(nn.Module):
                 "combine_state": self.combine_state,
             }
         weights |= self.decoder[0].weights()
-        if self.config.order == "bahdanau":
+        if self.config.attention_type == "bahdanau":
             return weights | {"context": self.context}
         return weights | _owned("second", self.second.weights()) | {"context": self.second.kernel}
 
@@ -219,11 +219,11 @@ class Attentional(nn.Module):
         """What a step sees beside products; `leading` are B and W."""
         cells: list[Recurrent] = self.decoder[:1]
         biases: tuple[Array, ...] = ()
-        if self.config.order == "luong":
+        if self.config.attention_type == "luong":
             cells, biases = self.decoder, tuple(network.bias for network in self.decoder[1:])
-        elif self.config.order == "conditional":
+        elif self.config.attention_type == "conditional":
             cells, biases = [self.decoder[0], self.second], (self.second.bias,)
-        return Constants(source, biases, tuple(cell.share(*leading) for cell in cells))
+        return Constants(source, biases, tuple(cell.dropout_mask(*leading) for cell in cells))
 
 
 def _owned(owner: str, weights: Weights) -> Weights:

@@ -69,7 +69,7 @@ class Attention(nn.Module):
     def setup(self) -> None:
         """Declares W^Q, W^K and W^V as [D, H, K] and W^O as [H, K, D]."""
         c = self.config
-        split = (c.width, collectives.share(c.heads, self.shards), c.width // c.heads)
+        split = (c.width, collectives.shard_size(c.heads, self.shards), c.width // c.heads)
         uniform = partial(nn.initializers.variance_scaling, 1, "fan_avg", "uniform")
         flat = split_init(uniform(in_axis=0, out_axis=(1, 2)), None, HEADS, None)
         joined = split_init(uniform(in_axis=(0, 1), out_axis=2), HEADS, None, None)
@@ -98,11 +98,11 @@ class Attention(nn.Module):
           [B, T, D] and the weights [B, H, T, S].
         """
         weights = scaled_dot_weights(queries, past.keys, mask)
-        self.sow("intermediates", "weights", weights)  # kept by those alone who ask for them
+        self.sow("intermediates", "attention", weights)  # kept by those alone who ask for them
         kept = self.dropout(weights.astype(past.values.dtype))
         heads = jnp.einsum("bhts,bshk->bthk", kept, past.values)
         parts = jnp.einsum("bthk,hkd->btd", heads, self.wo)
-        return collectives.leave(parts, self.shards), weights
+        return collectives.reduce_from_model_parallel(parts, self.shards), weights
 
 
 class FeedForward(nn.Module):
@@ -119,7 +119,7 @@ class FeedForward(nn.Module):
         """[..., D] -> [..., D]."""
         c = self.config
         first = Dense(
-            collectives.share(c.feed_forward, self.shards),
+            collectives.shard_size(c.feed_forward, self.shards),
             kernel_init=split_init(glorot, None, COLUMNS),
             bias_init=split_init(zeros, COLUMNS),
         )
@@ -138,7 +138,7 @@ class _Joining(nn.Module):
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", split_init(glorot, COLUMNS, None), (x.shape[-1], self.width))
         bias = self.param("bias", zeros, (self.width,))
-        return collectives.leave(x @ kernel, self.shards) + bias
+        return collectives.reduce_from_model_parallel(x @ kernel, self.shards) + bias
 
 
 class AddNorm(nn.Module):
@@ -155,11 +155,13 @@ class AddNorm(nn.Module):
         self.norm = nn.LayerNorm(epsilon=1e-6)
         self.dropout = Dropout(self.config.dropout)
 
-    def enter(self, x: Array) -> Array:
+    def pre_norm(self, x: Array) -> Array:
         """What the sub-layer sees of x [..., D]."""
-        return collectives.enter(self.norm(x) if self.config.norm == "pre" else x, self.shards)
+        return collectives.copy_to_model_parallel(
+            self.norm(x) if self.config.norm == "pre" else x, self.shards
+        )
 
-    def leave(self, x: Array, y: Array) -> Array:
+    def residual(self, x: Array, y: Array) -> Array:
         """x and the sub-layer's output y, each [..., D], joined."""
         joined = x + self.dropout(y)
         return joined if self.config.norm == "pre" else self.norm(joined)
@@ -181,10 +183,10 @@ class EncoderLayer(nn.Module):
     def __call__(self, x: Array, mask: Array) -> Array:
         """x [B, S, D], mask bool [B, 1, 1, S] -> [B, S, D]."""
         around_attention, around_feed_forward = self.add_norms
-        inner = around_attention.enter(x)
+        inner = around_attention.pre_norm(x)
         queries, past = self.attention.queries(inner), self.attention.project(inner)
-        x = around_attention.leave(x, self.attention(queries, past, mask)[0])
-        return around_feed_forward.leave(x, self.feed_forward(around_feed_forward.enter(x)))
+        x = around_attention.residual(x, self.attention(queries, past, mask)[0])
+        return around_feed_forward.residual(x, self.feed_forward(around_feed_forward.pre_norm(x)))
 
 
 class DecoderLayer(nn.Module):
@@ -203,11 +205,11 @@ class DecoderLayer(nn.Module):
 
     def __call__(self, x: Array, source: KeyValue, src_mask: Array) -> Array:
         """All target positions: x [B, T, D], src_mask bool [B, 1, 1, S] -> [B, T, D]."""
-        inner = self.add_norms[0].enter(x)
+        inner = self.add_norms[0].pre_norm(x)
         queries, past = self.self_attention.queries(inner), self.self_attention.project(inner)
         seen = masks.causal(x.shape[1])[None, None]
-        x = self.add_norms[0].leave(x, self.self_attention(queries, past, seen)[0])
-        return self._look_and_think(x, source, src_mask)[0]
+        x = self.add_norms[0].residual(x, self.self_attention(queries, past, seen)[0])
+        return self._cross_attend_and_feed_forward(x, source, src_mask)[0]
 
     def step(
         self, x: Array, source: KeyValue, src_mask: Array, past: KeyValue, position: Array
@@ -225,24 +227,28 @@ class DecoderLayer(nn.Module):
           [B, W, D], the source weights [B, W, H, S], and past with this token's.
         """
         batch, beams = x.shape[:2]
-        inner = self.add_norms[0].enter(x)
+        inner = self.add_norms[0].pre_norm(x)
         past = _put(past, self.self_attention.project(inner), position)
         seen = (jnp.arange(past.keys.shape[2]) <= position)[None, None, None]  # [1, 1, 1, T]
         # Each hypothesis has a past of its own, so here it stands as a sentence of one token.
         queries = self.self_attention.queries(inner.reshape(batch * beams, 1, -1))
         alone = KeyValue(*(a.reshape(batch * beams, *a.shape[2:]) for a in past))
         y = self.self_attention(queries, alone, seen)[0].reshape(x.shape)
-        x, weights = self._look_and_think(self.add_norms[0].leave(x, y), source, src_mask)
+        x, weights = self._cross_attend_and_feed_forward(
+            self.add_norms[0].residual(x, y), source, src_mask
+        )
         return x, weights.swapaxes(1, 2), past
 
-    def _look_and_think(self, x: Array, source: KeyValue, src_mask: Array) -> tuple[Array, Array]:
+    def _cross_attend_and_feed_forward(
+        self, x: Array, source: KeyValue, src_mask: Array
+    ) -> tuple[Array, Array]:
         """Encoder-decoder attention and feed-forward: [B, T, D], and the weights [B, H, T, S]."""
         _, around_attention, around_feed_forward = self.add_norms
-        queries = self.cross_attention.queries(around_attention.enter(x))
+        queries = self.cross_attention.queries(around_attention.pre_norm(x))
         y, weights = self.cross_attention(queries, source, src_mask)
-        x = around_attention.leave(x, y)
-        y = self.feed_forward(around_feed_forward.enter(x))
-        return around_feed_forward.leave(x, y), weights
+        x = around_attention.residual(x, y)
+        y = self.feed_forward(around_feed_forward.pre_norm(x))
+        return around_feed_forward.residual(x, y), weights
 
 
 def _put(past: KeyValue, now: KeyValue, position: Array) -> KeyValue:
@@ -266,7 +272,7 @@ class Transformer(nn.Module):
       joint_vocabulary: both sides have one vocabulary.
       shards: devices that heads, inner columns and the vocabulary are split over. Parameters,
         memory and cache are then this device's; logits are whole, weights those of its heads.
-      recompute: the backward pass computes each layer again instead of keeping what was inside.
+      remat: the backward pass computes each layer again instead of keeping what was inside.
     """
 
     config: TransformerConfig
@@ -274,7 +280,7 @@ class Transformer(nn.Module):
     tgt_vocabulary: int
     joint_vocabulary: bool = False
     shards: Axis | None = None
-    recompute: bool = False
+    remat: bool = False
 
     def setup(self) -> None:
         """Declares all layers."""
@@ -283,7 +289,7 @@ class Transformer(nn.Module):
         if not self._shares_source:
             self.src_embedding = Embedding(self.src_vocabulary, c.width, self.shards)
         layers: list[Any] = [EncoderLayer, DecoderLayer]
-        encoder, decoder = map(nn.remat, layers) if self.recompute else layers
+        encoder, decoder = map(nn.remat, layers) if self.remat else layers
         self.encoder = [encoder(c, self.shards) for _ in range(c.layers)]
         self.decoder = [decoder(c, self.shards) for _ in range(c.layers)]
         if c.norm == "pre":
@@ -317,7 +323,7 @@ class Transformer(nn.Module):
             x = layer(x, src_mask[:, None, None])
         if self.config.norm == "pre":
             x = self.final_norms[0](x)
-        x = collectives.enter(x, self.shards)
+        x = collectives.copy_to_model_parallel(x, self.shards)
         source = tuple(layer.cross_attention.project(x) for layer in self.decoder)
         return TransformerMemory(source, src_mask)
 
@@ -345,7 +351,7 @@ class Transformer(nn.Module):
 
     def _whole(self, factors: LogitFactors) -> Array:
         """The logits of the whole vocabulary from each device's: [B, T, V]."""
-        logits = collectives.gathered(factors.logits(), self.shards, along=-1)
+        logits = collectives.all_gather(factors.logits(), self.shards, along=-1)
         return logits[..., : self.tgt_vocabulary]
 
     def _embed(self, table: Embedding, tokens: Array, positions: Array, length: int) -> Array:

@@ -1,4 +1,4 @@
-"""Scores of queries against keys, their softmax under a mask, and the weighted sum.
+"""Metrics of queries against keys, their softmax under a mask, and the weighted sum.
 
 Letters: see `encdec.types`. A query axis Q stands for W hypotheses or T target positions.
 """

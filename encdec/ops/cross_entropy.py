@@ -88,7 +88,7 @@ def cross_entropy(
       axis: the devices that V is split over.
     """
     kind = _Kind(smoothing, kernel.shape[1] if vocabulary is None else vocabulary, axis)
-    features = collectives.enter(features, axis)
+    features = collectives.copy_to_model_parallel(features, axis)
     rows = labels.size
     part = max(1, min(rows, _CELLS // kernel.shape[1]))
     empty = -rows % part
@@ -153,16 +153,16 @@ def _sums(kind: _Kind, z: Array, labels: Array) -> tuple[LossSums, Array]:
     """
     smoothing, vocabulary, axis = kind
     real = labels != PAD
-    columns = jnp.arange(z.shape[-1]) + collectives.index(axis) * z.shape[-1]
+    columns = jnp.arange(z.shape[-1]) + collectives.axis_index(axis) * z.shape[-1]
     is_label = columns == labels[:, None]
-    used = None if z.shape[-1] * collectives.size(axis) == vocabulary else columns < vocabulary
+    used = None if z.shape[-1] * collectives.axis_size(axis) == vocabulary else columns < vocabulary
     z = z if used is None else jnp.where(used, z, -jnp.inf)
-    best = collectives.highest(z.max(-1), axis)
+    best = collectives.pmax(z.max(-1), axis)
     finite = z if used is None else jnp.where(used, z, 0)
     at_label = _label_logits(z, labels) if axis is None else jnp.where(is_label, finite, 0).sum(-1)
     exponents = jnp.exp(z - best[:, None]).sum(-1)
     even = finite.sum(-1) if smoothing else jnp.zeros_like(exponents)
-    exponents, at_label, even = collectives.total((exponents, at_label, even), axis)
+    exponents, at_label, even = collectives.psum((exponents, at_label, even), axis)
     total = best + jnp.log(exponents)
     loss = total - (1 - smoothing) * at_label
     if smoothing:

@@ -15,15 +15,15 @@ import jax.numpy as jnp
 
 from encdec.types import Array
 
-Product = Callable[[str, Array], Array]
-"""product(name, u) = u @ weights[name]."""
+Matmul = Callable[[str, Array], Array]
+"""matmul(name, u) = u @ weights[name]."""
 Weights = dict[str, Array]
 
 
 class Step(Protocol):
-    """step(product, consts, carry, x) -> (carry, y): one time step over named products."""
+    """step(matmul, consts, carry, x) -> (carry, y): one time step over named products."""
 
-    def __call__(self, product: Product, consts: Any, carry: Any, x: Any, /) -> tuple[Any, Any]: ...
+    def __call__(self, matmul: Matmul, consts: Any, carry: Any, x: Any, /) -> tuple[Any, Any]: ...
 
 
 # A matrix that meets a vector at each of T steps would, by plain differentiation, have its
@@ -36,7 +36,7 @@ def scan(
     """`jax.lax.scan` whose weights' gradients take one matrix product each.
 
     Args:
-      step: static; see `Step`. It must use each name once, and weights through `product` alone.
+      step: static; see `Step`. It must use each name once, and weights through `matmul` alone.
       reverse: static; from the last time step to the first.
       weights: matrices [n, m], or [B, n, m] for products with an axis B.
       consts: arrays that every step sees.
@@ -61,11 +61,11 @@ def _scan_forward(
             x, nudge = x
             seen: Weights = {}
 
-            def product(name: str, u: Array) -> Array:
+            def matmul(name: str, u: Array) -> Array:
                 seen[name] = jax.lax.stop_gradient(u)
                 return u @ weights[name] + nudge[name]
 
-            carry, y = step(product, consts, carry, x)
+            carry, y = step(matmul, consts, carry, x)
             return carry, (y, seen)
 
         carry, (ys, seen) = jax.lax.scan(body, carry, (xs, nudges), reverse=reverse)
@@ -81,12 +81,12 @@ def _zero_products(step: Step, weights: Weights, consts: Any, carry: Any, xs: An
     made: dict[str, jax.ShapeDtypeStruct] = {}
 
     def record(x: Any) -> None:
-        def product(name: str, u: Array) -> Array:
+        def matmul(name: str, u: Array) -> Array:
             out = u @ weights[name]
             made[name] = jax.ShapeDtypeStruct(out.shape, out.dtype)
             return out
 
-        step(product, consts, carry, x)
+        step(matmul, consts, carry, x)
 
     jax.eval_shape(record, jax.tree.map(lambda x: x[0], xs))
     length = jax.tree.leaves(xs)[0].shape[0]
@@ -117,42 +117,42 @@ class LSTMState(NamedTuple):
     h: Array
 
 
-def simple_cell(product: Product, h: Array, x: Array) -> Array:
+def simple_cell(matmul: Matmul, h: Array, x: Array) -> Array:
     """h_t = tanh(x_t + U h(t-1)) (Elman 1990).
 
     Args:
-      product: with "recurrent" [hidden, hidden].
+      matmul: with "recurrent" [hidden, hidden].
       h: [..., hidden]. x: [..., hidden].
     """
-    return jnp.tanh(x + product("recurrent", h))
+    return jnp.tanh(x + matmul("recurrent", h))
 
 
-def gru_cell(product: Product, h: Array, x: Array) -> Array:
+def gru_cell(matmul: Matmul, h: Array, x: Array) -> Array:
     """Gated recurrent unit (Cho 2014, equations 5 to 8).
 
     r, z = sigma(x^rz + U^rz h(t-1)); h~ = tanh(x^h + U (r * h(t-1))); h_t = z h(t-1) + (1 - z) h~
 
     Args:
-      product: with "gates" [hidden, 2 hidden] and "candidate" [hidden, hidden].
+      matmul: with "gates" [hidden, 2 hidden] and "candidate" [hidden, hidden].
       h: [..., hidden]. x: [..., 3 hidden], in the order r, z, candidate.
     """
     hidden = h.shape[-1]
-    gates = jax.nn.sigmoid(x[..., : 2 * hidden] + product("gates", h))
+    gates = jax.nn.sigmoid(x[..., : 2 * hidden] + matmul("gates", h))
     r, z = jnp.split(gates, 2, -1)
-    candidate = jnp.tanh(x[..., 2 * hidden :] + product("candidate", r * h))
+    candidate = jnp.tanh(x[..., 2 * hidden :] + matmul("candidate", r * h))
     return z * h + (1 - z) * candidate
 
 
-def lstm_cell(product: Product, state: LSTMState, x: Array) -> LSTMState:
+def lstm_cell(matmul: Matmul, state: LSTMState, x: Array) -> LSTMState:
     """Long short-term memory with a forget gate (Gers 2000), as in Sutskever 2014.
 
     i, f, o = sigma(...); g = tanh(...); c_t = f c(t-1) + i g; h_t = o tanh(c_t)
 
     Args:
-      product: with "recurrent" [hidden, 4 hidden].
+      matmul: with "recurrent" [hidden, 4 hidden].
       state: each [..., hidden]. x: [..., 4 hidden], in the order i, f, g, o.
     """
-    i, f, g, o = jnp.split(x + product("recurrent", state.h), 4, -1)
+    i, f, g, o = jnp.split(x + matmul("recurrent", state.h), 4, -1)
     c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return LSTMState(c, jax.nn.sigmoid(o) * jnp.tanh(c))
 
@@ -160,7 +160,7 @@ def lstm_cell(product: Product, state: LSTMState, x: Array) -> LSTMState:
 class Cell(NamedTuple):
     """A recurrence: its step, the shapes of its matrices in units of hidden, and its gates."""
 
-    step: Callable[[Product, Any, Array], Any]
+    step: Callable[[Matmul, Any, Array], Any]
     matrices: dict[str, int]
     gates: int
 
@@ -187,17 +187,17 @@ def keep(mask: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(mask[..., None], n, o), new, old)
 
 
-def thinned(product: Product, share: Array | None) -> Product:
-    """Products of u * share: with a dropout mask as `share`, one for all time steps, recurrent
-    dropout (Gal 2016, equation 7). None changes nothing."""
-    return product if share is None else lambda name, u: product(name, u * share)
+def with_dropout(matmul: Matmul, dropout_mask: Array | None) -> Matmul:
+    """Products of u * dropout_mask; with one mask for all time steps this is recurrent dropout
+    (Gal 2016, equation 7). Without a mask, the products themselves."""
+    return matmul if dropout_mask is None else lambda name, u: matmul(name, u * dropout_mask)
 
 
 def _masked_step(
-    product: Product, share: Array | None, carry: Any, x: tuple[Array, Array], *, cell: str
+    matmul: Matmul, dropout_mask: Array | None, carry: Any, x: tuple[Array, Array], *, cell: str
 ) -> tuple[Any, Array]:
     inputs, mask = x
-    carry = keep(mask, CELLS[cell].step(thinned(product, share), carry, inputs), carry)
+    carry = keep(mask, CELLS[cell].step(with_dropout(matmul, dropout_mask), carry, inputs), carry)
     return carry, output(carry)
 
 
@@ -211,7 +211,7 @@ def recur(
     inputs: Array,
     mask: Array,
     *,
-    share: Array | None = None,
+    dropout_mask: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Any, Array]:
     """Runs a cell over time. Padding never changes a state.
@@ -225,10 +225,10 @@ def recur(
       carry: the first state, each array [B, hidden].
       inputs: x for each time step, [T, B, G].
       mask: bool [T, B], True where the token is real.
-      share: what the last state is multiplied by on its way into the cell, [B, hidden].
+      dropout_mask: what the last state is multiplied by on its way into the cell, [B, hidden].
       reverse: from the last token to the first.
 
     Returns:
       The state after the last token read, and the outputs h [T, B, hidden].
     """
-    return scan(_STEPS[cell], reverse, weights, share, carry, (inputs, mask))
+    return scan(_STEPS[cell], reverse, weights, dropout_mask, carry, (inputs, mask))

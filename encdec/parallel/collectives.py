@@ -1,8 +1,9 @@
 """What devices say to each other inside a step; on one device (axis None) nothing is said.
 
 The transpose of a sum over devices is again a sum, so a block whose weights are split gets wrong
-gradients when it is differentiated as it stands. `enter` and `leave` are the pair that makes them
-right (Shoeybi 2019, "Megatron-LM", figure 3, f and g).
+gradients when it is differentiated as it stands. `copy_to_model_parallel` and
+`reduce_from_model_parallel` are the pair that makes them right (Shoeybi 2019, "Megatron-LM",
+figure 3, f and g).
 """
 
 from functools import partial
@@ -40,17 +41,17 @@ class Axes(NamedTuple):
     model: Axis | None = None
 
 
-def size(axis: Axis | None) -> int:
+def axis_size(axis: Axis | None) -> int:
     """Devices that work together."""
     return axis.size if axis else 1
 
 
-def share(whole: int, axis: Axis | None) -> int:
+def shard_size(whole: int, axis: Axis | None) -> int:
     """What one of the devices holds of a whole; of one that does not divide, the last less."""
-    return -(-whole // size(axis))
+    return -(-whole // axis_size(axis))
 
 
-def index(axis: Axis | None) -> Array:
+def axis_index(axis: Axis | None) -> Array:
     """This device's place among those that it works with, int32 []."""
     if axis is None:
         return jnp.zeros((), jnp.int32)
@@ -62,54 +63,54 @@ def index(axis: Axis | None) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def enter(x: Any, axis: Axis | None) -> Any:
+def copy_to_model_parallel(x: Any, axis: Axis | None) -> Any:
     """Where all devices hand the same x to weights of their own: x, and its gradients summed."""
     return x
 
 
-def _enter_forward(x: Any, axis: Axis | None) -> tuple[Any, None]:
+def _copy_forward(x: Any, axis: Axis | None) -> tuple[Any, None]:
     return x, None
 
 
-def _enter_backward(axis: Axis | None, _: None, gradient: Any) -> tuple[Any]:
-    return (total(gradient, axis),)
+def _copy_backward(axis: Axis | None, _: None, gradient: Any) -> tuple[Any]:
+    return (psum(gradient, axis),)
 
 
-enter.defvjp(_enter_forward, _enter_backward)
+copy_to_model_parallel.defvjp(_copy_forward, _copy_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def leave(x: Any, axis: Axis | None) -> Any:
+def reduce_from_model_parallel(x: Any, axis: Axis | None) -> Any:
     """Where each device made a part of a sum: the sum, and its gradient as it is to each part."""
-    return total(x, axis)
+    return psum(x, axis)
 
 
-def _leave_forward(x: Any, axis: Axis | None) -> tuple[Any, None]:
-    return total(x, axis), None
+def _reduce_forward(x: Any, axis: Axis | None) -> tuple[Any, None]:
+    return psum(x, axis), None
 
 
-def _leave_backward(axis: Axis | None, _: None, gradient: Any) -> tuple[Any]:
+def _reduce_backward(axis: Axis | None, _: None, gradient: Any) -> tuple[Any]:
     return (gradient,)
 
 
-leave.defvjp(_leave_forward, _leave_backward)
+reduce_from_model_parallel.defvjp(_reduce_forward, _reduce_backward)
 
 
-def total(x: Any, axis: Axis | None) -> Any:
+def psum(x: Any, axis: Axis | None) -> Any:
     """The sum over the devices of each array; not to be differentiated."""
     if axis is None:
         return x
     return jax.lax.psum(x, axis.name, axis_index_groups=axis.groups)
 
 
-def highest(x: Array, axis: Axis | None) -> Array:
+def pmax(x: Array, axis: Axis | None) -> Array:
     """The elementwise maximum over the devices; not to be differentiated."""
     if axis is None:
         return x
     return jax.lax.pmax(x, axis.name, axis_index_groups=axis.groups)
 
 
-def gathered(x: Array, axis: Axis | None, along: int) -> Array:
+def all_gather(x: Array, axis: Axis | None, along: int) -> Array:
     """The devices' parts joined along an array axis; not to be differentiated."""
     if axis is None:
         return x
@@ -118,7 +119,7 @@ def gathered(x: Array, axis: Axis | None, along: int) -> Array:
     )
 
 
-def scattered(x: Array, axis: Axis | None, along: int) -> Array:
+def reduce_scatter(x: Array, axis: Axis | None, along: int) -> Array:
     """The sum over the devices, of which each gets its part along an array axis."""
     if axis is None:
         return x
@@ -130,7 +131,7 @@ def scattered(x: Array, axis: Axis | None, along: int) -> Array:
 # --- slices of an array, one a device ------------------------------------------------------------
 
 
-def slice_axis(shape: tuple[int, ...], devices: int) -> int:
+def shard_axis(shape: tuple[int, ...], devices: int) -> int:
     """The array axis that slices are cut along: the first that divides, else the longest."""
     for axis, length in enumerate(shape):
         if length % devices == 0:
@@ -138,22 +139,22 @@ def slice_axis(shape: tuple[int, ...], devices: int) -> int:
     return max(range(len(shape)), key=lambda axis: shape[axis])
 
 
-def padded_for_slices(x: Array, axis: Axis | None) -> tuple[Array, int]:
+def padded_for_shards(x: Array, axis: Axis | None) -> tuple[Array, int]:
     """x with zeros at the end, so that it can be cut into slices of one size, and along what."""
-    along = slice_axis(x.shape, size(axis))
-    missing = -x.shape[along] % size(axis)
+    along = shard_axis(x.shape, axis_size(axis))
+    missing = -x.shape[along] % axis_size(axis)
     widths = [(0, missing if i == along else 0) for i in range(x.ndim)]
     return jnp.pad(x, widths), along
 
 
-def own_slice(x: Array, axis: Axis | None) -> Array:
+def local_shard(x: Array, axis: Axis | None) -> Array:
     """This device's slice of x."""
-    padded, along = padded_for_slices(x, axis)
-    rows = padded.shape[along] // size(axis)
-    return jax.lax.dynamic_slice_in_dim(padded, index(axis) * rows, rows, along)
+    padded, along = padded_for_shards(x, axis)
+    rows = padded.shape[along] // axis_size(axis)
+    return jax.lax.dynamic_slice_in_dim(padded, axis_index(axis) * rows, rows, along)
 
 
-def rejoined(part: Array, whole: Array, axis: Axis | None) -> Array:
+def all_gather_shards(part: Array, whole: Array, axis: Axis | None) -> Array:
     """The devices' slices of an array shaped like `whole`, joined."""
-    along = slice_axis(whole.shape, size(axis))
-    return jax.lax.slice_in_dim(gathered(part, axis, along), 0, whole.shape[along], axis=along)
+    along = shard_axis(whole.shape, axis_size(axis))
+    return jax.lax.slice_in_dim(all_gather(part, axis, along), 0, whole.shape[along], axis=along)

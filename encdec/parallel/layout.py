@@ -25,15 +25,15 @@ class Layout:
     Attributes:
       data: parts that the sentences of a batch fall into.
       model: parts that heads, inner columns and vocabulary of a Transformer fall into.
-      sliced_optimizer: the optimiser's state is cut over the data parts as well.
+      shard_optimizer: the optimiser's state is cut over the data parts as well.
     """
 
     data: int = 1
     model: int = 1
-    sliced_optimizer: bool = False
+    shard_optimizer: bool = False
 
     @classmethod
-    def parse(cls, text: str | None, *, sliced_optimizer: bool = False) -> Self:
+    def parse(cls, text: str | None, *, shard_optimizer: bool = False) -> Self:
         """`4x2`: data x model; None for all devices on data.
 
         Raises:
@@ -41,14 +41,14 @@ class Layout:
         """
         here = devices.device_count()
         if text is None:
-            return cls(here, 1, sliced_optimizer)
+            return cls(here, 1, shard_optimizer)
         found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
         would_do = ", ".join(f"{here // m}x{m}" for m in range(1, here + 1) if here % m == 0)
         if not found:
             raise InputError(
                 f"layout = {text!r} cannot be used: it must be DATAxMODEL, such as {would_do}"
             )
-        layout = cls(int(found[1]), int(found[2]), sliced_optimizer)
+        layout = cls(int(found[1]), int(found[2]), shard_optimizer)
         if layout.size > here:
             raise InputError(
                 f"layout {text} needs {layout.size} devices, but there are {here}: "
@@ -111,7 +111,7 @@ class Layout:
                 )
 
 
-ALONE = Layout()
+SINGLE_DEVICE = Layout()
 """One device."""
 
 

@@ -45,7 +45,7 @@ def sums_over_devices() -> bool:
     axis = Axis(NAME, count)
     here = np.arange(jax.local_device_count(), dtype=np.float32) + 1
     here += jax.process_index() * jax.local_device_count()
-    found = jax.pmap(lambda x: collectives.total(x, axis), NAME)(here)
+    found = jax.pmap(lambda x: collectives.psum(x, axis), NAME)(here)
     return all(float(x) == count * (count + 1) / 2 for x in on_devices(found))
 
 

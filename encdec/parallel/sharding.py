@@ -21,7 +21,7 @@ from encdec.types import Array
 # --- whole arrays to devices and back ------------------------------------------------------------
 
 
-class Part(NamedTuple):
+class ShardSpec(NamedTuple):
     """How an array lies on devices.
 
     Attributes:
@@ -35,8 +35,8 @@ class Part(NamedTuple):
     data: int = -1
 
 
-def parts(shapes: Any, axes: Any, layout: Layout, *, sliced: bool = False) -> Any:
-    """A Part for each array of a pytree.
+def shard_specs(shapes: Any, axes: Any, layout: Layout, *, sliced: bool = False) -> Any:
+    """A ShardSpec for each array of a pytree.
 
     Args:
       shapes: arrays or shapes.
@@ -45,27 +45,27 @@ def parts(shapes: Any, axes: Any, layout: Layout, *, sliced: bool = False) -> An
       sliced: cut over the data parts as well.
     """
 
-    def part(leaf: Any, axis: int) -> Part:
+    def part(leaf: Any, axis: int) -> ShardSpec:
         axis = axis if layout.model > 1 else -1
         if not sliced or layout.data == 1 or not leaf.ndim:
-            return Part(leaf.shape, axis)
+            return ShardSpec(leaf.shape, axis)
         local = list(leaf.shape)
         if axis >= 0:
             local[axis] = -(-local[axis] // layout.model)
-        return Part(leaf.shape, axis, collectives.slice_axis(tuple(local), layout.data))
+        return ShardSpec(leaf.shape, axis, collectives.shard_axis(tuple(local), layout.data))
 
     return jax.tree.map(part, shapes, axes)
 
 
-def place(tree: Any, how: Any, layout: Layout) -> Any:
-    """Whole arrays on their devices; `how` is what `parts` says."""
+def shard(tree: Any, how: Any, layout: Layout) -> Any:
+    """Whole arrays on their devices; `how` is what `shard_specs` says."""
     if layout.size == 1:
         return jax.tree.map(jnp.asarray, tree)
     mesh = Mesh(np.array(local_devices(layout)), (NAME,))
     sharding = NamedSharding(mesh, PartitionSpec(NAME))
     places = [divmod(i, layout.model) for i in _local_places(layout)]
 
-    def put(whole: Any, part: Part) -> Array:
+    def put(whole: Any, part: ShardSpec) -> Array:
         whole = np.asarray(whole)
 
         def own(index: Any) -> np.ndarray:
@@ -77,14 +77,14 @@ def place(tree: Any, how: Any, layout: Layout) -> Any:
     return jax.tree.map(put, tree, how)
 
 
-def whole(tree: Any, how: Any, layout: Layout) -> Any:
-    """NumPy arrays as they were before `place`; `how` is what `parts` says."""
+def gather(tree: Any, how: Any, layout: Layout) -> Any:
+    """NumPy arrays as they were before `shard`; `how` is what `shard_specs` says."""
     if layout.size == 1:
         return jax.device_get(tree)
     return jax.tree.map(lambda x, part: _join(x, part, layout), tree, how)
 
 
-def first(tree: Any, layout: Layout) -> Any:
+def unreplicate(tree: Any, layout: Layout) -> Any:
     """What is the same on all devices, as NumPy arrays."""
     if layout.size == 1:
         return jax.device_get(tree)
@@ -97,7 +97,7 @@ def _local_places(layout: Layout) -> range:
     return range(data.start * layout.model, data.stop * layout.model)
 
 
-def _cut(whole: np.ndarray, part: Part, layout: Layout, d: int, m: int) -> np.ndarray:
+def _cut(whole: np.ndarray, part: ShardSpec, layout: Layout, d: int, m: int) -> np.ndarray:
     for axis, count, place in ((part.model, layout.model, m), (part.data, layout.data, d)):
         if axis >= 0:
             missing = -whole.shape[axis] % count
@@ -106,7 +106,7 @@ def _cut(whole: np.ndarray, part: Part, layout: Layout, d: int, m: int) -> np.nd
     return whole
 
 
-def _join(x: Array, part: Part, layout: Layout) -> np.ndarray:
+def _join(x: Array, part: ShardSpec, layout: Layout) -> np.ndarray:
     """The whole array, from what this process's devices hold of it."""
     local = list(part.shape)  # of one model part
     if part.model >= 0:
@@ -129,7 +129,7 @@ def _join(x: Array, part: Part, layout: Layout) -> np.ndarray:
 @lru_cache(maxsize=32)
 def _joined_slices(layout: Layout, along: int) -> Any:
     """A step that joins slices; one for each axis, so that each shape compiles once."""
-    join = partial(collectives.gathered, axis=layout.axes.data, along=along)
+    join = partial(collectives.all_gather, axis=layout.axes.data, along=along)
     return mapped(join, layout, (True,))
 
 
@@ -142,12 +142,12 @@ def bytes_held(tree: Any, layout: Layout) -> int:
 # --- sentences -----------------------------------------------------------------------------------
 
 
-def rows_for(rows: int, layout: Layout) -> int:
+def padded_rows(rows: int, layout: Layout) -> int:
     """Rows of a batch that fall evenly on the data parts: as many, or a few empty ones more."""
     return -(-rows // layout.data) * layout.data
 
 
-def place_rows(tree: Any, layout: Layout) -> Any:
+def shard_batch(tree: Any, layout: Layout) -> Any:
     """This process's rows of a batch, [rows, ...], on its devices: [devices, rows a device, ...].
 
     Every model part of a data part gets the same.
@@ -162,21 +162,21 @@ def place_rows(tree: Any, layout: Layout) -> Any:
     return jax.tree.map(split, tree)
 
 
-def local_rows(rows: int, layout: Layout) -> slice:
+def local_batch_rows(rows: int, layout: Layout) -> slice:
     """Which of a batch's rows this process has."""
     each = rows // layout.data
     return slice(layout.local_data.start * each, layout.local_data.stop * each)
 
 
-def all_rows(tree: Any, layout: Layout) -> Any:
+def gather_batch(tree: Any, layout: Layout) -> Any:
     """A result with a row a sentence, of all devices of all processes: NumPy [rows, ...]."""
     if layout.size == 1:
         return jax.device_get(tree)
     return jax.tree.map(lambda x: _rows(x, layout)[0], tree)
 
 
-def all_rows_by_model(x: Array, layout: Layout) -> np.ndarray:
-    """As `all_rows`, of each model part: NumPy [model, rows, ...]."""
+def gather_batch_by_model(x: Array, layout: Layout) -> np.ndarray:
+    """As `gather_batch`, of each model part: NumPy [model, rows, ...]."""
     return jax.device_get(x)[None] if layout.size == 1 else _rows(x, layout)
 
 

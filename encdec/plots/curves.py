@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from encdec.evaluation.by_length import LengthClass
+from encdec.evaluation.by_length import LengthBucket
 from encdec.plots.fonts import label
 from encdec.types import InputError
 
@@ -22,7 +22,7 @@ _MOST_MARKERS = 12
 _COLOURS = ("#000000", "#1f4e9c", "#b03a2e", "#2e8b57", "#8e6bbf", "#b8860b")
 
 
-def length_figure(series: Mapping[str, Sequence[LengthClass]]) -> Figure:
+def length_figure(series: Mapping[str, Sequence[LengthBucket]]) -> Figure:
     """BLEU over source length, a line a system, a point a class at its mean length.
 
     Args:

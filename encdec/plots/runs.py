@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from encdec.config import TransformerConfig
 from encdec.data.specials import SPECIALS
-from encdec.evaluation.by_length import LengthClass
+from encdec.evaluation.by_length import LengthBucket
 from encdec.inference.decoding import MapKind
 from encdec.inference.translator import Translation, Translator
 from encdec.plots.attention import attention_figure
@@ -120,10 +120,10 @@ def named(opened: Sequence[Run]) -> dict[str, Run]:
     return dict(zip(names if short else map(str, paths), opened, strict=True))
 
 
-def _classes(run: Run) -> list[LengthClass]:
+def _classes(run: Run) -> list[LengthBucket]:
     rows = [r for r in read_metrics(run.path / "metrics.jsonl") if "by_length" in r]
     if not rows:
         raise InputError(
             f"{run.path} has no scores by length: `encdec evaluate {run.path} --by-length` first"
         )
-    return [LengthClass.from_summary(one) for one in rows[-1]["by_length"]]
+    return [LengthBucket.from_summary(one) for one in rows[-1]["by_length"]]

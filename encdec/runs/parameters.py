@@ -4,13 +4,13 @@ import flax.linen as nn
 import jax
 
 from encdec.models import registry
-from encdec.parallel.layout import ALONE, Layout
+from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs.run import Run
 from encdec.runs import checkpoints
 from encdec.types import Params
 
 
-def build_model(run: Run, layout: Layout = ALONE, *, recompute: bool = False) -> nn.Module:
+def build_model(run: Run, layout: Layout = SINGLE_DEVICE, *, remat: bool = False) -> nn.Module:
     """The module of a run, as one device of a layout has it."""
     return registry.build(
         run.config.model,
@@ -18,7 +18,7 @@ def build_model(run: Run, layout: Layout = ALONE, *, recompute: bool = False) ->
         run.tgt_vocabulary.size,
         joint=run.config.data.joint_vocabulary,
         shards=layout.axes.model,
-        recompute=recompute,
+        remat=remat,
     )
 
 

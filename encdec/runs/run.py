@@ -20,11 +20,15 @@ from encdec import config as configs
 from encdec.config import DataConfig, RunConfig
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
-from encdec.data.text import preparations, prepared
+from encdec.data.text import preprocessings, prepared
 from encdec.data.vocabulary import Vocabulary
 from encdec.types import InputError
 
-FORMAT = 1
+FORMAT = 2
+"""Of `config.json`; raised when a field changes its name or meaning."""
+
+_VERSIONS = {1: "0.1"}
+"""Which version of this library opens a run of an earlier format."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def load(path: str | Path) -> Run:
     config = configs.from_json(tree["config"])
     names = ("source.vocab", "target.vocab")
     source, target = map(_vocabulary, (path / name for name in names), tree["vocabularies"])
-    before_source, before_target = preparations(config.data)
+    before_source, before_target = preprocessings(config.data)
     return Run(
         path=path,
         config=config,
@@ -149,8 +153,14 @@ def _read_config(path: Path) -> dict[str, Any]:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise InputError(f"{path} is not of a run that this version of encdec can read")
+    if not isinstance(tree, dict) or "format" not in tree:
+        raise InputError(f"{path} is not the config.json of a run")
+    if (has := tree["format"]) != FORMAT:
+        version = _VERSIONS.get(has) if isinstance(has, int) else None
+        opens = f"encdec {version} opens it" if version else "a newer encdec may open it"
+        raise InputError(
+            f"{path} is of run format {has}, and this encdec opens format {FORMAT}: {opens}"
+        )
     missing = {"config", "corpus", "extra_length", "vocabularies"} - tree.keys()
     if missing:
         raise InputError(f"{path} is damaged: {', '.join(sorted(missing))} missing")

@@ -1,6 +1,6 @@
 """Beam search: W hypotheses side by side (Graves 2012; Sutskever 2014, section 3.2).
 
-Hypotheses that ended and hypotheses that go on are kept apart. Tokens and back-pointers are
+Hypotheses that finished and hypotheses that go on are kept apart. Tokens and back-pointers are
 recorded step by step, and the winners' paths are followed back once, at the end.
 
 Letters: see `encdec.types`.
@@ -11,12 +11,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from encdec.search.types import Found, length_penalty, log_probs
+from encdec.search.types import SearchResult, length_penalty, log_probs
 from encdec.types import BOS, EOS, PAD, Array, Cache, DecodeStep, Memory
 
 
-class _Ended(NamedTuple):
-    """The W best hypotheses that ended, best first; unused places score -inf.
+class _Finished(NamedTuple):
+    """The W best hypotheses that finished, best first; unused places score -inf.
 
     scores, log_probs: [B, W]. lengths: [B, W], EOS included. parents: [B, W], the place among
     the live ones that EOS was added to, at step length - 1.
@@ -29,23 +29,24 @@ class _Ended(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """What each step did. tokens, parents: int32 [T, B, W]. weights: [T, B, W, M, S] or None."""
+    """What each step did. tokens, parents: int32 [T, B, W]. attention: [T, B, W, M, S] or None."""
 
     tokens: Array
     parents: Array
-    weights: Array | None
+    attention: Array | None
 
 
 class _State(NamedTuple):
-    """live, held: float32 [B, W], the log-probability of the hypothesis in each place of the beam,
-    under `live` if it goes on and under `held` if it has ended; -inf in the other.
+    """live, finished_in_beam: float32 [B, W], the log-probability of the hypothesis in each place
+    of the beam, in `live` if it continues and in `finished_in_beam` if it has finished; -inf in the
+    other.
     """
 
     step: Array
     last: Array
     live: Array
-    held: Array
-    ended: _Ended
+    finished_in_beam: Array
+    finished: _Finished
     done: Array
     record: _Record
     cache: Cache
@@ -55,87 +56,93 @@ def beam_search(
     step: DecodeStep,
     memory: Memory,
     cache: Cache,
-    limits: Array,
+    max_lengths: Array,
     *,
     beams: int,
     max_len: int,
     alpha: float | Array = 0.0,
-    with_weights: bool = False,
-) -> Found:
+    with_attention: bool = False,
+) -> SearchResult:
     """The W best sentences that a beam of W finds.
 
-    At each step the beam is the W likeliest of all continuations and of the hypotheses that ended
-    in it before: one that ended keeps its place until W likelier ones push it out. Of all that
-    ever ended in the beam, the W best by score are returned. A sentence is done when its beam
-    holds no live hypothesis, when no live one can still reach the worst of W that ended, or at its
-    limit. With W = 1 this is greedy search; with W >= V^T it is exhaustive. Places that no ended
-    hypothesis takes go to live ones cut at the limit, after all that ended.
+    At each step the beam holds the W likeliest of all continuations and of the hypotheses that
+    finished in it before: a finished one keeps its place until W likelier ones push it out. Of all
+    that ever finished in the beam, the W best by score are returned. A sentence is done when its
+    beam holds no live hypothesis, when no live one can still reach the worst of W finished ones, or
+    at its maximum length. With W = 1 this is greedy search; with W >= V^T it is exhaustive. Places
+    that no finished hypothesis takes go to live ones cut at the maximum length, after all finished
+    ones.
 
     Args:
       step: the model.
       memory: of B sentences.
       cache: of W hypotheses each, all alike.
-      limits: int32 [B], the most tokens that a sentence may have, EOS included.
+      max_lengths: int32 [B], the most tokens that a sentence may have, EOS included.
       beams: static; W.
       max_len: static; the largest limit there can be.
       alpha: exponent of the length penalty, at least 0.
-      with_weights: static; return the attention of the paths too.
+      with_attention: static; return the attention of the paths too.
     """
-    start = _start(step, memory, cache, limits, beams, max_len, with_weights)
+    start = _start(step, memory, cache, max_lengths, beams, max_len, with_attention)
 
     def body(s: _State) -> _State:
-        return _advance(s, step, memory, limits, beams, alpha)
+        return _advance(s, step, memory, max_lengths, beams, alpha)
 
     end = jax.lax.while_loop(lambda s: (s.step < max_len) & ~s.done.all(), body, start)
-    return _collect(end, limits, alpha)
+    return _collect(end, max_lengths, alpha)
 
 
 def _start(
     step: DecodeStep,
     memory: Memory,
     cache: Cache,
-    limits: Array,
+    max_lengths: Array,
     beams: int,
     max_len: int,
-    with_weights: bool,
+    with_attention: bool,
 ) -> _State:
     """One live hypothesis a sentence: all W begin alike, so the others count for nothing."""
-    rows = limits.shape[0]
+    rows = max_lengths.shape[0]
     last = jnp.full((rows, beams), BOS, jnp.int32)
     nothing = jnp.zeros((max_len, rows, beams), jnp.int32)
-    weights = None
-    if with_weights:
+    attention = None
+    if with_attention:
         shape = jax.eval_shape(step, memory, cache, last)[1].shape
-        weights = jnp.zeros((max_len, *shape))
+        attention = jnp.zeros((max_len, *shape))
     none = jnp.full((rows, beams), -jnp.inf)
     integers = jnp.zeros((rows, beams), jnp.int32)
     return _State(
         step=jnp.zeros((), jnp.int32),
         last=last,
         live=none.at[:, 0].set(0),
-        held=none,
-        ended=_Ended(none, none, integers, integers),
-        done=limits <= 0,
-        record=_Record(nothing, nothing, weights),
+        finished_in_beam=none,
+        finished=_Finished(none, none, integers, integers),
+        done=max_lengths <= 0,
+        record=_Record(nothing, nothing, attention),
         cache=cache,
     )
 
 
 def _advance(
-    s: _State, step: DecodeStep, memory: Memory, limits: Array, beams: int, alpha: float | Array
+    s: _State,
+    step: DecodeStep,
+    memory: Memory,
+    max_lengths: Array,
+    beams: int,
+    alpha: float | Array,
 ) -> _State:
     """One more token for every live hypothesis."""
     logits, attended, cache = step(memory, s.cache, s.last)
     width = logits.shape[-1]
     totals = s.live[..., None] + log_probs(logits)  # [B, W, V]
     best, places = jax.lax.top_k(totals.reshape(*s.done.shape, -1), beams)
-    beam, chosen = jax.lax.top_k(jnp.concatenate([s.held, best], 1), beams)
-    continues = chosen >= beams  # the others ended before
+    beam, chosen = jax.lax.top_k(jnp.concatenate([s.finished_in_beam, best], 1), beams)
+    continues = chosen >= beams  # the others finished before
     place = jnp.take_along_axis(places, jnp.maximum(chosen - beams, 0), 1)
     tokens, parents = place % width, place // width
     ends_now = continues & (tokens == EOS)
     goes_on = continues & ~ends_now
-    ended = _merge(s.ended, beam, parents, ends_now & ~s.done[:, None], s.step + 1, alpha)
+    finished = _merge(s.finished, beam, parents, ends_now & ~s.done[:, None], s.step + 1, alpha)
     live = jnp.where(goes_on, beam, -jnp.inf)
 
     # A sentence that is done stands still, so that its paths can be followed from the end.
@@ -145,19 +152,19 @@ def _advance(
     live = unless_done(live, s.live)
     own = jnp.broadcast_to(jnp.arange(beams), parents.shape)
     tokens, parents = unless_done(tokens, PAD), unless_done(parents, own)
-    weights = s.record.weights
-    if weights is not None:
-        weights = weights.at[s.step].set(attended)
+    attention = s.record.attention
+    if attention is not None:
+        attention = attention.at[s.step].set(attended)
     record = _Record(
-        s.record.tokens.at[s.step].set(tokens), s.record.parents.at[s.step].set(parents), weights
+        s.record.tokens.at[s.step].set(tokens), s.record.parents.at[s.step].set(parents), attention
     )
     return _State(
         step=s.step + 1,
         last=tokens,
         live=live,
-        held=unless_done(jnp.where(goes_on, -jnp.inf, beam), s.held),
-        ended=ended,
-        done=s.done | ~_can_win(live, ended, limits, alpha) | (s.step + 1 >= limits),
+        finished_in_beam=unless_done(jnp.where(goes_on, -jnp.inf, beam), s.finished_in_beam),
+        finished=finished,
+        done=s.done | ~_can_win(live, finished, max_lengths, alpha) | (s.step + 1 >= max_lengths),
         record=record,
         cache=_reorder(cache, parents),
     )
@@ -175,55 +182,60 @@ def _reorder(cache: Cache, parents: Array) -> Cache:
 
 
 def _merge(
-    ended: _Ended, totals: Array, parents: Array, ends: Array, length: Array, alpha: float | Array
-) -> _Ended:
-    """The W best of those that ended before and those that end now."""
+    finished: _Finished,
+    totals: Array,
+    parents: Array,
+    ends: Array,
+    length: Array,
+    alpha: float | Array,
+) -> _Finished:
+    """The W best of those that finished before and those that end now."""
     totals = jnp.where(ends, totals, -jnp.inf)
-    new = _Ended(
+    new = _Finished(
         totals / length_penalty(length, alpha),
         totals,
         jnp.full_like(parents, length),
         parents,
     )
-    both = _Ended(*(jnp.concatenate(pair, 1) for pair in zip(ended, new, strict=True)))
-    _, order = jax.lax.top_k(both.scores, ended.scores.shape[1])
-    return _Ended(*(jnp.take_along_axis(x, order, 1) for x in both))
+    both = _Finished(*(jnp.concatenate(pair, 1) for pair in zip(finished, new, strict=True)))
+    _, order = jax.lax.top_k(both.scores, finished.scores.shape[1])
+    return _Finished(*(jnp.take_along_axis(x, order, 1) for x in both))
 
 
-def _can_win(live: Array, ended: _Ended, limits: Array, alpha: float | Array) -> Array:
-    """Whether there is a live hypothesis that may yet reach the worst of W ended ones: bool [B].
+def _can_win(live: Array, finished: _Finished, max_lengths: Array, alpha: float | Array) -> Array:
+    """Whether there is a live hypothesis that may yet reach the worst of W finished ones: bool [B].
 
     A log-probability only falls, and the penalty divides it by at most that of the limit.
     """
-    return live.max(1) / length_penalty(limits, alpha) > ended.scores[:, -1]
+    return live.max(1) / length_penalty(max_lengths, alpha) > finished.scores[:, -1]
 
 
-def _collect(end: _State, limits: Array, alpha: float | Array) -> Found:
+def _collect(end: _State, max_lengths: Array, alpha: float | Array) -> SearchResult:
     """Ended hypotheses first, then live ones; each path from its last step to its first."""
     beams = end.live.shape[1]
-    steps = jnp.minimum(limits, end.step)[:, None]  # a cut hypothesis is as long as its limit
-    cut = _Ended(
+    steps = jnp.minimum(max_lengths, end.step)[:, None]  # a cut hypothesis is as long as its limit
+    cut = _Finished(
         end.live / length_penalty(steps, alpha),
         end.live,
         jnp.broadcast_to(steps, end.live.shape),
         jnp.broadcast_to(jnp.arange(beams), end.live.shape),
     )
-    both = _Ended(*(jnp.concatenate(pair, 1) for pair in zip(end.ended, cut, strict=True)))
+    both = _Finished(*(jnp.concatenate(pair, 1) for pair in zip(end.finished, cut, strict=True)))
     has_ended = jnp.arange(2 * beams) < beams
     tier = jnp.where(both.scores == -jnp.inf, 2, jnp.where(has_ended, 0, 1))
     order = jnp.lexsort((-both.scores, tier), axis=1)[:, :beams]
-    best = _Ended(*(jnp.take_along_axis(x, order, 1) for x in both))
-    tokens, weights = _follow(end.record, best, order < beams)
+    best = _Finished(*(jnp.take_along_axis(x, order, 1) for x in both))
+    tokens, attention = _follow(end.record, best, order < beams)
     usable = best.scores > -jnp.inf
     lengths = jnp.where(usable, best.lengths, 0)
     tokens = jnp.where(usable[..., None], tokens, PAD)
-    return Found(tokens, best.scores, best.log_probs, lengths, weights)
+    return SearchResult(tokens, best.scores, best.log_probs, lengths, attention)
 
 
-def _follow(record: _Record, paths: _Ended, with_eos: Array) -> tuple[Array, Array | None]:
-    """Follows back-pointers: tokens [B, W, T] and weights [B, W, T, M, S].
+def _follow(record: _Record, paths: _Finished, with_eos: Array) -> tuple[Array, Array | None]:
+    """Follows back-pointers: tokens [B, W, T] and attention [B, W, T, M, S].
 
-    `place` is where a path stands among the live hypotheses after step t; an ended path's last
+    `place` is where a path stands among the live hypotheses after step t; an finished path's last
     token is the EOS that follows the parent itself.
     """
     steps = record.tokens.shape[0]
@@ -236,15 +248,15 @@ def _follow(record: _Record, paths: _Ended, with_eos: Array) -> tuple[Array, Arr
         token = jnp.where(on_path, jnp.where(is_eos, EOS, token), PAD)
         came_from = jnp.take_along_axis(made.parents, place, 1)
         before = jnp.where(on_path & ~is_eos, came_from, place)
-        weights = made.weights
-        if weights is not None:
-            weights = jnp.take_along_axis(weights, before[..., None, None], 1)
-            weights = jnp.where(on_path[..., None, None], weights, 0)
-        return before, (token, weights)
+        attention = made.attention
+        if attention is not None:
+            attention = jnp.take_along_axis(attention, before[..., None, None], 1)
+            attention = jnp.where(on_path[..., None, None], attention, 0)
+        return before, (token, attention)
 
-    _, (tokens, weights) = jax.lax.scan(
+    _, (tokens, attention) = jax.lax.scan(
         back, paths.parents, (jnp.arange(steps), record), reverse=True
     )
-    if weights is not None:
-        weights = jnp.moveaxis(weights, 0, 2)
-    return jnp.moveaxis(tokens, 0, 2), weights
+    if attention is not None:
+        attention = jnp.moveaxis(attention, 0, 2)
+    return jnp.moveaxis(tokens, 0, 2), attention

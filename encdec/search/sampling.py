@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from encdec.search.types import Found, length_penalty, log_probs
+from encdec.search.types import SearchResult, length_penalty, log_probs
 from encdec.types import BOS, EOS, PAD, Array, Cache, DecodeStep, Memory
 
 Choose = Callable[[Array, Array], Array]
@@ -22,7 +22,7 @@ class _State(NamedTuple):
     done: Array
     tokens: Array
     log_probs: Array
-    weights: Array | None
+    attention: Array | None
     cache: Cache
 
 
@@ -30,35 +30,35 @@ def greedy(
     step: DecodeStep,
     memory: Memory,
     cache: Cache,
-    limits: Array,
+    max_lengths: Array,
     *,
     max_len: int,
     alpha: float | Array = 0.0,
-    with_weights: bool = False,
-) -> Found:
+    with_attention: bool = False,
+) -> SearchResult:
     """The likeliest token at each step.
 
     Args:
       step: the model.
       memory: of B sentences.
       cache: of one hypothesis each.
-      limits: int32 [B], the most tokens that a sentence may have, EOS included.
+      max_lengths: int32 [B], the most tokens that a sentence may have, EOS included.
       max_len: static; the largest limit there can be.
       alpha: exponent of the length penalty that scores are divided by.
-      with_weights: static; return the attention too.
+      with_attention: static; return the attention too.
     """
 
     def choose(scores: Array, _: Array) -> Array:
         return scores.argmax(-1)
 
-    return _unroll(step, memory, cache, limits, 1, max_len, alpha, with_weights, choose)
+    return _unroll(step, memory, cache, max_lengths, 1, max_len, alpha, with_attention, choose)
 
 
 def sample(
     step: DecodeStep,
     memory: Memory,
     cache: Cache,
-    limits: Array,
+    max_lengths: Array,
     keys: Array,
     *,
     samples: int,
@@ -67,12 +67,12 @@ def sample(
     top_k: int = 0,
     top_p: float | Array = 1.0,
     alpha: float | Array = 0.0,
-    with_weights: bool = False,
-) -> Found:
+    with_attention: bool = False,
+) -> SearchResult:
     """Draws tokens from softmax(logits / temperature), cut to the likeliest.
 
     Args:
-      step, memory, limits, max_len, alpha, with_weights: as in `greedy`.
+      step, memory, max_lengths, max_len, alpha, with_attention: as in `greedy`.
       cache: of `samples` hypotheses each.
       keys: typed PRNG keys [B], one a sentence: its draws do not depend on its batch.
       samples: static; W.
@@ -90,7 +90,9 @@ def sample(
             keys, kept
         )
 
-    found = _unroll(step, memory, cache, limits, samples, max_len, alpha, with_weights, choose)
+    found = _unroll(
+        step, memory, cache, max_lengths, samples, max_len, alpha, with_attention, choose
+    )
     order = jnp.argsort(-found.scores, axis=1)
     return jax.tree.map(
         lambda x: jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1),
@@ -118,27 +120,27 @@ def _unroll(
     step: DecodeStep,
     memory: Memory,
     cache: Cache,
-    limits: Array,
+    max_lengths: Array,
     width: int,
     max_len: int,
     alpha: float | Array,
-    with_weights: bool,
+    with_attention: bool,
     choose: Choose,
-) -> Found:
+) -> SearchResult:
     """Token after token until every sentence has its EOS or its limit."""
-    rows = limits.shape[0]
-    weights = None
-    if with_weights:
+    rows = max_lengths.shape[0]
+    attention = None
+    if with_attention:
         first = jnp.zeros((rows, width), jnp.int32)
         shape = jax.eval_shape(step, memory, cache, first)[1].shape  # [B, W, M, S]
-        weights = jnp.zeros((rows, width, max_len, *shape[2:]))
+        attention = jnp.zeros((rows, width, max_len, *shape[2:]))
     start = _State(
         step=jnp.zeros((), jnp.int32),
         last=jnp.full((rows, width), BOS, jnp.int32),
-        done=jnp.broadcast_to(limits[:, None] <= 0, (rows, width)),
+        done=jnp.broadcast_to(max_lengths[:, None] <= 0, (rows, width)),
         tokens=jnp.full((rows, width, max_len), PAD, jnp.int32),
         log_probs=jnp.zeros((rows, width)),
-        weights=weights,
+        attention=attention,
         cache=cache,
     )
 
@@ -148,21 +150,21 @@ def _unroll(
         chosen = choose(scores, s.step).astype(jnp.int32)
         gained = jnp.take_along_axis(scores, chosen[..., None], -1)[..., 0]
         chosen = jnp.where(s.done, PAD, chosen)
-        weights = s.weights
-        if weights is not None:
+        attention = s.attention
+        if attention is not None:
             attended = jnp.where(s.done[..., None, None], 0, attended)
-            weights = weights.at[:, :, s.step].set(attended)
+            attention = attention.at[:, :, s.step].set(attended)
         return _State(
             step=s.step + 1,
             last=chosen,
-            done=s.done | (chosen == EOS) | (s.step + 1 >= limits[:, None]),
+            done=s.done | (chosen == EOS) | (s.step + 1 >= max_lengths[:, None]),
             tokens=s.tokens.at[:, :, s.step].set(chosen),
             log_probs=s.log_probs + jnp.where(s.done, 0, gained),
-            weights=weights,
+            attention=attention,
             cache=cache,
         )
 
     end = jax.lax.while_loop(lambda s: (s.step < max_len) & ~s.done.all(), body, start)
     lengths = (end.tokens != PAD).sum(-1)
     scores = end.log_probs / length_penalty(lengths, alpha)
-    return Found(end.tokens, scores, end.log_probs, lengths, end.weights)
+    return SearchResult(end.tokens, scores, end.log_probs, lengths, end.attention)

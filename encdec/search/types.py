@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from encdec.types import BOS, PAD, Array
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Sentences found, best first along W.
 
     Attributes:
@@ -16,14 +16,14 @@ class Found(NamedTuple):
       scores: float32 [B, W], log-probability in nats over the length penalty.
       log_probs: float32 [B, W], log-probability in nats.
       lengths: int32 [B, W], tokens with EOS.
-      weights: float32 [B, W, T, M, S], attention of each token's step, or None if not asked for.
+      attention: float32 [B, W, T, M, S], attention of each token's step, or None if not asked for.
     """
 
     tokens: Array
     scores: Array
     log_probs: Array
     lengths: Array
-    weights: Array | None
+    attention: Array | None
 
 
 def log_probs(logits: Array) -> Array:

@@ -237,7 +237,7 @@ def _shown(translations: list[Translation], index: int | None) -> dict[str, Any]
                 "text": one.text,
                 "score": round(one.score, 4),
                 "tokens": one.tgt_tokens,
-                "weights": _weights(one.weights, index),
+                "attention": _weights(one.attention, index),
             }
             for one in translations
         ],

@@ -97,11 +97,11 @@ function article(sentence) {
     byId("looked").textContent = told(from.labels[at], verb, to.labels, weights);
   };
 
-  if (targets.some((one) => one.weights)) {
+  if (targets.some((one) => one.attention)) {
     made.append(
       row(source, "Source tokens", clear, (s) => {
         const one = targets[shown];
-        point(source, s, one, one.weights.map((w) => w[s]), "was looked at by");
+        point(source, s, one, one.attention.map((w) => w[s]), "was looked at by");
       }),
     );
   }
@@ -110,11 +110,11 @@ function article(sentence) {
     const text = element("p", "text", one.text);
     text.dir = "auto";
     item.append(text, element("div", "score", `score ${one.score.toFixed(3)} nats`));
-    if (one.weights) {
+    if (one.attention) {
       item.append(
         row(one, `Tokens of translation ${i + 1}`, clear, (t) => {
           shown = i;
-          point(one, t, source, one.weights[t], "looked at");
+          point(one, t, source, one.attention[t], "looked at");
         }),
       );
     }

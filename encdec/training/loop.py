@@ -43,7 +43,7 @@ class Bar(Protocol):
 class Devices(Protocol):
     """How states and batches lie on devices (see `encdec.training.sharded_state`)."""
 
-    def rows(self, batch: Batch) -> Batch:
+    def shard_batch(self, batch: Batch) -> Batch:
         """A batch on its devices."""
 
     def compiled(
@@ -52,20 +52,20 @@ class Devices(Protocol):
         """The update for a batch of this shape, and the bytes that a device needs for it: not
         always known, unless they are to be measured."""
 
-    def read(self, report: StepReport) -> StepReport:
+    def unreplicate(self, report: StepReport) -> StepReport:
         """What a step measured, as NumPy numbers."""
 
-    def whole(self, state: TrainState) -> TrainState:
+    def gather(self, state: TrainState) -> TrainState:
         """A state as NumPy arrays."""
 
-    def whole_params(self, params: Params) -> Params:
+    def gather_params(self, params: Params) -> Params:
         """Parameters as NumPy arrays."""
 
-    def place_params(self, params: Params) -> Params:
+    def shard_params(self, params: Params) -> Params:
         """Parameters on their devices."""
 
 
-class Standing(NamedTuple):
+class EarlyStopping(NamedTuple):
     """How validation stands.
 
     Attributes:
@@ -78,11 +78,11 @@ class Standing(NamedTuple):
     waited: int = 0
     step: int = 0
 
-    def after(self, score: float, step: int) -> "Standing":
+    def after(self, score: float, step: int) -> "EarlyStopping":
         """The standing after one more score; of equal ones the latest is kept, none resets."""
         if self.best is None or score > self.best:
-            return Standing(score, 0, step)
-        return Standing(self.best, self.waited + 1, step if score == self.best else self.step)
+            return EarlyStopping(score, 0, step)
+        return EarlyStopping(self.best, self.waited + 1, step if score == self.best else self.step)
 
     def is_over(self, patience: int) -> bool:
         """Whether training has waited long enough; patience 0 waits for ever."""
@@ -167,14 +167,14 @@ class CompiledStep:
         shape = _shape(batch)
         if shape not in self._programs:
             self.compile(state, batch, key)
-        return self._programs[shape](state, self.devices.rows(batch), key)
+        return self._programs[shape](state, self.devices.shard_batch(batch), key)
 
     def compile(
         self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
     ) -> int | None:
         """Compiles the step for a batch of this shape; the bytes that a device needs for it."""
         start, shape = time.perf_counter(), _shape(batch)
-        found = self.devices.compiled(state, self.devices.rows(batch), key, measure=measure)
+        found = self.devices.compiled(state, self.devices.shard_batch(batch), key, measure=measure)
         self._programs[shape], needed = found
         rows, source, target = shape
         late = "" if len(self._programs) <= self._shapes else " (a shape that was not planned)"
@@ -201,7 +201,7 @@ def train(
     *,
     evaluate: Callable[[Params], dict[str, float]],
     checkpoints: Checkpoints,
-    standing: Standing,
+    standing: EarlyStopping,
     log: Log,
     bar: Bar,
 ) -> int:
@@ -234,7 +234,7 @@ def train(
         """Reads the losses of all but the last few steps; only those are waited for."""
         nonlocal window
         while len(pending) > at_most:
-            window.add(pending[0], step.devices.read(pending[0].report))
+            window.add(pending[0], step.devices.unreplicate(pending[0].report))
             number = pending.popleft().step
             if number % config.log_every == 0 or number == config.max_steps:
                 row = window.row(number, float(schedule(number - 1)))
@@ -272,18 +272,18 @@ def _validate(
     config: TrainingConfig,
     evaluate: Callable[[Params], dict[str, float]],
     checkpoints: Checkpoints,
-    standing: Standing,
+    standing: EarlyStopping,
     log: Log,
-) -> Standing:
-    """Scores the parameters, saves the state, keeps the parameters if they are the best."""
+) -> EarlyStopping:
+    """Metrics the parameters, saves the state, keeps the parameters if they are the best."""
     params = _averaged(devices, state, done, config, checkpoints)
     scores = evaluate(params)
     log.write({"kind": "valid", "step": done, **scores})
     if not math.isfinite(scores["loss"]):
         raise DivergedError(done, batch, f"after it the validation loss is {scores['loss']:.4g}")
-    sign = -1 if config.select in LOWER_IS_BETTER else 1
-    standing = standing.after(sign * scores[config.select], done)
-    checkpoints.save("latest", done, devices.whole(state), standing._asdict())
+    sign = -1 if config.best_metric in LOWER_IS_BETTER else 1
+    standing = standing.after(sign * scores[config.best_metric], done)
+    checkpoints.save("latest", done, devices.gather(state), standing._asdict())
     # The latest is whole on disk before the best, so a resumed run never finds a best ahead of it.
     checkpoints.wait()
     if standing.step == done:
@@ -297,7 +297,7 @@ def save_missing_best(
     done: int,
     config: TrainingConfig,
     checkpoints: Checkpoints,
-    standing: Standing,
+    standing: EarlyStopping,
 ) -> None:
     """Saves the best parameters if a kill came after the state that holds them, before they."""
     if standing.best is None or standing.step != done or checkpoints.has("best", done):
@@ -307,7 +307,7 @@ def save_missing_best(
 
 
 def _save_best(devices: Devices, params: Params, done: int, checkpoints: Checkpoints) -> None:
-    checkpoints.save("best", done, {"params": devices.whole_params(params)}, {})
+    checkpoints.save("best", done, {"params": devices.gather_params(params)}, {})
 
 
 def _averaged(
@@ -319,7 +319,7 @@ def _averaged(
 ) -> Params:
     """The parameters to translate with, once these are among the recent ones."""
     if config.average_last > 1:
-        recent = {"params": devices.whole_params(state.params)}
+        recent = {"params": devices.gather_params(state.params)}
         checkpoints.save("recent", done, recent, {})
     return _average(devices, state, config, checkpoints)
 
@@ -332,5 +332,5 @@ def _average(
         return state.average
     if config.average_last == 1:
         return state.params
-    like = {"params": devices.whole_params(state.params)}
-    return devices.place_params(checkpoints.mean_recent(like)["params"])
+    like = {"params": devices.gather_params(state.params)}
+    return devices.shard_params(checkpoints.mean_recent(like)["params"])

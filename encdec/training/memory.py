@@ -1,14 +1,14 @@
 """Whether a plan fits its devices; what does not is refused with numbers that would do."""
 
-from encdec.data.bucketing import Plan
+from encdec.data.bucketing import Bucketing
 from encdec.parallel import devices
 from encdec.parallel.layout import Layout
 from encdec.types import InputError
 
 
-def check_rows(plan: Plan, batch_tokens: int, layout: Layout) -> None:
+def check_rows(bucketing: Bucketing, batch_tokens: int, layout: Layout) -> None:
     """Raises InputError where a batch cannot give each data part a sentence."""
-    longest = _longest(plan)
+    longest = _longest(bucketing)
     if batch_tokens < layout.data * longest:
         raise InputError(
             f"batch_tokens = {batch_tokens} hold {batch_tokens // longest} sentences of {longest} "
@@ -18,12 +18,12 @@ def check_rows(plan: Plan, batch_tokens: int, layout: Layout) -> None:
 
 
 def check_memory(
-    plan: Plan, batch_tokens: int, layout: Layout, needed: int | None, fixed: int
+    bucketing: Bucketing, batch_tokens: int, layout: Layout, needed: int | None, fixed: int
 ) -> None:
     """Raises InputError where the largest batch does not fit on a device, with what would.
 
     Args:
-      plan, batch_tokens, layout: of the run.
+      bucketing, batch_tokens, layout: of the run.
       needed: bytes that a device needs for the largest batch, None where that is not known.
       fixed: the part of it that does not depend on the batch: parameters and optimiser.
     """
@@ -33,8 +33,8 @@ def check_memory(
     fits = int(batch_tokens * (0.95 * limit - fixed) / max(needed - fixed, 1))
     would_do = (
         f"batch_tokens of about {fits} would fit"
-        if fits >= layout.data * _longest(plan)
-        else "a smaller model or more devices would do, or --slice-optimizer and --recompute"
+        if fits >= layout.data * _longest(bucketing)
+        else "a smaller model or more devices would do, or --shard-optimizer and --remat"
     )
     raise InputError(
         f"a step with batch_tokens = {batch_tokens} needs {needed / 2**30:.1f} GiB on each device "
@@ -43,6 +43,6 @@ def check_memory(
     )
 
 
-def _longest(plan: Plan) -> int:
+def _longest(bucketing: Bucketing) -> int:
     """Tokens of the longest sentence of either side."""
-    return max(max(bucket.source_length, bucket.target_length) for bucket in plan.buckets)
+    return max(max(bucket.source_length, bucket.target_length) for bucket in bucketing.buckets)

@@ -42,11 +42,15 @@ def _progress(config: TrainingConfig, step: Array) -> Array:
 def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     """Adam (Kingma 2015) or AdamW (Loshchilov 2019), element by element.
 
-    What AdamW decays is a choice (see `TrainingConfig.decayed`): biases and norms seldom should.
+    `TrainingConfig.weight_decay_mask` chooses what AdamW decays: biases and norms seldom should.
     """
     parts = [optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)]
     if config.optimizer == "adamw":
-        parts.append(optax.add_decayed_weights(config.weight_decay, DECAYED[config.decayed]))
+        parts.append(
+            optax.add_decayed_weights(
+                config.weight_decay, WEIGHT_DECAY_MASKS[config.weight_decay_mask]
+            )
+        )
     parts.append(optax.scale_by_learning_rate(schedule(config)))
     return optax.chain(*parts)
 
@@ -62,7 +66,7 @@ def _not_embeddings(params: Params) -> Params:
     return jax.tree_util.tree_map_with_path(decays, params)
 
 
-DECAYED: dict[str, Callable[[Params], Params] | None] = {
+WEIGHT_DECAY_MASKS: dict[str, Callable[[Params], Params] | None] = {
     "matrices": _matrices,
     "not-embeddings": _not_embeddings,
     "all": None,

@@ -13,8 +13,8 @@ from encdec.models import registry
 from encdec.parallel import pmap, sharding
 from encdec.parallel.layout import Layout
 from encdec.training.step import (
-    Sharing,
     StepReport,
+    StepSharding,
     TrainState,
     init_state,
     state_axes,
@@ -23,7 +23,7 @@ from encdec.training.step import (
 from encdec.types import Array, Batch, Params
 
 
-class Placement:
+class StateSharding:
     """How one run's training lies on devices.
 
     Args:
@@ -49,42 +49,42 @@ class Placement:
         axes = registry.split_axes(whole)
         self.shapes: TrainState = jax.eval_shape(self._fresh, jax.random.key(0))
         where = state_axes(optimizer, self.shapes, axes)
-        lying = sharding.parts(self.shapes, where, layout)
+        lying = sharding.shard_specs(self.shapes, where, layout)
         self._parts: Any = lying._replace(
-            optimizer=sharding.parts(
-                self.shapes.optimizer, where.optimizer, layout, sliced=layout.sliced_optimizer
+            optimizer=sharding.shard_specs(
+                self.shapes.optimizer, where.optimizer, layout, sliced=layout.shard_optimizer
             )
         )
-        sharing = Sharing(layout.axes, axes, layout.sliced_optimizer)
+        sharing = StepSharding(layout.axes, axes, layout.shard_optimizer)
         step = partial(train_step, split, optimizer, config, sharing=sharing, dtype=dtype)
         self._step = pmap.mapped(step, layout, (True, True, False), donate=(0,))
 
-    def fresh(self, key: Array) -> TrainState:
+    def init(self, key: Array) -> TrainState:
         """The state before the first step, parameters drawn from the key."""
         state = self._fresh(key)
-        return state if self.layout.size == 1 else self.place(jax.device_get(state))
+        return state if self.layout.size == 1 else self.shard(jax.device_get(state))
 
-    def place(self, state: TrainState) -> TrainState:
+    def shard(self, state: TrainState) -> TrainState:
         """A whole state on its devices."""
-        placed: TrainState = sharding.place(state, self._parts, self.layout)
+        placed: TrainState = sharding.shard(state, self._parts, self.layout)
         return placed
 
-    def whole(self, state: TrainState) -> TrainState:
+    def gather(self, state: TrainState) -> TrainState:
         """A state as NumPy arrays, as if one device had held it."""
-        found: TrainState = sharding.whole(state, self._parts, self.layout)
+        found: TrainState = sharding.gather(state, self._parts, self.layout)
         return found
 
-    def place_params(self, params: Params) -> Params:
+    def shard_params(self, params: Params) -> Params:
         """Whole parameters on their devices."""
-        return sharding.place(params, self._parts.params, self.layout)
+        return sharding.shard(params, self._parts.params, self.layout)
 
-    def whole_params(self, params: Params) -> Params:
+    def gather_params(self, params: Params) -> Params:
         """Parameters as NumPy arrays, as if one device had held them."""
-        return sharding.whole(params, self._parts.params, self.layout)
+        return sharding.gather(params, self._parts.params, self.layout)
 
-    def rows(self, batch: Batch) -> Batch:
+    def shard_batch(self, batch: Batch) -> Batch:
         """This process's sentences on its devices."""
-        placed: Batch = sharding.place_rows(batch, self.layout)
+        placed: Batch = sharding.shard_batch(batch, self.layout)
         return placed
 
     def compiled(
@@ -94,7 +94,7 @@ class Placement:
         always known, unless they are to be measured."""
         return pmap.compiled(self._step, state, batch, key, measure=measure)
 
-    def read(self, report: StepReport) -> StepReport:
+    def unreplicate(self, report: StepReport) -> StepReport:
         """What a step measured, as NumPy numbers."""
-        found: StepReport = sharding.first(report, self.layout)
+        found: StepReport = sharding.unreplicate(report, self.layout)
         return found

@@ -46,23 +46,23 @@ class StepReport(NamedTuple):
     gradient_norm: Array
 
 
-class Sharing(NamedTuple):
+class StepSharding(NamedTuple):
     """How devices share a step; each sees its own part of parameters, optimiser and batch.
 
     Attributes:
       axes: the devices.
       split: a pytree like the parameters of the array axis (int) that each is split along over
         `axes.model`, -1 for none; None where there is no such axis.
-      sliced_optimizer: each device updates a slice of the parameters over `axes.data` and holds the
+      shard_optimizer: each device updates a slice of the parameters over `axes.data` and holds the
         optimiser's state for it alone (Rajbhandari 2020, "ZeRO", stage 1).
     """
 
     axes: Axes = Axes()
     split: Params | None = None
-    sliced_optimizer: bool = False
+    shard_optimizer: bool = False
 
 
-ALONE = Sharing()
+SINGLE_DEVICE = StepSharding()
 """One device does everything."""
 
 
@@ -142,19 +142,19 @@ def train_step(
     batch: Batch,
     key: Array,
     *,
-    sharing: Sharing = ALONE,
+    sharing: StepSharding = SINGLE_DEVICE,
     dtype: Any = jnp.float32,
 ) -> tuple[TrainState, StepReport]:
     """One update of the parameters by the mean loss a token.
 
-    With `config.accumulate` the batch is split into parts, one after another: losses and gradients
-    are summed over the parts and divided once, so the update is that of the whole. The same holds
-    for sentences on other devices: how they fall on devices changes nothing.
+    With `config.gradient_accumulation` the batch is split into parts that are computed one after
+    another: losses and gradients are summed over the parts and divided once, so the update is that
+    of the whole batch. The same holds for sentences on other devices.
 
     Args:
       model, optimizer, config: static.
       state: its buffers may be donated.
-      batch: rows a multiple of config.accumulate.
+      batch: rows a multiple of config.gradient_accumulation.
       key: the run's dropout key; the step is folded in here.
       sharing: how devices share the step; the model must be of the same `axes.model`.
       dtype: of products; parameters, sums and softmax stay float32.
@@ -165,7 +165,7 @@ def train_step(
     axes = sharing.axes
     key = jax.random.fold_in(key, state.step)
     if axes.data:  # other sentences, other dropout
-        key = jax.random.fold_in(key, collectives.index(axes.data))
+        key = jax.random.fold_in(key, collectives.axis_index(axes.data))
 
     def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, LossSums]:
         params = cast(params, dtype)
@@ -179,20 +179,22 @@ def train_step(
         return sums.loss, sums
 
     gradient = jax.grad(loss, has_aux=True)
-    if config.accumulate == 1:
+    if config.gradient_accumulation == 1:
         gradients, sums = gradient(state.params, batch, key)
     else:
-        gradients, sums = _accumulated(gradient, config.accumulate, state.params, batch, key)
-    if sharing.sliced_optimizer:
-        sums = collectives.total(sums, axes.data)
+        gradients, sums = _accumulated(
+            gradient, config.gradient_accumulation, state.params, batch, key
+        )
+    if sharing.shard_optimizer:
+        sums = collectives.psum(sums, axes.data)
         gradients = jax.tree.map(partial(_summed_slice, axes), gradients)
     else:
-        gradients, sums = collectives.total((gradients, sums), axes.data)
+        gradients, sums = collectives.psum((gradients, sums), axes.data)
     tokens = jnp.maximum(sums.tokens, 1)
     gradients = jax.tree.map(lambda g: g / tokens, gradients)
     norm = _global_norm(gradients, sharing)
-    if config.clip:  # Pascanu 2013
-        factor = jnp.where(norm < config.clip, 1.0, config.clip / norm)
+    if config.clip_norm:  # Pascanu 2013
+        factor = jnp.where(norm < config.clip_norm, 1.0, config.clip_norm / norm)
         gradients = jax.tree.map(lambda g: g * factor, gradients)
     params, opt_state = _updated(optimizer, gradients, state, sharing)
     average = state.average
@@ -202,26 +204,31 @@ def train_step(
 
 
 def _updated(
-    optimizer: optax.GradientTransformation, gradients: Params, state: TrainState, sharing: Sharing
+    optimizer: optax.GradientTransformation,
+    gradients: Params,
+    state: TrainState,
+    sharing: StepSharding,
 ) -> tuple[Params, Any]:
     """The parameters and the optimiser's state after an update; with slices, each its own."""
-    if not sharing.sliced_optimizer:
+    if not sharing.shard_optimizer:
         updates, opt_state = optimizer.update(gradients, state.optimizer, state.params)
         return optax.apply_updates(state.params, updates), opt_state
     axis = sharing.axes.data
-    slices = jax.tree.map(lambda p: collectives.own_slice(p, axis), state.params)
+    slices = jax.tree.map(lambda p: collectives.local_shard(p, axis), state.params)
     updates, opt_state = optimizer.update(gradients, state.optimizer, slices)
     slices = optax.apply_updates(slices, updates)
-    return jax.tree.map(partial(collectives.rejoined, axis=axis), slices, state.params), opt_state
+    return jax.tree.map(
+        partial(collectives.all_gather_shards, axis=axis), slices, state.params
+    ), opt_state
 
 
 def _summed_slice(axes: Axes, gradient: Array) -> Array:
     """This device's slice of a gradient's sum over the data axis."""
-    padded, along = collectives.padded_for_slices(gradient, axes.data)
-    return collectives.scattered(padded, axes.data, along)
+    padded, along = collectives.padded_for_shards(gradient, axes.data)
+    return collectives.reduce_scatter(padded, axes.data, along)
 
 
-def _global_norm(gradients: Params, sharing: Sharing) -> Array:
+def _global_norm(gradients: Params, sharing: StepSharding) -> Array:
     """The norm of the whole gradient, of which a device may hold a part."""
     leaves = jax.tree.leaves(gradients)
     axes = jax.tree.leaves(sharing.split) if sharing.split is not None else [-1] * len(leaves)
@@ -230,9 +237,9 @@ def _global_norm(gradients: Params, sharing: Sharing) -> Array:
     everywhere = [square for square, axis in zip(squares, axes, strict=True) if axis < 0]
     whole = jnp.asarray(sum(everywhere, jnp.zeros(())))
     if here:
-        whole += collectives.total(jnp.asarray(sum(here)), sharing.axes.model)
-    if sharing.sliced_optimizer:
-        whole = collectives.total(whole, sharing.axes.data)
+        whole += collectives.psum(jnp.asarray(sum(here)), sharing.axes.model)
+    if sharing.shard_optimizer:
+        whole = collectives.psum(whole, sharing.axes.data)
     return jnp.sqrt(whole)
 
 

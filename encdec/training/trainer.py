@@ -16,14 +16,14 @@ import jax
 
 from encdec import config as configs
 from encdec.config import RunConfig, TrainingDeviceConfig, TransformerConfig
-from encdec.data.batches import Rows, SubwordSampling, deliver, largest_batch
-from encdec.data.bucketing import Plan
+from encdec.data.batches import Rows, SubwordSampling, largest_batch, training_iterator
+from encdec.data.bucketing import Bucketing
 from encdec.data.corpus import Corpus, read_corpus
 from encdec.data.pipeline import (
+    bucket_training,
     build_vocabularies,
     encode_training,
     note_long_sources,
-    plan_training,
     subword_sampling,
 )
 from encdec.data.sources import Pairs
@@ -42,10 +42,10 @@ from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.search.options import SearchOptions
 from encdec.training import loop
-from encdec.training.loop import DivergedError, Standing
+from encdec.training.loop import DivergedError, EarlyStopping
 from encdec.training.memory import check_memory, check_rows
 from encdec.training.optimizer import optimizer, schedule
-from encdec.training.sharded_state import Placement
+from encdec.training.sharded_state import StateSharding
 from encdec.training.step import TrainState
 from encdec.types import InputError, Params
 
@@ -57,19 +57,19 @@ def _to_stderr(line: str) -> None:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainResult:
     """A trained run. `trained_steps` are those of this call, 0 if all were done before."""
 
     run: Run
     trained_steps: int
 
 
-def fit(
+def train_run(
     config: RunConfig,
     folder: Path,
     say: Say = _to_stderr,
     devices: TrainingDeviceConfig | None = None,
-) -> Fitted:
+) -> TrainResult:
     """Trains a run in a folder, from its latest checkpoint if it has one.
 
     Args:
@@ -84,7 +84,7 @@ def fit(
     devices = devices or TrainingDeviceConfig()
     processes.start(devices)
     try:
-        return _fit(config, folder, say if processes.writes() else _nowhere, devices)
+        return _train_run(config, folder, say if processes.writes() else _nowhere, devices)
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
@@ -98,7 +98,9 @@ def _nowhere(_: str) -> None:
     """What another process says already."""
 
 
-def _fit(config: RunConfig, folder: Path, say: Say, devices: TrainingDeviceConfig) -> Fitted:
+def _train_run(
+    config: RunConfig, folder: Path, say: Say, devices: TrainingDeviceConfig
+) -> TrainResult:
     notes: list[str] = []  # told once nothing can be refused any more
     layout = processes.together(lambda: _layout(config, devices))
     corpus = processes.together(lambda: read_corpus(config, notes.append))
@@ -118,29 +120,29 @@ def _fit(config: RunConfig, folder: Path, say: Say, devices: TrainingDeviceConfi
     for note in notes:
         say(note)
     with Checkpoints(run.path, config.training.average_last, processes.wait) as saved:
-        placement = _placement(run, layout, devices)
-        state, done, standing = _first_state(run, placement)
+        state_sharding = _state_sharding(run, layout, devices)
+        state, done, standing = _first_state(run, state_sharding)
         saved.drop_after(done)
-        loop.save_missing_best(placement, state, done, run.config.training, saved, standing)
+        loop.save_missing_best(state_sharding, state, done, run.config.training, saved, standing)
         if done >= config.training.max_steps:
             say(f"{folder} has its {done} steps already")
-            return Fitted(run, 0)
+            return TrainResult(run, 0)
         if standing.is_over(config.training.patience):
             say(f"{folder} stopped at step {done}: {standing.waited} validations without a better")
-            return Fitted(run, 0)
+            return TrainResult(run, 0)
         say(f"{folder}: from step {done} of {config.training.max_steps}")
-        last = _train(prepared, placement, state, done, standing, saved)
+        last = _train(prepared, state_sharding, state, done, standing, saved)
     if last < config.training.max_steps:
         say(f"stopped at step {last}: {config.training.patience} validations without a better")
-    return Fitted(run, last - done)
+    return TrainResult(run, last - done)
 
 
 def _layout(config: RunConfig, devices: TrainingDeviceConfig) -> Layout:
     """The layout that was asked for, if this model can be trained so."""
-    layout = Layout.parse(devices.layout, sliced_optimizer=devices.slice_optimizer)
+    layout = Layout.parse(devices.layout, shard_optimizer=devices.shard_optimizer)
     layout.check_model(config.model)
-    if devices.recompute and not isinstance(config.model, TransformerConfig):
-        raise InputError("recompute is for a transformer's layers: leave it out")
+    if devices.remat and not isinstance(config.model, TransformerConfig):
+        raise InputError("remat is for a transformer's layers: leave it out")
     return layout
 
 
@@ -154,7 +156,7 @@ class _Prepared(NamedTuple):
 
     run: Run
     examples: Examples
-    plan: Plan
+    bucketing: Bucketing
     sampling: SubwordSampling | None
     valid: Pairs
 
@@ -180,7 +182,7 @@ def _prepare(
     )
     examples = encode_training(data, train, corpus.digest, (source, target), say)
     sampling = subword_sampling(data, (source, target))
-    batches, extra = plan_training(config, examples, sampling, note)
+    batches, extra = bucket_training(config, examples, sampling, note)
     note_long_sources(config, corpus.valid.src, source, note)
     check_rows(batches, data.batch_tokens, layout)
     if run is None:
@@ -202,10 +204,10 @@ def _existing(folder: Path, config: RunConfig, mark: str) -> Run | None:
     return None
 
 
-def _placement(run: Run, layout: Layout, devices: TrainingDeviceConfig) -> Placement:
-    return Placement(
+def _state_sharding(run: Run, layout: Layout, devices: TrainingDeviceConfig) -> StateSharding:
+    return StateSharding(
         build_model(run),
-        build_model(run, layout, recompute=devices.recompute),
+        build_model(run, layout, remat=devices.remat),
         optimizer(run.config.training),
         run.config.training,
         layout,
@@ -213,44 +215,46 @@ def _placement(run: Run, layout: Layout, devices: TrainingDeviceConfig) -> Place
     )
 
 
-def _first_state(run: Run, placement: Placement) -> tuple[TrainState, int, Standing]:
+def _first_state(run: Run, state_sharding: StateSharding) -> tuple[TrainState, int, EarlyStopping]:
     """The latest checkpoint, its step and how validation stood; or a fresh beginning."""
     if not checkpoints.steps(run.path, "latest"):
-        return placement.fresh(jax.random.key(run.config.seed)), 0, Standing()
-    state, note = checkpoints.load(run.path, "latest", placement.shapes)
-    return placement.place(state), int(state.step), Standing(**note)
+        return state_sharding.init(jax.random.key(run.config.seed)), 0, EarlyStopping()
+    state, note = checkpoints.load(run.path, "latest", state_sharding.shapes)
+    return state_sharding.shard(state), int(state.step), EarlyStopping(**note)
 
 
 def _train(
     prepared: _Prepared,
-    placement: Placement,
+    state_sharding: StateSharding,
     state: TrainState,
     done: int,
-    standing: Standing,
+    standing: EarlyStopping,
     saved: Checkpoints,
 ) -> int:
     """Runs the loop; returns the step it ended at."""
-    run, config, layout = prepared.run, prepared.run.config.training, placement.layout
+    run, config, layout = prepared.run, prepared.run.config.training, state_sharding.layout
     sample = Pairs(*(side[: config.evaluate_sentences] for side in prepared.valid))
-    names = metrics.NAMES if config.select == "ter" else metrics.QUICK
+    names = metrics.NAMES if config.best_metric == "ter" else metrics.QUICK
 
     def evaluate(params: Params) -> dict[str, float]:
-        translator = Translator(run, params, None, layout, placement.dtype)
+        translator = Translator(run, params, None, layout, state_sharding.dtype)
         found = translator.evaluate(sample, SearchOptions(beam=1), names=names)
         scores = found.summary().items()
         return {name: value for name, value in scores if isinstance(value, int | float)}
 
     with _log(run, done) as log, _progress(config.max_steps, done) as bar:
         log.write({"kind": "start", "step": done, **_surroundings(layout)})
-        step = loop.CompiledStep(placement, len(prepared.plan.buckets), bar.say)
+        step = loop.CompiledStep(state_sharding, len(prepared.bucketing.buckets), bar.say)
         key = jax.random.key(run.config.seed)
-        rows = Rows(layout.data * config.accumulate, jax.process_index(), jax.process_count())
-        needed = step.compile(state, largest_batch(prepared.plan, rows), key, measure=True)
-        fits = partial(check_memory, prepared.plan, run.config.data.batch_tokens, layout)
+        rows = Rows(
+            layout.data * config.gradient_accumulation, jax.process_index(), jax.process_count()
+        )
+        needed = step.compile(state, largest_batch(prepared.bucketing, rows), key, measure=True)
+        fits = partial(check_memory, prepared.bucketing, run.config.data.batch_tokens, layout)
         processes.together(lambda: fits(needed, sharding.bytes_held(state, layout)))
-        batches = deliver(
+        batches = training_iterator(
             prepared.examples,
-            prepared.plan,
+            prepared.bucketing,
             run.config.seed,
             done,
             prepared.sampling,

@@ -8,7 +8,7 @@ from tests.commands import refused
 
 TINY = [
     *("--model", "transformer", "--layers", "1", "--width", "16", "--feed-forward", "24"),
-    *("--heads", "2", "--date-sentences", "300", "--evaluate-sentences", "2", "--shapes", "1"),
+    *("--heads", "2", "--date-sentences", "300", "--evaluate-sentences", "2", "--num-buckets", "1"),
     *("--schedule", "constant", "--evaluate-every", "1"),
 ]
 
@@ -24,7 +24,7 @@ def test_a_run_trained_and_translated_in_any_layout(encdec, tmp_path, monkeypatc
     run = tmp_path / "run"
     first = encdec("train", "--run", run, *TINY, "--max-steps", 1, "--layout", "2x2")
     assert first.code == 0, first
-    again = encdec("train", "--resume", run, "--max-steps", 2, "--layout", "4x1", "--recompute")
+    again = encdec("train", "--resume", run, "--max-steps", 2, "--layout", "4x1", "--remat")
     assert "from step 1 of 2" in again.err
     layouts = [row["layout"] for row in read_metrics(run / "metrics.jsonl") if "layout" in row]
     assert layouts == ["2x2", "4x1"]
@@ -60,8 +60,8 @@ def test_bad_options_are_refused_before_a_folder_is_made(encdec, tmp_path, optio
 def test_recurrent_models_have_no_heads_to_split(encdec, tmp_path) -> None:
     found = encdec("train", "--run", tmp_path / "run", "--model", "seq2seq", "--layout", "2x2")
     refused(found, "only a transformer has", "4x1 would do")
-    found = encdec("train", "--run", tmp_path / "run", "--model", "seq2seq", "--recompute")
-    refused(found, "recompute is for a transformer")
+    found = encdec("train", "--run", tmp_path / "run", "--model", "seq2seq", "--remat")
+    refused(found, "remat is for a transformer")
 
 
 @pytest.mark.parametrize(("limit", "says"), [(2**21, "batch_tokens of about"), (1000, "smaller")])

@@ -25,8 +25,8 @@ WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four"}
 SMALL = [
     *("--vocabulary", "words", "--embed", "16", "--hidden", "32", "--dropout", "0"),
     *("--max-steps", "240", "--learning-rate", "0.01", "--warmup", "20", "--label-smoothing", "0"),
-    *("--batch-tokens", "160", "--evaluate-every", "80", "--log-every", "40", "--shapes", "2"),
-    *("--max-source-length", "6", "--select", "loss"),
+    *("--batch-tokens", "160", "--evaluate-every", "80", "--log-every", "40", "--num-buckets", "2"),
+    *("--max-source-length", "6", "--best-metric", "loss"),
 ]
 
 

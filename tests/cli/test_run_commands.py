@@ -24,7 +24,7 @@ from tests.commands import refused
 from tests.small_run import SMALL, small_run
 
 LENGTH = 48
-ALONE = """
+SINGLE_DEVICE = """
 import sys
 import jax.export
 import numpy as np
@@ -119,7 +119,7 @@ def test_a_program_finds_what_translate_finds(encdec, tmp_path: Path, model: Mod
         row[: len(ids)] = ids
     np.save(tmp_path / "src.npy", src)
     files = [out / "greedy.stablehlo", tmp_path / "src.npy", tmp_path / "found.npz"]
-    subprocess.run([sys.executable, "-c", ALONE, *files], check=True, cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", SINGLE_DEVICE, *files], check=True, cwd=tmp_path)
     found = np.load(files[2])
     expected = opened.translate(texts, SearchOptions(beam=1))
     for tokens, length, best in zip(found["tokens"], found["lengths"], expected, strict=True):

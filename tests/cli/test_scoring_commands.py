@@ -133,7 +133,7 @@ def test_evaluate_joins_tokens(folder: Path, tmp_path: Path, encdec) -> None:
     command = ["evaluate", folder / "a", *files, "--detokenize", "en", "--json"]
     found = json.loads(encdec(*command).out)
     assert found["detokenize"] == "en"
-    assert found["symbol_errors"] == 100
+    assert found["token_error_rate"] == 100
     refused(encdec(*command[:-2], "English"), "detokenize = 'English'", "code of a language")
 
 

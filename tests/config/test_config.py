@@ -59,11 +59,11 @@ def test_the_papers_sizes() -> None:
         (lambda: DataConfig(vocabulary="bytes", vocabulary_size=99), "leave vocabulary_size out"),
         (lambda: DataConfig(vocabulary="chars", subword_sampling=0.1), "needs .*'sentencepiece'"),
         (
-            lambda: DataConfig(pieces="bpe", subword_sampling=1.0),
+            lambda: DataConfig(sentencepiece_model="bpe", subword_sampling=1.0),
             "subword_sampling = 1.0 .* below 1",
         ),
         (lambda: TrainingConfig(learning_rate=0.0), "learning_rate = 0.0 .* above 0"),
-        (lambda: TrainingConfig(clip=-1.0), "clip = -1.0 .* at least 0"),
+        (lambda: TrainingConfig(clip_norm=-1.0), "clip = -1.0 .* at least 0"),
         (lambda: TrainingConfig(weight_decay=0.1), "weight_decay needs optimizer = 'adamw'"),
         (lambda: RunConfig(seed=-1), "seed = -1"),
         (lambda: preset("dats", "attention"), "unknown preset 'dats'; did you mean dates"),
@@ -94,5 +94,5 @@ def test_json_from_elsewhere_is_checked(change: dict, message: str) -> None:
 
 def test_an_int_will_do_for_a_float() -> None:
     tree = to_json(RunConfig())
-    tree["training"]["clip"] = 1
-    assert from_json(tree) == replace(RunConfig(), training=TrainingConfig(clip=1.0))
+    tree["training"]["clip_norm"] = 1
+    assert from_json(tree) == replace(RunConfig(), training=TrainingConfig(clip_norm=1.0))

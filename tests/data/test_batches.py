@@ -10,10 +10,10 @@ from encdec.data.batches import (
     Rows,
     SubwordSampling,
     TrainingBatches,
-    deliver,
     largest_batch,
+    training_iterator,
 )
-from encdec.data.bucketing import Plan, plan
+from encdec.data.bucketing import Bucketing, make_buckets
 from encdec.data.dates import dates
 from encdec.data.tokens import Examples, encode_pairs, tokens_of
 from encdec.types import BOS, EOS, PAD, Batch
@@ -38,7 +38,7 @@ def held(examples: Examples) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 )
 def test_each_sentence_comes_once_an_epoch(n, batch_tokens, shapes, multiple) -> None:
     examples = natural(n)
-    made = plan(
+    made = make_buckets(
         *examples.lengths(), batch_tokens=batch_tokens, shapes=shapes, rows_multiple=multiple
     )
     source = TrainingBatches(examples, made, 5)
@@ -56,13 +56,17 @@ def test_each_sentence_comes_once_an_epoch(n, batch_tokens, shapes, multiple) ->
     assert len({(batch.src.shape, batch.tgt.shape) for batch in batches}) <= shapes
 
 
-def subword_case() -> tuple[Examples, Plan, SubwordSampling]:
+def subword_case() -> tuple[Examples, Bucketing, SubwordSampling]:
     """Dates in pieces of which each has several, in batches with room for longer segmentations."""
     pairs = dates(120, 0).train
     src, tgt = (vocabulary.build("sentencepiece", side, None) for side in pairs)
     examples = encode_pairs(pairs, src, tgt)
     lengths = [side + 3 for side in examples.lengths()]
-    return examples, plan(*lengths, batch_tokens=600, shapes=3), SubwordSampling(src, tgt, 0.2)
+    return (
+        examples,
+        make_buckets(*lengths, batch_tokens=600, num_buckets=3),
+        SubwordSampling(src, tgt, 0.2),
+    )
 
 
 @pytest.mark.parametrize("sampled", [False, True])
@@ -72,10 +76,10 @@ def test_a_resumed_run_goes_on_with_the_batches_it_would_have_seen(sampled: bool
     how = (sampling,) if sampled else ()
     per_epoch = made.batches_per_epoch
     n = 2 * per_epoch + 5
-    whole = list(islice(deliver(examples, made, 11, 0, *how), n))
+    whole = list(islice(training_iterator(examples, made, 11, 0, *how), n))
     assert len({batch.src.tobytes() for batch in whole}) == n
     for start in (3, per_epoch - 1, per_epoch, n - 2):
-        resumed = list(islice(deliver(examples, made, 11, start, *how), n - start))
+        resumed = list(islice(training_iterator(examples, made, 11, start, *how), n - start))
         alone = TrainingBatches(examples, made, 11, *how)
         for step, batch in enumerate(resumed, start):
             assert isinstance(batch, Batch)
@@ -94,8 +98,8 @@ def test_parts_of_a_batch_are_the_batch_and_empty_rows(sampled: bool) -> None:
         joined = [np.concatenate(sides) for sides in zip(*(p[step] for p in parts), strict=True)]
         rows = len(whole[step].src)
         assert len(joined[0]) == -(-rows // 6) * 6
-        for side, all_rows in zip(joined, whole[step], strict=True):
-            np.testing.assert_array_equal(side[:rows], all_rows)
+        for side, gather_batch in zip(joined, whole[step], strict=True):
+            np.testing.assert_array_equal(side[:rows], gather_batch)
             assert (side[rows:] == PAD).all()
     largest = max(range(made.batches_per_epoch), key=lambda step: whole[step].src.size)
     empty = largest_batch(made, Rows(6, 1, 3))
@@ -129,7 +133,7 @@ def test_sampled_sentences_are_the_same_text_and_new_each_epoch() -> None:
 
 def test_a_segmentation_that_does_not_fit_its_batch_is_not_drawn() -> None:
     examples, _, sampling = subword_case()
-    tight = plan(*examples.lengths(), batch_tokens=600, shapes=3)
+    tight = make_buckets(*examples.lengths(), batch_tokens=600, num_buckets=3)
     batches = TrainingBatches(examples, tight, 0, sampling)
     seen = [pair for step in range(tight.batches_per_epoch) for pair in sentences(batches[step])]
     assert len(seen) == len(examples.src)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from encdec.data import bucketing as plans
-from encdec.data.bucketing import Plan, epoch_order, plan, rows_within
+from encdec.data.bucketing import Bucketing, epoch_order, make_buckets, rows_within
 from encdec.types import InputError
 from tests.data.lengths import natural_lengths
 
 
-def real_share(made: Plan, source: np.ndarray, target: np.ndarray) -> float:
+def real_share(made: Bucketing, source: np.ndarray, target: np.ndarray) -> float:
     """Share of all cells of an epoch's batches that hold a token."""
     cells = [b.batches * b.rows * (b.source_length + b.target_length) for b in made.buckets]
     return (source.sum() + target.sum()) / sum(cells)
@@ -22,7 +22,9 @@ def real_share(made: Plan, source: np.ndarray, target: np.ndarray) -> float:
 )
 def test_each_sentence_has_one_bucket_that_holds_it(n, batch_tokens, shapes, multiple) -> None:
     source, target = natural_lengths(n)
-    made = plan(source, target, batch_tokens=batch_tokens, shapes=shapes, rows_multiple=multiple)
+    made = make_buckets(
+        source, target, batch_tokens=batch_tokens, shapes=shapes, rows_multiple=multiple
+    )
     assert sorted(np.concatenate([b.members for b in made.buckets])) == list(range(n))
     assert len(made.buckets) <= shapes
     for bucket in made.buckets:
@@ -37,7 +39,7 @@ def test_each_sentence_has_one_bucket_that_holds_it(n, batch_tokens, shapes, mul
 def test_nine_cells_in_ten_are_real_with_twelve_shapes(batch_tokens: int) -> None:
     lengths = natural_lengths(29_000)
     shares = [
-        real_share(plan(*lengths, batch_tokens=batch_tokens, shapes=k), *lengths)
+        real_share(make_buckets(*lengths, batch_tokens=batch_tokens, shapes=k), *lengths)
         for k in (1, 4, 12)
     ]
     assert shares == sorted(shares)
@@ -46,12 +48,14 @@ def test_nine_cells_in_ten_are_real_with_twelve_shapes(batch_tokens: int) -> Non
 
 def test_two_pairs_of_lengths_and_two_shapes_leave_no_padding() -> None:
     source, target = np.array([5] * 64 + [11] * 32), np.array([4] * 64 + [14] * 32)
-    made = plan(source, target, batch_tokens=5 * 64, shapes=2)
+    made = make_buckets(source, target, batch_tokens=5 * 64, num_buckets=2)
     assert real_share(made, source, target) == pytest.approx(1, abs=0.05)
 
 
 def test_few_sentences_make_one_batch_not_many_small_ones() -> None:
-    assert plan(*natural_lengths(60), batch_tokens=4096, shapes=12).batches_per_epoch == 1
+    assert (
+        make_buckets(*natural_lengths(60), batch_tokens=4096, num_buckets=12).batches_per_epoch == 1
+    )
 
 
 def cells_of(shapes, counts: np.ndarray, S: np.ndarray, T: np.ndarray) -> float:
@@ -100,16 +104,16 @@ def test_the_shapes_are_nearly_the_cheapest_of_all(most: int) -> None:
 def test_a_batch_too_small_for_the_longest_is_refused_with_one_that_is_not() -> None:
     lengths = np.array([3, 9, 4]), np.array([5, 2, 17])
     with pytest.raises(InputError, match="batch_tokens = 101 cannot hold 6 ") as caught:
-        plan(*lengths, batch_tokens=101, shapes=2, rows_multiple=6)
+        make_buckets(*lengths, batch_tokens=101, num_buckets=2, rows_multiple=6)
     least = int(re.search(r"at least (\d+) can", str(caught.value))[1])
     assert least == 6 * 17
-    made = plan(*lengths, batch_tokens=least, shapes=2, rows_multiple=6)
+    made = make_buckets(*lengths, batch_tokens=least, num_buckets=2, rows_multiple=6)
     assert {bucket.rows for bucket in made.buckets} == {6}
 
 
 def test_very_many_lengths_are_planned_too() -> None:
     lengths = np.arange(1, 1301), np.arange(1300, 0, -1)
-    made = plan(*lengths, batch_tokens=2600, shapes=3)
+    made = make_buckets(*lengths, batch_tokens=2600, num_buckets=3)
     assert sorted(np.concatenate([b.members for b in made.buckets])) == list(range(1300))
     assert all(bucket.rows * bucket.source_length <= 2600 for bucket in made.buckets)
 
@@ -118,7 +122,7 @@ def test_pairs_too_long_are_left_out_of_the_plan_by_their_row() -> None:
     source, target = np.array([2, 3, 1, 9, 1]), np.array([2, 1, 3, 2, 1])
     rows = rows_within(source, target, 3, 2)
     assert list(rows) == [0, 1, 4]
-    made = plan(source, target, batch_tokens=64, shapes=2, rows=rows)
+    made = make_buckets(source, target, batch_tokens=64, num_buckets=2, rows=rows)
     assert sorted(np.concatenate([b.members for b in made.buckets])) == [0, 1, 4]
     assert max(b.source_length for b in made.buckets) == 3
     with pytest.raises(InputError, match="all 5 pairs are longer than max_source_length = 0 or"):
@@ -126,7 +130,7 @@ def test_pairs_too_long_are_left_out_of_the_plan_by_their_row() -> None:
 
 
 def test_each_epoch_and_seed_has_an_order_of_its_own() -> None:
-    made = plan(*natural_lengths(400), batch_tokens=300, shapes=4)
+    made = make_buckets(*natural_lengths(400), batch_tokens=300, num_buckets=4)
     assert min(bucket.batches for bucket in made.buckets) > 2
     orders = [
         [tuple(rows) for _, rows in epoch_order(made, *at)] for at in ((0, 0), (0, 1), (1, 0))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from encdec.data.holdout import Kept, blank_note, digest, hold_out, read_held_out, scan
+from encdec.data.holdout import Kept, blank_note, digest, holdout_mask, read_holdout, scan
 from encdec.data.sources import Pair, Pairs, ParallelFiles, read_all
 from encdec.types import InputError
 
@@ -37,8 +37,8 @@ def split(pairs: list[Pair], count: int | float, seed: int) -> tuple[Pairs, Pair
     """The training and the held-out pairs, from a corpus in two parts."""
     parts = (Memory(pairs[:100]), Memory(pairs[100:]))
     found = scan(parts, seed)
-    held = hold_out(found, count)
-    return read_all(Kept(parts, found.full & ~held)), read_held_out(parts, held)
+    held = holdout_mask(found, count)
+    return read_all(Kept(parts, found.full & ~held)), read_holdout(parts, held)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_memory_stays_small() -> None:
 
     tracemalloc.start()
     found = scan([Long()], 0)
-    held = hold_out(found, 1000)
+    held = holdout_mask(found, 1000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert held.sum() == 1000
@@ -167,4 +167,4 @@ def test_the_greedy_choice_is_that_of_a_plain_loop() -> None:
     for hashed in sorted(groups):
         if len(chosen) + len(groups[hashed]) <= 25:
             chosen += groups[hashed]
-    assert np.flatnonzero(hold_out(found, 25)).tolist() == sorted(chosen)
+    assert np.flatnonzero(holdout_mask(found, 25)).tolist() == sorted(chosen)

@@ -9,10 +9,10 @@ from encdec import files
 from encdec.config import DataConfig, RunConfig, TrainingConfig
 from encdec.data.dates import dates
 from encdec.data.pipeline import (
+    bucket_training,
     build_vocabularies,
     encode_training,
     note_long_sources,
-    plan_training,
     subword_sampling,
 )
 from encdec.data.sources import Listed, Pairs
@@ -79,7 +79,7 @@ def test_pairs_too_long_are_counted_and_not_planned() -> None:
     data = DataConfig(vocabulary="chars", max_source_length=12, max_target_length=20)
     vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
     said: list[str] = []
-    made, extra = plan_training(
+    made, extra = bucket_training(
         RunConfig(data=data), encode_pairs(PAIRS, *vocabularies), None, said.append
     )
     short = [i for i, text in enumerate(PAIRS.src) if len(text) <= 12]
@@ -92,7 +92,7 @@ def test_pairs_too_long_are_counted_and_not_planned() -> None:
     assert extra == max(10, *(11 - 2 * (len(PAIRS.src[i]) + 1) for i in short))
     short_only = RunConfig(data=DataConfig(vocabulary="chars", max_target_length=9))
     with pytest.raises(InputError, match="all 300 pairs are longer"):
-        plan_training(short_only, encode_pairs(PAIRS, *vocabularies), None, said.append)
+        bucket_training(short_only, encode_pairs(PAIRS, *vocabularies), None, said.append)
 
 
 def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:
@@ -112,11 +112,11 @@ def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:
 
 
 def test_shapes_have_no_room_where_nothing_is_drawn() -> None:
-    data = DataConfig(shapes=1)
+    data = DataConfig(num_buckets=1)
     vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
     examples = encode_pairs(PAIRS, *vocabularies)
     sampling = subword_sampling(data, vocabularies)
-    (bucket,) = plan_training(RunConfig(data=data), examples, sampling, print)[0].buckets
+    (bucket,) = bucket_training(RunConfig(data=data), examples, sampling, print)[0].buckets
     shape = (bucket.source_length, bucket.target_length)
     assert shape == tuple(int(side.max()) for side in examples.lengths())
 
@@ -124,11 +124,11 @@ def test_shapes_have_no_room_where_nothing_is_drawn() -> None:
 @pytest.mark.parametrize(("pieces", "alpha"), [("unigram", 0.2), ("bpe", 0.2), ("bpe", 0.4)])
 def test_shapes_have_room_for_four_of_five_ways_to_cut(pieces, alpha: float) -> None:
     """Of other draws than those the room was measured with."""
-    data = DataConfig(pieces=pieces, subword_sampling=alpha, vocabulary_size=250, shapes=1)
+    data = DataConfig(pieces=pieces, subword_sampling=alpha, vocabulary_size=250, num_buckets=1)
     vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
     examples = encode_pairs(PAIRS, *vocabularies)
     sampling = subword_sampling(data, vocabularies)
-    (bucket,) = plan_training(RunConfig(data=data), examples, sampling, print)[0].buckets
+    (bucket,) = bucket_training(RunConfig(data=data), examples, sampling, print)[0].buckets
     shape = (bucket.source_length, bucket.target_length)
     rng = np.random.default_rng(7)
     for vocab, tokens, room in zip(vocabularies, examples, shape, strict=True):

@@ -1,4 +1,4 @@
-"""Preparation of text, against Python's own Unicode, sacreMoses and what holds of all text."""
+"""Preprocessing of text, against Python's own Unicode, sacreMoses and what holds of all text."""
 
 import pickle
 import sys
@@ -8,10 +8,10 @@ import pytest
 from sacremoses import MosesTokenizer
 
 from encdec.data import vocabulary
-from encdec.data.text import Preparation, PreparedVocabulary, prepared
+from encdec.data.text import PreprocessedVocabulary, Preprocessing, prepared
 from encdec.types import EOS, UNK
 
-MOSES = Preparation(tokenizer="moses")
+MOSES = Preprocessing(tokenizer="moses")
 ENGLISH = [
     'Don\'t say "Hello, world!" to Mr. Smith (5,300 times)...',
     "He paid $3.50 -- well-known, isn't it?",
@@ -20,7 +20,7 @@ ENGLISH = [
 HARD = ["", " \t ", "\ud800 lone \udfff", "x\u2028y\x85z", "\x00\x01", "İI", "⁇ a"]
 HARD += ["e\u0301\u0323 \u0301"]
 EVERY = [
-    Preparation(normalization, tokenizer, lowercase, "de")
+    Preprocessing(normalization, tokenizer, lowercase, "de")
     for normalization in ("none", "nfkc")
     for tokenizer in ("none", "moses")
     for lowercase in (False, True)
@@ -33,16 +33,16 @@ MARKED = [
 
 def test_nothing_asked_changes_nothing() -> None:
     plain = vocabulary.build("chars", ["abc"], None)
-    assert not Preparation(language="tr").changes
-    assert prepared(plain, Preparation()) is plain
+    assert not Preprocessing(language="tr").changes
+    assert prepared(plain, Preprocessing()) is plain
     for text in (*HARD, *ENGLISH):
-        assert Preparation().prepare(text) == Preparation().restore(text) == text
+        assert Preprocessing().prepare(text) == Preprocessing().restore(text) == text
     assert all(how.changes for how in EVERY[1:])
 
 
 def test_nfkc_and_lower_case_are_pythons_own_and_once_is_enough() -> None:
-    folded, lower = Preparation("nfkc"), Preparation(lowercase=True)
-    both = Preparation("nfkc", "none", True)
+    folded, lower = Preprocessing("nfkc"), Preprocessing(lowercase=True)
+    both = Preprocessing("nfkc", "none", True)
     every = list(map(chr, range(sys.maxunicode + 1)))
     normal = [unicodedata.normalize("NFKC", character) for character in every]
     assert list(map(folded.prepare, every)) == normal
@@ -54,9 +54,9 @@ def test_nfkc_and_lower_case_are_pythons_own_and_once_is_enough() -> None:
 
 
 def test_a_turkish_i_keeps_its_dot() -> None:
-    turkish = Preparation(lowercase=True, language="tr")
+    turkish = Preprocessing(lowercase=True, language="tr")
     assert turkish.prepare("DIŞ İSTANBUL I\u0307Ç") == "dış istanbul iç"
-    assert Preparation(lowercase=True).prepare("DIŞ İ") == "diş i\u0307"
+    assert Preprocessing(lowercase=True).prepare("DIŞ İ") == "diş i\u0307"
 
 
 @pytest.mark.parametrize("text", ENGLISH)
@@ -69,25 +69,25 @@ def test_moses_splits_as_sacremoses_and_joins_again(text: str) -> None:
 
 def test_moses_follows_the_language() -> None:
     text = "l'homme d'Etat z.B. etc. heute"
-    french, german = (Preparation(tokenizer="moses", language=code) for code in ("fr", "de"))
+    french, german = (Preprocessing(tokenizer="moses", language=code) for code in ("fr", "de"))
     assert french.prepare(text).split()[:4] == ["l'", "homme", "d'", "Etat"]
     assert "etc." in german.prepare(text).split()
     assert french.restore(french.prepare("l'homme d'Etat.")) == "l'homme d'Etat."
-    capital = Preparation("none", "moses", True, "en")
+    capital = Preprocessing("none", "moses", True, "en")
     assert capital.prepare("Mr. Smith left.") == "mr. smith left ."  # split before lower-casing
 
 
 @pytest.mark.parametrize("language", ["en", "de", "hi"])
 @pytest.mark.parametrize("text", MARKED)
 def test_moses_leaves_combining_marks_with_their_letters(text: str, language: str) -> None:
-    moses = Preparation(tokenizer="moses", language=language)
+    moses = Preprocessing(tokenizer="moses", language=language)
     words = [word.strip("!,") for word in text.split()]
     assert [token for token in moses.prepare(text).split() if token not in ("!", ",")] == words
     assert moses.restore(moses.prepare(text)) == text
 
 
 @pytest.mark.parametrize("how", EVERY)
-def test_any_text_can_be_prepared_and_given_back(how: Preparation) -> None:
+def test_any_text_can_be_prepared_and_given_back(how: Preprocessing) -> None:
     assert pickle.loads(pickle.dumps(how)) == how
     for kind in ("chars", "words", "bytes"):
         built = prepared(vocabulary.build(kind, map(how.prepare, ENGLISH), None), how)
@@ -99,10 +99,10 @@ def test_any_text_can_be_prepared_and_given_back(how: Preparation) -> None:
 
 
 def test_a_vocabulary_sees_prepared_text_and_is_saved_plain(tmp_path) -> None:
-    how = Preparation("nfkc", "moses", True, "en")
+    how = Preprocessing("nfkc", "moses", True, "en")
     plain = vocabulary.build("words", map(how.prepare, ENGLISH), None)
     built = prepared(plain, how)
-    assert built == PreparedVocabulary(plain, how)
+    assert built == PreprocessedVocabulary(plain, how)
     assert UNK not in built.encode("MR. SMITH, ＷＯＲＬＤ!")
     assert built.tokens(built.encode("Hello, Smith")) == ["hello", ",", "smith"]
     assert built.decode(built.encode("Hello, WORLD!")) == "hello, world!"

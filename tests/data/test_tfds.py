@@ -129,7 +129,7 @@ def test_a_prepared_corpus_is_read_again_and_again(folder: Path) -> None:
 def test_a_part_is_held_out_where_there_is_nothing_to_validate_on(folder: Path) -> None:
     name = "tfds:encdec_train_only/de-en"
     corpora.prepare(name, str(folder))
-    data = DataConfig(corpus=name, corpus_folder=str(folder), held_out=0.1)
+    data = DataConfig(corpus=name, corpus_folder=str(folder), holdout=0.1)
     said: list[str] = []
     found = read_corpus(RunConfig(data=data), said.append)
     count = len(PAIRS) // 10
@@ -265,7 +265,7 @@ def test_training_end_to_end_without_tensorflow(folder: Path, tmp_path: Path, en
             *(sys.executable, "-c", TRAIN, "train", "--model", "seq2seq"),
             *("--corpus", "tfds:encdec_numbers/de-en", "--corpus-folder", folder.name),
             *("--train-split", "train[:80%]", "--run", tmp_path / "run", "--vocabulary", "words"),
-            *("--embed", "8", "--hidden", "8", "--max-steps", "2", "--shapes", "1"),
+            *("--embed", "8", "--hidden", "8", "--max-steps", "2", "--num-buckets", "1"),
         ],
         capture_output=True,
         text=True,

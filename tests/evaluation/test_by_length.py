@@ -1,12 +1,12 @@
-"""Scores by source length, and their figure."""
+"""Metrics by source length, and their figure."""
 
 import itertools
 import json
 
 import pytest
 
-from encdec.evaluation.by_length import LengthClass, by_length, word_counts
-from encdec.evaluation.metrics import Scores, score
+from encdec.evaluation.by_length import LengthBucket, by_length, word_counts
+from encdec.evaluation.metrics import Metrics, score
 from encdec.evaluation.tables import lengths_text
 from encdec.plots.curves import length_figure
 from encdec.types import InputError
@@ -28,7 +28,7 @@ def test_each_class_is_scored_alone() -> None:
         assert one.mean_length == pytest.approx(sum(LENGTHS[i] for i in rows) / len(rows))
     assert found[0].summary()["from"] == 0
     assert found[2].summary()["to"] is None
-    assert [LengthClass.from_summary(json.loads(json.dumps(c.summary()))) for c in found] == found
+    assert [LengthBucket.from_summary(json.loads(json.dumps(c.summary()))) for c in found] == found
 
 
 def test_the_default_classes() -> None:
@@ -69,8 +69,10 @@ def test_the_table_is_aligned() -> None:
 # --- figure --------------------------------------------------------------------------------------
 
 
-def classes(*bleu: float) -> list[LengthClass]:
-    return [LengthClass(10 * i, None, 10 * i + 4.5, Scores(1, bleu=b)) for i, b in enumerate(bleu)]
+def classes(*bleu: float) -> list[LengthBucket]:
+    return [
+        LengthBucket(10 * i, None, 10 * i + 4.5, Metrics(1, bleu=b)) for i, b in enumerate(bleu)
+    ]
 
 
 NAMES = ["seq2seq", "_attention", "$x$ 注意", "runs/" * 30, *"abcde"]
@@ -109,4 +111,4 @@ def test_what_cannot_be_drawn() -> None:
         with pytest.raises(InputError, match="no scores by length"):
             length_figure(nothing)
     with pytest.raises(InputError, match="other has no BLEU"):
-        length_figure({"one": classes(1.0), "other": [LengthClass(0, None, 3.0, Scores(1))]})
+        length_figure({"one": classes(1.0), "other": [LengthBucket(0, None, 3.0, Metrics(1))]})

@@ -1,4 +1,4 @@
-"""Scores against sacreBLEU's own functions, plain loops and cases worked out by hand."""
+"""Metrics against sacreBLEU's own functions, plain loops and cases worked out by hand."""
 
 import dataclasses
 import random
@@ -7,12 +7,12 @@ import pytest
 import sacrebleu
 
 from encdec.config import LOWER_IS_BETTER, DataConfig, RunConfig, TrainingConfig
-from encdec.evaluation.metrics import NAMES, ScoreOptions, score, score_options
+from encdec.evaluation.metrics import NAMES, MetricOptions, metric_options, score
 from encdec.types import InputError
 
 HYPOTHESES = ["the cat sat on a mat", "a Dog barks !", "", "one two three four five"]
 REFERENCES = ["the cat sat on the mat", "a dog barks !", "nothing", "one two three four six"]
-DEFAULT = ScoreOptions()
+DEFAULT = MetricOptions()
 
 
 def edits(a: list[str], b: list[str]) -> int:
@@ -28,7 +28,7 @@ def edits(a: list[str], b: list[str]) -> int:
 @pytest.mark.parametrize("low", [False, True])
 @pytest.mark.parametrize("tokenizer", ["13a", "intl", "char", "zh", "none"])
 def test_scores_are_sacrebleus(tokenizer: str, low: bool) -> None:
-    found = score(HYPOTHESES, REFERENCES, ScoreOptions(tokenizer, lowercase=low))
+    found = score(HYPOTHESES, REFERENCES, MetricOptions(tokenizer, lowercase=low))
     bleu = sacrebleu.corpus_bleu(
         HYPOTHESES, [REFERENCES], tokenize=tokenizer, lowercase=low, force=True
     )
@@ -46,15 +46,15 @@ def test_scores_are_sacrebleus(tokenizer: str, low: bool) -> None:
         assert signature is not None
         assert all(part in signature for part in parts)
     assert found.exact_match == (0.25 if low else 0)
-    assert found.sequence_errors == (75 if low else 100)
+    assert found.sequence_error_rate == (75 if low else 100)
 
 
 def test_symbol_errors_by_hand() -> None:
     found = score(HYPOTHESES, REFERENCES)
-    assert found.symbol_errors == pytest.approx(100 * (1 + 1 + 1 + 1) / (6 + 4 + 1 + 5))
+    assert found.token_error_rate == pytest.approx(100 * (1 + 1 + 1 + 1) / (6 + 4 + 1 + 5))
     phones = score(["b ɔ̃ ʒ u ʁ", "ʃ a"], ["b ɔ̃ ʒ u", "ʃ a t"])
-    assert phones.symbol_errors == pytest.approx(100 * 2 / 7)
-    assert phones.sequence_errors == 100
+    assert phones.token_error_rate == pytest.approx(100 * 2 / 7)
+    assert phones.sequence_error_rate == 100
 
 
 def test_symbol_errors_are_the_tables() -> None:
@@ -64,7 +64,7 @@ def test_symbol_errors_are_the_tables() -> None:
     ]
     pairs = [(h.split(), r.split()) for h, r in zip(*sides, strict=True)]
     expected = 100 * sum(edits(h, r) for h, r in pairs) / sum(len(r) for _, r in pairs)
-    assert score(*sides, names=["symbol_errors"]).symbol_errors == pytest.approx(expected)
+    assert score(*sides, names=["token_error_rate"]).token_error_rate == pytest.approx(expected)
 
 
 def test_a_perfect_translation() -> None:
@@ -82,7 +82,7 @@ def test_one_sentence_and_nothing(hypothesis: str, reference: str, errors: float
     found = score([hypothesis], [reference])
     assert found.sentences == 1
     assert found.bleu == found.chrf == 0
-    assert found.ter == found.symbol_errors == found.sequence_errors == errors
+    assert found.ter == found.token_error_rate == found.sequence_error_rate == errors
     assert found.exact_match == (hypothesis == reference)
 
 
@@ -96,24 +96,24 @@ def test_the_order_of_sentences_changes_nothing() -> None:
 def test_tokenised_text_is_joined() -> None:
     hypotheses, references = ["it &apos;s a dog , no ?"], ["it &apos;s a dog , no !"]
     joined = ["it's a dog, no?"], [["it's a dog, no!"]]
-    found = score(hypotheses, references, ScoreOptions(detokenize="en"))
+    found = score(hypotheses, references, MetricOptions(detokenize="en"))
     assert found.bleu == pytest.approx(sacrebleu.corpus_bleu(*joined).score)
     assert found.chrf == pytest.approx(sacrebleu.corpus_chrf(*joined).score)
-    assert found.symbol_errors == 25  # one of four words
+    assert found.token_error_rate == 25  # one of four words
 
 
 def test_letters_become_small_by_the_rules_of_the_language() -> None:
     """What a Turkish run writes of its own reference is that reference."""
     written, reference = "ışık istanbul", "IŞIK İstanbul"
-    found = score([written], [reference], ScoreOptions(lowercase=True, language="tr"))
+    found = score([written], [reference], MetricOptions(lowercase=True, language="tr"))
     assert (found.bleu_signature or "").startswith("nrefs:1|case:lc")
-    assert (found.exact_match, found.symbol_errors) == (1, 0)
-    assert score([written], [reference], ScoreOptions(lowercase=True)).symbol_errors == 100
+    assert (found.exact_match, found.token_error_rate) == (1, 0)
+    assert score([written], [reference], MetricOptions(lowercase=True)).token_error_rate == 100
 
 
 def test_white_space_is_no_error() -> None:
     found = score(["a b", "c", "d e"], [" a  b ", "c\u3000", "de"])
-    assert (found.exact_match, found.sequence_errors) == (2 / 3, pytest.approx(100 / 3))
+    assert (found.exact_match, found.sequence_error_rate) == (2 / 3, pytest.approx(100 / 3))
 
 
 def test_only_what_is_asked_for() -> None:
@@ -123,12 +123,12 @@ def test_only_what_is_asked_for() -> None:
 
 
 def test_a_run_says_how_it_is_scored() -> None:
-    assert score_options(RunConfig()) == ScoreOptions("13a", lowercase=False)
+    assert metric_options(RunConfig()) == MetricOptions("13a", lowercase=False)
     config = RunConfig(
         data=DataConfig(lowercase=True, target_language="az"),
         training=TrainingConfig(bleu_tokenizer="none"),
     )
-    assert score_options(config) == ScoreOptions("none", lowercase=True, language="az")
+    assert metric_options(config) == MetricOptions("none", lowercase=True, language="az")
 
 
 @pytest.mark.parametrize(
@@ -146,4 +146,4 @@ def test_what_cannot_be_asked() -> None:
     with pytest.raises(InputError, match=r"bleu_tokenizer = '13b' .* 13a, intl, char, zh, none"):
         dataclasses.replace(DEFAULT, bleu_tokenizer="13b")
     with pytest.raises(InputError, match=r"detokenize = 'German' .* code of a language"):
-        ScoreOptions(detokenize="German")
+        MetricOptions(detokenize="German")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from encdec.evaluation.metrics import NAMES, ScoreOptions, score
+from encdec.evaluation.metrics import NAMES, MetricOptions, score
 from encdec.evaluation.significance import compare
 from encdec.evaluation.tables import comparison_text
 from encdec.types import InputError
@@ -41,7 +41,7 @@ def test_exact_match_is_resampled() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_are_those_of_evaluate_and_the_better_wins(name: str) -> None:
     bad, good = spoiled(2), spoiled(10)
-    options = ScoreOptions("char", lowercase=True)
+    options = MetricOptions("char", lowercase=True)
     found = compare(bad, good, REFERENCES, name, options, samples=100)
     for one, hypotheses in ((found.score_a, bad), (found.score_b, good)):
         assert one == pytest.approx(getattr(score(hypotheses, REFERENCES, options), name))

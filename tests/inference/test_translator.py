@@ -73,7 +73,7 @@ def test_loss_is_the_mean_over_all_tokens(opened) -> None:
     pairs = Pairs(["3. Mai 1979", "12/11/2026", "1999"], ["1979-05-03", "2026", ""])
     tokens = [11, 5, 1]  # EOS counts
     each = [translator.loss(Pairs([s], [t])) for s, t in zip(*pairs, strict=True)]
-    expected = np.average(each, weights=tokens)
+    expected = np.average(each, attention=tokens)
     assert translator.loss(pairs) == pytest.approx(expected, rel=1e-5)
     assert translator.loss(pairs, max_batch_tokens=12) == pytest.approx(expected, rel=1e-5)
 
@@ -82,10 +82,10 @@ def test_alignments_sum_to_one_over_the_source(opened) -> None:
     name, translator = opened
     found = translator("3. Mai 1979", SearchOptions(beam=2))
     assert found.src_tokens == [*"3.▁Mai▁1979", "</s>"]
-    assert found.weights is not None
-    assert found.weights.shape == (MAPS[name], len(found.tgt_tokens), 12)
-    np.testing.assert_allclose(found.weights.sum(-1), 1, rtol=1e-5)
-    assert translator.translate(["3. Mai 1979"])[0].weights is None
+    assert found.attention is not None
+    assert found.attention.shape == (MAPS[name], len(found.tgt_tokens), 12)
+    np.testing.assert_allclose(found.attention.sum(-1), 1, rtol=1e-5)
+    assert translator.translate(["3. Mai 1979"])[0].attention is None
 
 
 def test_every_map_is_what_plain_numpy_finds(opened) -> None:
@@ -96,7 +96,7 @@ def test_every_map_is_what_plain_numpy_finds(opened) -> None:
     with pytest.raises(InputError, match="no attention" if name == "seq2seq" else "no alignment"):
         translator.attention(translator.translate(["1999"])[0])
     if name != "seq2seq":
-        assert translator.attention(found) is found.weights
+        assert translator.attention(found) is found.attention
     if name != "transformer":
         with pytest.raises(InputError, match=f"run of {name}, which has"):
             translator.attention(found, "encoder")

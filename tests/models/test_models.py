@@ -27,15 +27,19 @@ CONFIGS: list[ModelConfig] = [
     Seq2SeqConfig(cell="lstm", layers=2, embed=6, hidden=8, context_every_step=True),
     AttentionConfig(cell="simple", layers=1, embed=6, hidden=8, score="dot"),
     AttentionConfig(cell="gru", layers=2, embed=6, hidden=8, score="additive"),
-    AttentionConfig(cell="lstm", layers=2, embed=6, hidden=8, score="general", order="luong"),
-    AttentionConfig(cell="gru", layers=1, embed=8, hidden=8, order="luong", tie_embeddings=True),
-    AttentionConfig(cell="gru", layers=2, embed=6, hidden=8, order="conditional"),
+    AttentionConfig(
+        cell="lstm", layers=2, embed=6, hidden=8, score="general", attention_type="luong"
+    ),
+    AttentionConfig(
+        cell="gru", layers=1, embed=8, hidden=8, attention_type="luong", tie_embeddings=True
+    ),
+    AttentionConfig(cell="gru", layers=2, embed=6, hidden=8, attention_type="conditional"),
     AttentionConfig(
         cell="lstm",
         embed=6,
         hidden=8,
         score="general",
-        order="conditional",
+        attention_type="conditional",
         tie_embeddings=True,
     ),
     TransformerConfig(layers=2, width=8, feed_forward=12, heads=2, norm="post"),

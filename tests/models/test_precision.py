@@ -21,8 +21,12 @@ from encdec.types import BOS, EOS, PAD, Batch
 B, S, T, W, SRC, TGT = 5, 6, 7, 2, 11, 13
 CONFIGS: list[ModelConfig] = [
     Seq2SeqConfig(cell="lstm", embed=6, hidden=8, context_every_step=True),
-    AttentionConfig(cell="gru", embed=6, hidden=8, order="conditional", recurrent_dropout=0.1),
-    AttentionConfig(cell="lstm", layers=2, embed=6, hidden=8, order="luong", score="general"),
+    AttentionConfig(
+        cell="gru", embed=6, hidden=8, attention_type="conditional", recurrent_dropout=0.1
+    ),
+    AttentionConfig(
+        cell="lstm", layers=2, embed=6, hidden=8, attention_type="luong", score="general"
+    ),
     TransformerConfig(layers=1, width=8, feed_forward=12, heads=2, norm="post"),
     TransformerConfig(layers=1, width=8, feed_forward=12, heads=2, norm="pre", tie_embeddings=True),
 ]

@@ -50,11 +50,11 @@ def test_recur_is_a_loop_over_real_tokens(cell: str, reverse: bool) -> None:
 def test_a_share_of_the_state_enters_the_cell_at_every_step(cell: str) -> None:
     """Scaling what enters a product by s is scaling the matrix's rows by s."""
     weights, carry, x, mask = problem(cell)
-    share = np.random.default_rng(7).choice([0.0, 2.0], (B, H)).astype(np.float32)
-    found = jax.jit(partial(recur, cell, share=share))(weights, carry, x, mask)[1]
+    dropout_mask = np.random.default_rng(7).choice([0.0, 2.0], (B, H)).astype(np.float32)
+    found = jax.jit(partial(recur, cell, dropout_mask=dropout_mask))(weights, carry, x, mask)[1]
     for b, length in enumerate(LENGTHS):
         state = (carry.c[b], carry.h[b]) if cell == "lstm" else carry[b]
-        scaled = {name: share[b][:, None] * w for name, w in weights.items()}
+        scaled = {name: dropout_mask[b][:, None] * w for name, w in weights.items()}
         for t in range(length):
             state = oracles.cell_step(cell, scaled, state, x[t, b])
             np.testing.assert_allclose(found[t, b], oracles.shown(state), atol=2e-6)
@@ -92,9 +92,9 @@ def test_scan_gradients_against_finite_differences() -> None:
         for size in ((H, H), (B, H, 2), (B, 2), (B, H), (T, B, H))
     )
 
-    def step(product, const, carry, x):
-        carry = jnp.tanh(x + product("W", carry))
-        return carry, product("V", carry[:, None])[:, 0] * const
+    def step(matmul, const, carry, x):
+        carry = jnp.tanh(x + matmul("W", carry))
+        return carry, matmul("V", carry[:, None])[:, 0] * const
 
     def loss(W, V, c, h, xs):
         last, ys = recurrence.scan(step, False, {"W": W, "V": V}, c, h, xs)

@@ -11,7 +11,7 @@ from encdec.config import ModelConfig, TrainingConfig
 from encdec.models import registry
 from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
-from encdec.training.sharded_state import Placement
+from encdec.training.sharded_state import StateSharding
 from encdec.training.step import StepReport, TrainState, init_state
 from encdec.types import BOS, EOS, PAD, Batch
 
@@ -36,21 +36,21 @@ class Laid:
     def __init__(self, config: ModelConfig, training: TrainingConfig, layout: Layout) -> None:
         alone = registry.build(config, SRC, TGT)
         split = registry.build(config, SRC, TGT, shards=layout.axes.model)
-        self.placement = Placement(
+        self.state_sharding = StateSharding(
             alone, split, optimizer(training), training, layout, jnp.dtype("float32")
         )
-        state, key = self.placement.place(fresh(config, training)), jax.random.key(5)
+        state, key = self.state_sharding.shard(fresh(config, training)), jax.random.key(5)
         with jax.numpy_dtype_promotion("standard"):  # Optax promotes
-            batch = self.placement.rows(sentences(0))
-            self.program, _ = self.placement.compiled(state, batch, key)
+            batch = self.state_sharding.shard_batch(sentences(0))
+            self.program, _ = self.state_sharding.compiled(state, batch, key)
 
     def train(self, start: TrainState, steps: int) -> tuple[TrainState, list[StepReport]]:
         """From a whole state: the state on its devices, and what each step measured."""
-        state, reports = self.placement.place(start), []
+        state, reports = self.state_sharding.shard(start), []
         for seed in range(int(start.step), int(start.step) + steps):
-            batch = self.placement.rows(sentences(seed))
+            batch = self.state_sharding.shard_batch(sentences(seed))
             state, report = self.program(state, batch, jax.random.key(5))
-            reports.append(self.placement.read(report))
+            reports.append(self.state_sharding.unreplicate(report))
         return state, reports
 
 
@@ -70,7 +70,7 @@ class Trained:
     ) -> None:
         found = laid(config, training, layout)
         self.state, self.reports = found.train(start or fresh(config, training), steps)
-        self.whole: TrainState = found.placement.whole(self.state)
+        self.whole: TrainState = found.state_sharding.gather(self.state)
 
 
 trained = cache(Trained)

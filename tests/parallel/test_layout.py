@@ -15,7 +15,7 @@ def four_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_devices_are_on_data_if_nothing_is_said() -> None:
     assert Layout.parse(None) == Layout(4, 1)
-    assert Layout.parse("2x2", sliced_optimizer=True) == Layout(2, 2, sliced_optimizer=True)
+    assert Layout.parse("2x2", shard_optimizer=True) == Layout(2, 2, shard_optimizer=True)
     assert str(Layout.parse("1x3")) == "1x3"
 
 

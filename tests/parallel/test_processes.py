@@ -28,16 +28,16 @@ SETTINGS = [
     *("--model", "transformer", "--layers", "1", "--width", "16", "--feed-forward", "24"),
     *("--heads", "2", "--dropout", "0.1", "--date-sentences", "600", "--batch-tokens", "900"),
     *("--schedule", "constant", "--evaluate-every", "10", "--log-every", "5"),
-    *("--evaluate-sentences", "20", "--average-last", "2", "--shapes", "1"),
+    *("--evaluate-sentences", "20", "--average-last", "2", "--num-buckets", "1"),
 ]
 
 
 FIT = """
 import sys
-from encdec.training.trainer import fit
+from encdec.training.trainer import train_run
 from encdec.train_arguments import parse_train
 config, folder, devices = parse_train(sys.argv[1:])
-fit(config, folder, devices=devices)
+train_run(config, folder, devices=devices)
 """
 """Trains without the command's last scores, which take longer than such a run."""
 
@@ -69,7 +69,7 @@ class Started:
         return process
 
     def pair(
-        self, run: Path, steps: int, each: Sequence[str] = ("--slice-optimizer",) * 2
+        self, run: Path, steps: int, each: Sequence[str] = ("--shard-optimizer",) * 2
     ) -> list[subprocess.Popen[bytes]]:
         """Two processes, with an option of its own for each."""
         with socket.socket() as free:

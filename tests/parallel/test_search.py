@@ -43,8 +43,8 @@ def test_tokens_scores_and_alignments(run: Path, alone: Translator, layout: Layo
             for a, b in zip(one, other, strict=True):
                 assert a.text == b.text
                 assert a.score == pytest.approx(b.score, abs=1e-5)
-                if a.weights is not None:
-                    np.testing.assert_allclose(a.weights, b.weights, atol=1e-5)
+                if a.attention is not None:
+                    np.testing.assert_allclose(a.attention, b.attention, atol=1e-5)
     pairs = alone.run.held_out
     assert many.loss(pairs) == pytest.approx(alone.loss(pairs), rel=1e-5)
 
@@ -74,10 +74,10 @@ def test_memory_and_cache_are_split_by_heads() -> None:
         memory = model.apply({"params": params}, src, src > 0, method="encode")
         return memory, model.apply({"params": params}, memory, 2, 7, method="init_cache")
 
-    split = sharding.parts(params, registry.split_axes(alone), layout)
+    split = sharding.shard_specs(params, registry.split_axes(alone), layout)
     model = registry.build(HEADS, 11, 13, shards=layout.axes.model)
     step = pmap.mapped(partial(inside, model), layout, (True,))
-    memory, cache = step(sharding.place(params, split, layout))
+    memory, cache = step(sharding.shard(params, split, layout))
     whole_memory, whole_cache = jax.eval_shape(partial(inside, alone), params)
     pairs = [(memory.source, whole_memory.source, 2), (cache.past, whole_cache.past, 3)]
     for held, whole, axis in pairs:

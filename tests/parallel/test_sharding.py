@@ -18,15 +18,15 @@ def arrays() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("layout", [Layout(4), Layout(1, 4), Layout(2, 2), Layout(3)], ids=str)
 def test_back_and_forth(layout: Layout, sliced: bool) -> None:
     made = {name: x.astype(np.float32) for name, x in arrays().items()}
-    how = sharding.parts(made, AXES, layout, sliced=sliced)
-    placed = sharding.place(made, how, layout)
+    how = sharding.shard_specs(made, AXES, layout, sliced=sliced)
+    placed = sharding.shard(made, how, layout)
     for name, x in placed.items():
         assert x.shape[0] == layout.size
         held = np.prod(x.shape[1:], dtype=int)
         assert held <= made[name].size
         if AXES[name] >= 0 and layout.model > 1:
             assert held < made[name].size
-    back = sharding.whole(placed, how, layout)
+    back = sharding.gather(placed, how, layout)
     for name, x in made.items():
         np.testing.assert_array_equal(back[name], x)
 
@@ -34,16 +34,16 @@ def test_back_and_forth(layout: Layout, sliced: bool) -> None:
 def test_rows_fall_evenly_and_come_back_in_order() -> None:
     layout = Layout(2, 2)
     rows = np.arange(10).reshape(5, 2)
-    padded = np.pad(rows, [(0, sharding.rows_for(5, layout) - 5), (0, 0)])
-    placed = sharding.place_rows(padded, layout)
+    padded = np.pad(rows, [(0, sharding.padded_rows(5, layout) - 5), (0, 0)])
+    placed = sharding.shard_batch(padded, layout)
     assert placed.shape == (4, 3, 2)
     np.testing.assert_array_equal(placed[0], placed[1])  # model parts see the same
     found = pmap.mapped(lambda x: x + 1, layout, (True,))(placed)
-    np.testing.assert_array_equal(sharding.all_rows(found, layout)[:5], rows + 1)
-    assert sharding.all_rows_by_model(found, layout).shape == (2, 6, 2)
+    np.testing.assert_array_equal(sharding.gather_batch(found, layout)[:5], rows + 1)
+    assert sharding.gather_batch_by_model(found, layout).shape == (2, 6, 2)
 
 
 def test_slices_are_cut_where_they_divide() -> None:
-    assert collectives.slice_axis((5, 6, 3), 3) == 1
-    assert collectives.slice_axis((5, 7, 3), 4) == 1  # nothing divides: the longest
-    assert collectives.slice_axis((8,), 4) == 0
+    assert collectives.shard_axis((5, 6, 3), 3) == 1
+    assert collectives.shard_axis((5, 7, 3), 4) == 1  # nothing divides: the longest
+    assert collectives.shard_axis((8,), 4) == 0

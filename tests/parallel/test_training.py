@@ -19,7 +19,7 @@ from encdec.config import (
 from encdec.models import registry
 from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
-from encdec.training.sharded_state import Placement
+from encdec.training.sharded_state import StateSharding
 from tests.parallel.layouts import (
     LAYOUTS,
     SRC,
@@ -43,7 +43,7 @@ TRAINING = TrainingConfig(
     max_steps=40,
     warmup=5,
     learning_rate=0.01,
-    clip=0.5,
+    clip_norm=0.5,
     label_smoothing=0.1,
     epsilon=1e-3,
     optimizer="adamw",
@@ -104,8 +104,8 @@ def test_devices_hold_their_share(layout: Layout) -> None:
     adam, alike = state.optimizer[0], whole.optimizer[0]
     for held, of, slices in (
         (state.params, whole.params, 1),
-        (adam.mu, alike.mu, 2 if layout.sliced_optimizer else 1),
-        (adam.nu, alike.nu, 2 if layout.sliced_optimizer else 1),
+        (adam.mu, alike.mu, 2 if layout.shard_optimizer else 1),
+        (adam.nu, alike.nu, 2 if layout.shard_optimizer else 1),
     ):
 
         def check(part: jax.Array, axis: int, one: np.ndarray, slices: int = slices) -> None:
@@ -160,12 +160,14 @@ def test_what_devices_say_to_each_other(config: TransformerConfig, whole_compile
 
 def test_layers_computed_again_change_nothing() -> None:
     whole = registry.build(TIED, SRC, TGT)
-    again = registry.build(TIED, SRC, TGT, recompute=True)
+    again = registry.build(TIED, SRC, TGT, remat=True)
     batch, key, losses, needed = sentences(0), jax.random.key(0), [], []
     for model in (whole, again):
-        placement = Placement(whole, model, optimizer(TRAINING), TRAINING, ONE, jnp.float32)
+        state_sharding = StateSharding(
+            whole, model, optimizer(TRAINING), TRAINING, ONE, jnp.float32
+        )
         with jax.numpy_dtype_promotion("standard"):  # Optax promotes
-            program, memory = placement.compiled(state := placement.fresh(key), batch, key)
+            program, memory = state_sharding.compiled(state := state_sharding.init(key), batch, key)
             losses.append(jax.device_get(program(state, batch, key)))
         needed.append(memory)
     assert_close(*losses)

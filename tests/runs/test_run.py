@@ -10,7 +10,7 @@ from encdec.runs import run as runs
 from encdec.config import DataConfig, RunConfig, TrainingConfig
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
-from encdec.data.text import Preparation, PreparedVocabulary
+from encdec.data.text import Preprocessing, PreprocessedVocabulary
 from encdec.runs.run import Run
 from encdec.types import InputError
 from tests.small_run import small_run
@@ -43,15 +43,15 @@ def test_text_is_prepared_as_the_settings_say(made: Run, tmp_path: Path) -> None
     held_out = Pairs(["L'Été\u2028 Étudié,\x85 Mr. X!", ""], ["UNE ﬁn", " "])
     how = {"lowercase": True, "normalization": "nfkc", "tokenizer": "moses"}
     data = DataConfig(**how, source_language="fr", vocabulary="words")
-    french, english = (Preparation("nfkc", "moses", True, code) for code in ("fr", "en"))
+    french, english = (Preprocessing("nfkc", "moses", True, code) for code in ("fr", "en"))
     plain = vocabulary.build("words", map(french.prepare, held_out.src), None)
     config = RunConfig(data=data)
-    both = PreparedVocabulary(plain, french), PreparedVocabulary(plain, english)
+    both = PreprocessedVocabulary(plain, french), PreprocessedVocabulary(plain, english)
     runs.create(Run(tmp_path / "run", config, "0" * 64, 10, *both, held_out))
     found = runs.load(tmp_path / "run")
     assert (found.src_vocabulary, found.tgt_vocabulary) == both
     assert found.held_out == held_out  # only a newline ends a line of the file
-    assert runs.preparations(data) == (french, english)
+    assert runs.preprocessings(data) == (french, english)
     ids = found.src_vocabulary.encode("L'ÉTÉ, X")
     assert found.src_vocabulary.tokens(ids) == ["l'", "été", ",", "x"]
     assert found.tgt_vocabulary.decode(ids) == "l' été, x"
@@ -97,7 +97,7 @@ def test_only_the_steps_of_a_run_may_change(made: Run) -> None:
     runs.check_same(made, made.config, made.corpus)
     runs.check_same(made, wanted(max_steps=9), made.corpus)
     with pytest.raises(InputError, match=r"clip = 1.0, not 2.0: .*--resume .*--run"):
-        runs.check_same(made, wanted(clip=2.0), made.corpus)
+        runs.check_same(made, wanted(clip_norm=2.0), made.corpus)
     with pytest.raises(InputError, match="begun on another corpus"):
         runs.check_same(made, made.config, "1" * 64)
     cosine = replace(made, config=wanted(schedule="cosine"))

@@ -20,11 +20,11 @@ def penalty(length: int, alpha: float) -> float:
     return ((5 + length) / 6) ** alpha
 
 
-def found(model: Table, sentences: list[int], limits: list[int], beams: int, **options):
+def found(model: Table, sentences: list[int], max_lengths: list[int], beams: int, **options):
     search = jax.jit(
-        partial(beam_search, model.step, beams=beams, max_len=max(*limits, 1), **options)
+        partial(beam_search, model.step, beams=beams, max_len=max(*max_lengths, 1), **options)
     )
-    return jax.device_get(search(*start(sentences, beams), jnp.asarray(limits)))
+    return jax.device_get(search(*start(sentences, beams), jnp.asarray(max_lengths)))
 
 
 def hypotheses(result, b: int) -> list[tuple[float, float, list[int]]]:
@@ -98,10 +98,10 @@ def by_loop(model: Table, sentence: int, limit: int, beams: int, alpha: float):
 @pytest.mark.parametrize(("alpha", "eos"), [(0.0, 0.0), (0.6, 1.0), (2.0, -1.0), (0.6, 6.0)])
 def test_a_beam_is_the_plain_loop(beams: int, alpha: float, eos: float) -> None:
     model = table(9, seed=beams, eos=eos)
-    limits = [7, 4, 9]
-    ours = found(model, SENTENCES, limits, beams, alpha=alpha)
+    max_lengths = [7, 4, 9]
+    ours = found(model, SENTENCES, max_lengths, beams, alpha=alpha)
     for b, sentence in enumerate(SENTENCES):
-        expected = by_loop(model, sentence, limits[b], beams, alpha)
+        expected = by_loop(model, sentence, max_lengths[b], beams, alpha)
         # Stopping early is right about the sentences that ended; it does not care for cut ones.
         ended = [one for one in expected if one[2][-1] == EOS]
         assert_same(hypotheses(ours, b)[: len(ended)], ended)
@@ -112,16 +112,23 @@ def test_a_beam_is_the_plain_loop(beams: int, alpha: float, eos: float) -> None:
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
 def test_beam_one_is_greedy(alpha: float) -> None:
     model = table(8, seed=3, eos=0.5)
-    limits = jnp.asarray([6, 11, 0])
+    max_lengths = jnp.asarray([6, 11, 0])
     both = [
-        search(model.step, *start(SENTENCES, 1), limits, max_len=11, alpha=alpha, with_weights=True)
+        search(
+            model.step,
+            *start(SENTENCES, 1),
+            max_lengths,
+            max_len=11,
+            alpha=alpha,
+            with_attention=True,
+        )
         for search in (greedy, partial(beam_search, beams=1))
     ]
     one, other = jax.device_get(both)
     np.testing.assert_array_equal(one.tokens, other.tokens)
     np.testing.assert_array_equal(one.lengths, other.lengths)
     np.testing.assert_allclose(one.scores[:2], other.scores[:2], rtol=1e-6)
-    np.testing.assert_allclose(one.weights, other.weights)
+    np.testing.assert_allclose(one.attention, other.attention)
 
 
 def test_a_sentence_does_not_depend_on_its_neighbours() -> None:
@@ -149,13 +156,13 @@ def test_limits_and_padding() -> None:
 
 def test_weights_are_those_of_the_path() -> None:
     model = table(9, seed=6, eos=0.5)
-    ours = found(model, SENTENCES, [7, 5, 8], 4, alpha=0.6, with_weights=True)
+    ours = found(model, SENTENCES, [7, 5, 8], 4, alpha=0.6, with_attention=True)
     for b, sentence in enumerate(SENTENCES):
         for w, (_, _, tokens) in enumerate(hypotheses(ours, b)):
             for t in range(len(tokens)):
                 expected = model.attention[model.row(sentence, tokens[:t])]
-                np.testing.assert_array_equal(ours.weights[b, w, t], expected)
-            assert (ours.weights[b, w, len(tokens) :] == 0).all()
+                np.testing.assert_array_equal(ours.attention[b, w, t], expected)
+            assert (ours.attention[b, w, len(tokens) :] == 0).all()
 
 
 def test_all_found_are_different_and_scored_by_the_model() -> None:
@@ -174,13 +181,13 @@ def test_one_compilation_a_shape() -> None:
     traces = 0
 
     @partial(jax.jit, static_argnames="max_len")
-    def search(memory, cache, limits, alpha, *, max_len):
+    def search(memory, cache, max_lengths, alpha, *, max_len):
         nonlocal traces
         traces += 1
         return beam_search(
-            model.step, memory, cache, limits, beams=3, max_len=max_len, alpha=alpha
+            model.step, memory, cache, max_lengths, beams=3, max_len=max_len, alpha=alpha
         ).tokens
 
-    for sentences, limits, alpha in (([1, 2], [3, 4], 0.0), ([7, ROWS - 1], [5, 1], 0.6)):
-        search(*start(sentences, 3), jnp.asarray(limits), alpha, max_len=5)
+    for sentences, max_lengths, alpha in (([1, 2], [3, 4], 0.0), ([7, ROWS - 1], [5, 1], 0.6)):
+        search(*start(sentences, 3), jnp.asarray(max_lengths), alpha, max_len=5)
     assert traces == 1

@@ -16,10 +16,10 @@ SENTENCES = [5, 17, 101]
 
 def test_greedy_is_the_plain_loop() -> None:
     model = table(9, seed=1, eos=0.5)
-    limits = [6, 11, 3]
-    search = jax.jit(partial(greedy, model.step, max_len=11, alpha=0.6, with_weights=True))
-    ours = jax.device_get(search(*start(SENTENCES, 1), jnp.asarray(limits)))
-    for b, (sentence, limit) in enumerate(zip(SENTENCES, limits, strict=True)):
+    max_lengths = [6, 11, 3]
+    search = jax.jit(partial(greedy, model.step, max_len=11, alpha=0.6, with_attention=True))
+    ours = jax.device_get(search(*start(SENTENCES, 1), jnp.asarray(max_lengths)))
+    for b, (sentence, limit) in enumerate(zip(SENTENCES, max_lengths, strict=True)):
         tokens: list[int] = []
         while len(tokens) < limit and EOS not in tokens:
             tokens.append(int(model.log_probs(sentence, tokens).argmax()))
@@ -31,7 +31,9 @@ def test_greedy_is_the_plain_loop() -> None:
         for t in range(11):
             row = model.row(sentence, tokens[:t])
             expected = model.attention[row] if t < len(tokens) else 0
-            np.testing.assert_array_equal(ours.weights[b, 0, t], np.broadcast_to(expected, (2, 3)))
+            np.testing.assert_array_equal(
+                ours.attention[b, 0, t], np.broadcast_to(expected, (2, 3))
+            )
 
 
 def draws(model: Table, count: int, sentence: int = 5, **options) -> np.ndarray:
@@ -86,11 +88,11 @@ def test_top_p_keeps_the_fewest_that_reach_the_mass(p: float) -> None:
 
 def test_a_low_temperature_is_greedy() -> None:
     model = table(9, seed=3, eos=0.5)
-    limits = jnp.asarray([6, 9, 4])
-    one = greedy(model.step, *start(SENTENCES, 1), limits, max_len=9)
+    max_lengths = jnp.asarray([6, 9, 4])
+    one = greedy(model.step, *start(SENTENCES, 1), max_lengths, max_len=9)
     keys = jax.random.split(KEY, 3)
     other = sample(
-        model.step, *start(SENTENCES, 2), limits, keys, samples=2, max_len=9, temperature=1e-4
+        model.step, *start(SENTENCES, 2), max_lengths, keys, samples=2, max_len=9, temperature=1e-4
     )
     for w in range(2):
         np.testing.assert_array_equal(one.tokens[:, 0], other.tokens[:, w])
@@ -98,18 +100,18 @@ def test_a_low_temperature_is_greedy() -> None:
 
 def test_samples_come_best_first_with_the_models_own_scores() -> None:
     model = table(9, seed=4, eos=0.5)
-    limits, keys = jnp.full(3, 8), jax.random.split(KEY, 3)
+    max_lengths, keys = jnp.full(3, 8), jax.random.split(KEY, 3)
     found = jax.device_get(
         sample(
             model.step,
             *start(SENTENCES, 7),
-            limits,
+            max_lengths,
             keys,
             samples=7,
             max_len=8,
             alpha=0.6,
             temperature=1.7,
-            with_weights=True,
+            with_attention=True,
         )
     )
     assert (np.diff(found.scores, axis=1) <= 0).all()
@@ -119,7 +121,7 @@ def test_samples_come_best_first_with_the_models_own_scores() -> None:
             assert not {PAD, BOS} & set(tokens)
             assert found.log_probs[b, w] == pytest.approx(model.total(sentence, tokens), rel=1e-4)
             last = model.attention[model.row(sentence, tokens[:-1])]
-            np.testing.assert_array_equal(found.weights[b, w, len(tokens) - 1], last)
+            np.testing.assert_array_equal(found.attention[b, w, len(tokens) - 1], last)
 
 
 def test_draws_depend_on_the_key_and_not_on_the_batch() -> None:

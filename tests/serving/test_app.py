@@ -63,8 +63,8 @@ def test_answers_are_the_translators(translator: Translator, address: str) -> No
             assert one["text"] == other.text
             assert one["tokens"] == other.tgt_tokens
             assert one["score"] == pytest.approx(other.score, abs=1e-4)
-            assert other.weights is not None
-            np.testing.assert_allclose(one["weights"], other.weights.mean(0), atol=1e-3)
+            assert other.attention is not None
+            np.testing.assert_allclose(one["attention"], other.attention.mean(0), atol=1e-3)
 
 
 def test_one_map_can_be_asked_for(translator: Translator, address: str) -> None:
@@ -72,7 +72,7 @@ def test_one_map_can_be_asked_for(translator: Translator, address: str) -> None:
     (found,) = json.loads(answer)["sentences"][0]["translations"]
     expected = translator("3. Mai", SearchOptions(beam=1)).weights
     assert expected is not None
-    np.testing.assert_allclose(found["weights"], expected[2], atol=1e-3)
+    np.testing.assert_allclose(found["attention"], expected[2], atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_every_model_is_served(tmp_path: Path, model: ModelConfig, maps: int) ->
         assert about["beam"] == 4  # not wider than the widest
         _, answer, _ = asked(address, "translate", {"text": "3. Mai"})
         (one,) = json.loads(answer)["sentences"][0]["translations"]
-        assert (one["weights"] is None) == (maps == 0)
+        assert (one["attention"] is None) == (maps == 0)
 
 
 def test_nothing_but_blanks_is_no_error(address: str) -> None:

@@ -87,14 +87,14 @@ def test_a_date_is_translated_and_pointing_at_a_token_lights_up_its_source(
     page: Page, translator: Translator
 ) -> None:
     found = translator(DATE)
-    assert found.weights is not None
+    assert found.attention is not None
     translated(page, DATE)
     expect(page.locator(".text")).to_have_text(found.text)
     row = page.get_by_role("group", name="Tokens of translation 1")
     assert row.locator(".token").all_text_contents() == found.tgt_tokens
     source = page.get_by_role("group", name="Source tokens")
     assert source.locator(".token").all_text_contents() == found.src_tokens
-    weights = found.weights.mean(0)
+    weights = found.attention.mean(0)
     row.locator(".token").nth(1).hover()
     np.testing.assert_allclose(shades(page, "Source tokens"), weights[1], atol=1e-3)
     most = found.src_tokens[int(weights[1].argmax())]
@@ -121,8 +121,10 @@ def test_the_keyboard_does(page: Page, translator: Translator) -> None:
     page.keyboard.press("End")
     page.keyboard.press("ArrowLeft")
     found = translator("1999")
-    assert found.weights is not None
-    np.testing.assert_allclose(shades(page, "Source tokens"), found.weights.mean(0)[-2], atol=1e-3)
+    assert found.attention is not None
+    np.testing.assert_allclose(
+        shades(page, "Source tokens"), found.attention.mean(0)[-2], atol=1e-3
+    )
 
 
 def test_a_map_and_several_translations_can_be_chosen(page: Page, translator: Translator) -> None:

@@ -44,13 +44,13 @@ class Alone:
     def compiled(self, *arguments: Any, measure: bool) -> Any:
         return self.step.lower(*arguments).compile(), 1000 * arguments[1].src.size
 
-    def rows(self, batch: Batch) -> Batch:
+    def shard_batch(self, batch: Batch) -> Batch:
         return batch
 
-    def read(self, report: StepReport) -> StepReport:
+    def unreplicate(self, report: StepReport) -> StepReport:
         return jax.device_get(report)
 
-    whole = whole_params = place_params = lambda self, tree: tree
+    gather = gather_params = shard_params = lambda self, tree: tree
 
 
 class Told:
@@ -75,7 +75,7 @@ def train(
     **settings: Any,
 ) -> tuple[TrainState, Told]:
     config = TrainingConfig(
-        **{"max_steps": 12, "evaluate_every": 5, "log_every": 4, "select": "bleu"} | settings
+        **{"max_steps": 12, "evaluate_every": 5, "log_every": 4, "best_metric": "bleu"} | settings
     )
     told, coming = Told(), iter(scores)
     state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), average)
@@ -90,7 +90,7 @@ def train(
             lambda n: jnp.float32(n),
             evaluate=lambda params: {"bleu": (s := next(coming)), "loss": s},
             checkpoints=saved,
-            standing=loop.Standing(),
+            standing=loop.EarlyStopping(),
             log=told,
             bar=told,
         )
@@ -117,9 +117,9 @@ def test_rows_sums_and_steps(tmp_path: Path) -> None:
     assert [(row["step"], row["bleu"]) for row in valid] == [(5, 1.0), (10, 3.0), (12, 2.0)]
 
 
-@pytest.mark.parametrize(("select", "best"), [("bleu", 10), ("loss", 5)])
+@pytest.mark.parametrize(("best_metric", "best"), [("bleu", 10), ("loss", 5)])
 def test_the_best_and_the_latest_are_kept(tmp_path: Path, select: str, best: int) -> None:
-    train(tmp_path, [1.0, 3.0, 2.0], select=select)
+    train(tmp_path, [1.0, 3.0, 2.0], best_metric=select)
     assert checkpoints.steps(tmp_path, "best") == [best]
     assert checkpoints.steps(tmp_path, "latest") == [12]
     like = {"params": {"sum": np.zeros((), np.float32)}}
@@ -179,7 +179,10 @@ def test_a_best_that_a_kill_left_out_is_saved_after_it(tmp_path: Path, average_l
     like = {"params": state.params}
     expected, _ = checkpoints.load(tmp_path, "best", like)
     config = TrainingConfig(average_last=average_last)
-    for standing, there in ((loop.Standing(9.0, 1, 11), []), (loop.Standing(**note), [12])):
+    for standing, there in (
+        (loop.EarlyStopping(9.0, 1, 11), []),
+        (loop.EarlyStopping(**note), [12]),
+    ):
         shutil.rmtree(tmp_path / "checkpoints" / "best")
         with Checkpoints(tmp_path, average_last) as saved:
             loop.save_missing_best(Alone(count), state, 12, config, saved, standing)

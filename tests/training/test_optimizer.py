@@ -57,7 +57,7 @@ def test_what_decays_is_a_choice(decayed: str, which: set[str]) -> None:
         warmup=0,
         optimizer="adamw",
         weight_decay=0.1,
-        decayed=decayed,
+        weight_decay_mask=decayed,
     )
     params = {
         "layer": {"matrix": jnp.ones((2, 3)), "bias": jnp.ones(3)},

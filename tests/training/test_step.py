@@ -34,7 +34,7 @@ CONFIGS: list[ModelConfig] = [
     TransformerConfig(layers=1, width=8, feed_forward=12, heads=2, dropout=0.0),
 ]
 SGD = optax.sgd(0.5)
-CONFIG = TrainingConfig(label_smoothing=0.1, clip=0)
+CONFIG = TrainingConfig(label_smoothing=0.1, clip_norm=0)
 
 
 def batch(seed: int = 0) -> Batch:
@@ -91,18 +91,18 @@ def test_a_step_goes_down_the_mean_gradient_a_token(start) -> None:
 def test_a_long_gradient_is_cut_to_the_norm(start) -> None:
     model, state = start
     free, (_, norm) = step(model)(state, batch(), jax.random.key(0))
-    cut, (_, told) = step(model, clip=float(norm) / 3)(state, batch(), jax.random.key(0))
+    cut, (_, told) = step(model, clip_norm=float(norm) / 3)(state, batch(), jax.random.key(0))
     assert norm == told
     expected = jax.tree.map(lambda p, q: p + (q - p) / 3, state.params, free.params)
     assert_close(cut, state._replace(params=expected))
-    unchanged, _ = step(model, clip=2 * float(norm))(state, batch(), jax.random.key(0))
+    unchanged, _ = step(model, clip_norm=2 * float(norm))(state, batch(), jax.random.key(0))
     assert_close(unchanged, free)
 
 
 def test_parts_are_the_whole_batch(start) -> None:
     model, state = start
     whole, sums = step(model)(state, batch(), jax.random.key(0))
-    parts, summed = step(model, accumulate=3)(state, batch(), jax.random.key(0))
+    parts, summed = step(model, gradient_accumulation=3)(state, batch(), jax.random.key(0))
     assert_close(whole, parts)
     np.testing.assert_allclose(sums.sums, summed.sums, rtol=1e-5)
 

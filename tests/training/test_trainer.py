@@ -10,7 +10,7 @@ import pytest
 from encdec.config import DataConfig, RunConfig, Seq2SeqConfig, TrainingConfig
 from encdec.runs import checkpoints
 from encdec.runs.metrics_log import read_metrics
-from encdec.training.trainer import fit
+from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 
@@ -24,16 +24,16 @@ def config(**training: object) -> RunConfig:
     settings = {"max_steps": 12, "evaluate_every": 3, "evaluate_sentences": 2, "log_every": 1}
     return RunConfig(
         Seq2SeqConfig(embed=4, hidden=6),
-        DataConfig(date_sentences=60, vocabulary="chars", batch_tokens=256, shapes=1),
+        DataConfig(date_sentences=60, vocabulary="chars", batch_tokens=256, num_buckets=1),
         TrainingConfig(**settings | training),
     )
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_its_batch(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    wild = config(learning_rate=1e37, clip=0, schedule="constant", warmup=5)
+    wild = config(learning_rate=1e37, clip_norm=0, schedule="constant", warmup=5)
     with pytest.raises(InputError, match=r"step \d+: the loss is .*learning_rate") as caught:
-        fit(wild, run, lambda line: None)
+        train_run(wild, run, lambda line: None)
     step = int(str(caught.value).split()[1].rstrip(":"))
     assert [row["step"] for row in read_metrics(run / "metrics.jsonl")][-1] == step - 1
     kept = checkpoints.steps(run, "latest")
@@ -51,15 +51,15 @@ def test_a_run_that_lost_patience_has_ended(tmp_path: Path, monkeypatch) -> None
         lambda *_, **__: SimpleNamespace(summary=lambda: {"loss": 1.0, "bleu": next(scores)}),
     )
     said: list[str] = []
-    assert fit(config(patience=1), tmp_path, said.append).trained_steps == 6
+    assert train_run(config(patience=1), tmp_path, said.append).trained_steps == 6
     assert "stopped at step 6" in said[-1]
     assert checkpoints.steps(tmp_path, "best") == [3]
-    assert fit(config(patience=1), tmp_path, said.append).trained_steps == 0
+    assert train_run(config(patience=1), tmp_path, said.append).trained_steps == 0
     assert "stopped at step 6" in said[-1]
 
 
 def test_a_run_says_where_and_when_it_trained(tmp_path: Path) -> None:
-    fit(config(max_steps=3), tmp_path, lambda line: None)
+    train_run(config(max_steps=3), tmp_path, lambda line: None)
     start, *rest = read_metrics(tmp_path / "metrics.jsonl")
     assert start["kind"] == "start"
     assert {"device", "jax", "date"} <= start.keys()
