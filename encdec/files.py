@@ -1,37 +1,127 @@
-"""Where lines of text go: stdout, or a file whole or not at all."""
+"""Files and folders that are written completely or not at all, and where output goes.
 
+Each is written under a temporary name in the same folder and renamed at the end: a reader never
+sees half of it, and a failure leaves what was there before. The temporary name is unique, so that
+two commands with the same target do not write to one file, and the last to finish wins.
+"""
+
+import io
 import os
+import re
+import secrets
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from encdec.types import InputError
+
+_SUFFIX = ".tmp"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Opens a binary file that takes the place of `path` when the block ends without an error.
+
+    A symbolic link is followed and stays. What is neither a file nor a folder (a pipe, /dev/null)
+    cannot be replaced, so it is written to directly.
+
+    Raises:
+      OSError: the file cannot be written; what `path` held before is unchanged.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = path.resolve()
+    temporary = _temporary(path)
+    file = temporary.open("xb")
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # the content reaches the disk before the name does
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a UTF-8 text file by `atomic_write`.
+
+    Raises:
+      OSError: it cannot be written; what `path` held before is unchanged.
+    """
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Makes an empty folder that is renamed to `path` when the block ends without an error.
+
+    After an error it is removed.
+
+    Raises:
+      OSError: it cannot be made, or `path` exists and is not an empty folder.
+    """
+    temporary = _temporary(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Temporary files and folders of `path`, of a running process or left by a killed one.
+
+    Raises:
+      OSError: the folder of `path` cannot be read.
+    """
+    name = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(_SUFFIX)}")
+    return [file for file in path.parent.iterdir() if name.fullmatch(file.name)]
 
 
 @contextmanager
 def writer(path: Path | None, inputs: Iterable[Path] = ()) -> Iterator[TextIO]:
-    """A file to write to, stdout for None. An older file stands until the new one is whole.
+    """Opens the UTF-8 text file that a command's output goes to, by `atomic_write`.
+
+    Args:
+      path: the file; stdout for None.
+      inputs: files that the command reads, which its output may not replace.
 
     Raises:
-      InputError: it is one of the inputs, or cannot be written.
+      InputError: `path` is one of the inputs, or cannot be written.
     """
     if path is None:
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         yield sys.stdout
         return
     if any(path.exists() and one.exists() and path.samefile(one) for one in inputs):
-        raise InputError(f"--output {path} is the input or a file of the run: name another file")
-    unfinished = path.with_name(path.name + ".part")  # a failure leaves an older file alone
+        raise InputError(
+            f"--output {path} is an input of this command or a file of the run: name another file"
+        )
     try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as out:
-            yield out
-        unfinished.replace(path)
+        with atomic_write(path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+            yield text
+            text.flush()
+            text.detach()  # `atomic_write` closes the file
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: $XDG_CACHE_HOME/encdec or ~/.cache/encdec."""
+    """The folder of files that can be made again: $XDG_CACHE_HOME/encdec or ~/.cache/encdec."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "encdec"
+
+
+def _temporary(path: Path) -> Path:
+    """A name in the folder of `path` that no other process uses."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{_SUFFIX}")

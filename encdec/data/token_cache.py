@@ -4,7 +4,7 @@
       source.tokens, source.offsets, target.tokens, target.offsets
       meta.json     sizes and CRCs of these, written last
     KEY.lock        held while KEY is looked at or made; the system frees that of a killed process
-    KEY.part/       what is being made, or what a kill left of it
+    KEY.*.tmp/      what is being made, or what a killed process left of it
 
 Nothing is trusted unless sizes and CRCs of the whole files are right.
 """
@@ -26,6 +26,7 @@ from encdec.data import vocabulary
 from encdec.data.sources import PairStream
 from encdec.data.tokens import Examples, Tokens, tokens_of
 from encdec.data.vocabulary import Vocabulary
+from encdec.files import atomic_folder, leftovers, write_text
 from encdec.types import InputError
 
 FORMAT = "encdec tokens 1"
@@ -111,27 +112,23 @@ def _make(
     tgt_vocab: Vocabulary,
     progress: Callable[[int], None],
 ) -> None:
-    """Writes the folder under another name, and gives it its own when it is whole."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        dtype = _dtype(src_vocab, tgt_vocab)
+    """Encodes all pairs and writes the cache folder."""
+    for unfinished in leftovers(folder):  # of a killed process: this one holds the lock
+        shutil.rmtree(unfinished)
+    dtype = _dtype(src_vocab, tgt_vocab)
+    with atomic_folder(folder) as temporary:
         with ExitStack() as stack:
-            src, tgt = (stack.enter_context(_SideWriter(part, side, dtype)) for side in _SIDES)
+            src, tgt = (stack.enter_context(_SideWriter(temporary, side, dtype)) for side in _SIDES)
             stream = iter(pairs)
             while chunk := list(islice(stream, _CHUNK)):
                 sources, targets = zip(*chunk, strict=True)
                 src.add(src_vocab.encode_all(sources))
                 tgt.add(tgt_vocab.encode_all(targets))
                 progress(len(chunk))
-        files = {file.name: _measure(file) for file in sorted(part.iterdir())}
+        # The CRCs are of what the disk gives back, not of what was in memory.
+        files = {file.name: _measure(file) for file in sorted(temporary.iterdir())}
         meta = {"format": FORMAT, "key": folder.name, "files": files}
-        (part / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        part.rename(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        write_text(temporary / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 
 class _SideWriter:

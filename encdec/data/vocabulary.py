@@ -20,6 +20,7 @@ from encdec.data.sentencepiece_model import (
     train,
 )
 from encdec.data.specials import FIRST, SPECIALS
+from encdec.files import write_text
 from encdec.types import EOS, UNK, InputError
 
 Item = TypeVar("Item")
@@ -182,7 +183,7 @@ def digest(vocabulary: Vocabulary) -> str:
 def save(vocabulary: Vocabulary, path: str | Path) -> None:
     """Writes one JSON file, whatever the kind."""
     tree = {"format": _FORMAT, **vocabulary.to_json()}
-    Path(path).write_text(json.dumps(tree) + "\n", encoding="utf-8")
+    write_text(Path(path), json.dumps(tree) + "\n")
 
 
 def load(path: str | Path) -> Vocabulary:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import export
 from safetensors.numpy import save_file
 
+from encdec.files import atomic_folder
 from encdec.inference.decoding import max_target_lengths, search
 from encdec.ops import masks
 from encdec.runs import checkpoints
@@ -81,17 +82,14 @@ def export_run(path: Path, out: Path, source_length: int) -> list[Path]:
         raise InputError(f"{out} is there already: name a folder that is not")
     run = runs.load(path)
     params, _ = best_params(run)
-    unfinished = out.with_name(out.name + ".tmp")
+    program = greedy_program(run, jax.tree.map(jnp.asarray, params), source_length)
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        save_file(checkpoints.flat(params), unfinished / "model.safetensors")
-        for name in ("config.json", "source.vocab", "target.vocab"):
-            shutil.copyfile(run.path / name, unfinished / name)
-        program = greedy_program(run, jax.tree.map(jnp.asarray, params), source_length)
-        (unfinished / "greedy.stablehlo").write_bytes(program.serialize())
-        unfinished.replace(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(out) as folder:
+            save_file(checkpoints.flat(params), folder / "model.safetensors")
+            for name in ("config.json", "source.vocab", "target.vocab"):
+                shutil.copyfile(run.path / name, folder / name)
+            (folder / "greedy.stablehlo").write_bytes(program.serialize())
     except OSError as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
         raise InputError(f"{out} cannot be written: {error.strerror}") from error
     return sorted(out.iterdir())

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
 
+from encdec.files import atomic_write
 from encdec.plots.fonts import label
 from encdec.types import InputError
 
@@ -124,9 +125,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
         raise InputError(f"{path} cannot be drawn: its name must end in .png or .svg")
-    unfinished = path.with_name(path.name + ".tmp")
     try:
-        figure.savefig(unfinished, format=kind)
-        unfinished.replace(path)
+        with atomic_write(path) as file:
+            figure.savefig(file, format=kind)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from encdec.files import write_text
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl`; a line that a kill cut off is passed over."""
     rows = []
@@ -73,9 +75,7 @@ class MetricsLog:
 
         path = run / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["step"] <= resume_step]
-        unfinished = path.with_name(path.name + ".tmp")
-        unfinished.write_text("".join(f"{json_line(row)}\n" for row in kept), encoding="utf-8")
-        unfinished.replace(path)
+        write_text(path, "".join(f"{json_line(row)}\n" for row in kept))
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_step + 1)
 

@@ -22,6 +22,7 @@ from encdec.data import vocabulary
 from encdec.data.sources import Pairs
 from encdec.data.text import preprocessings, prepared
 from encdec.data.vocabulary import Vocabulary
+from encdec.files import leftovers, write_text
 from encdec.types import InputError
 
 FORMAT = 2
@@ -65,7 +66,7 @@ def create(run: Run) -> None:
         vocabulary.save(run.src_vocabulary, run.path / "source.vocab")
         vocabulary.save(run.tgt_vocabulary, run.path / "target.vocab")
         rows = [json.dumps(pair, ensure_ascii=False) for pair in zip(*run.held_out, strict=True)]
-        _write(run.path / "heldout.jsonl", "".join(row + "\n" for row in rows))
+        write_text(run.path / "heldout.jsonl", "".join(row + "\n" for row in rows))
         _write_config(run)
     except OSError as error:
         raise InputError(f"run folder {run.path} cannot be made: {error.strerror}") from error
@@ -75,9 +76,9 @@ def is_vacant(path: Path) -> bool:
     """Whether a run can begin here: there is nothing, or only what a kill left of `create`."""
     if not path.is_dir():
         return not path.exists()
-    ours = {"source.vocab", "target.vocab", "heldout.jsonl"}
-    unfinished = {name + ".tmp" for name in (*ours, "config.json")}
-    return {file.name for file in path.iterdir()} <= ours | unfinished
+    files = {path / name for name in ("source.vocab", "target.vocab", "heldout.jsonl")}
+    temporary = {file for one in (*files, path / "config.json") for file in leftovers(one)}
+    return set(path.iterdir()) <= files | temporary
 
 
 def _write_config(run: Run) -> None:
@@ -88,7 +89,7 @@ def _write_config(run: Run) -> None:
         "vocabularies": [vocabulary.digest(v) for v in (run.src_vocabulary, run.tgt_vocabulary)],
         "config": configs.to_json(run.config),
     }
-    _write(run.path / "config.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    write_text(run.path / "config.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
 
 
 def set_max_steps(run: Run, max_steps: int) -> Run:
@@ -198,10 +199,3 @@ def _flat(tree: dict[str, Any]) -> dict[str, Any]:
     for name, value in tree.items():
         flat |= _flat(value) if isinstance(value, dict) else {name: value}
     return flat | ({"model": flat.pop("kind")} if "kind" in flat else {})
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

@@ -293,7 +293,7 @@ def test_translate_refuses(trained, tmp_path: Path, encdec) -> None:
         ([run, "--beem", 3], ["unknown option --beem", "did you mean --beam"]),
         ([run, "--max-batch-tokens", 0], ["max_batch_tokens = 0"]),
         ([run, "--input", tmp_path / "none"], ["none", "No such file"]),
-        ([run, "--input", tmp_path / "in", "--output", tmp_path / "in"], ["is the input"]),
+        ([run, "--input", tmp_path / "in", "--output", tmp_path / "in"], ["is an input"]),
         ([run, "--input", tmp_path / "in", "--output", tmp_path / "no" / "out"], ["no/out"]),
         ([tmp_path / "nowhere"], ["nowhere", "not a folder"]),
         ([tmp_path], ["not a run folder"]),

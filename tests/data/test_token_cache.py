@@ -70,7 +70,7 @@ def test_the_cache_holds_what_encoding_in_memory_gives_and_text_is_read_once(
         assert said == []
         assert {side.flat.dtype for side in examples} == {np.dtype(np.uint16)}
     assert pairs.times == 1
-    assert not list((tmp_path / "new" / "root").glob("*.part"))
+    assert not list((tmp_path / "new" / "root").glob("*.tmp"))
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(65_535, np.uint16), (65_536, np.int32)])
@@ -169,9 +169,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch) -
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from encdec.data import cache
+from encdec.data import token_cache as cache
 from encdec.data.sources import Listed
-from tests.data.test_cache import CHARS, PAIRS
+from tests.data.test_token_cache import CHARS, PAIRS
 
 root, name = Path(sys.argv[1]), sys.argv[2]
 cache._CHUNK = 5
@@ -227,9 +227,9 @@ def test_what_a_killed_process_left_is_not_trusted_and_its_lock_is_free(tmp_path
     wait_for(tmp_path / "reading-1", process)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    assert len(list(tmp_path.glob("*.part"))) == 1
+    assert len(list(tmp_path.glob("*.tmp"))) == 1
     pairs = Reads()
     examples, said = opened(tmp_path, pairs)
     assert (pairs.times, said) == (1, [])
     assert same(examples, encode_pairs(PAIRS, *CHARS))
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.tmp"))
