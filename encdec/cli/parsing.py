@@ -1,14 +1,26 @@
-"""Arguments as typed dataclasses, by tyro; its errors as one line."""
+"""Command-line arguments as typed dataclasses, by tyro; its errors as one line.
 
+tyro gets a copy of each dataclass that it can read fast. Left to itself it imports typeguard to
+check defaults of generic types, and reads the source of each class several times for the help of
+its fields, which together take longer than all else that `encdec train --help` does.
+"""
+
+import ast
 import contextlib
+import dataclasses
 import io
+import sys
+import types
+import typing
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveTypeInfo
 
-from encdec.config import nearest
+from encdec.config.checks import nearest
 from encdec.types import InputError
 
 Options = TypeVar("Options")
@@ -19,22 +31,29 @@ def parse(
     arguments: Sequence[str],
     prog: str,
     description: str,
-    default: Any = None,
+    default: Options | None = None,
 ) -> Options:
-    """Arguments as a dataclass; tyro's boxes become one line.
+    """Parses command-line arguments into a dataclass.
+
+    Args:
+      options: the dataclass; each field, and each field of a nested dataclass, is an option.
+      arguments: words of the command line after the command's name.
+      prog: how the command is called, for help and errors.
+      description: one sentence for the help.
+      default: values of options that are not given; the fields' own defaults if None.
 
     Raises:
       InputError: an option is unknown, or its value cannot be used.
     """
+    with_help = "--help" in arguments or "-h" in arguments
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
             parsed, unknown = tyro.cli(
-                options,
+                _readable(options, default, with_help),
                 args=list(arguments),
                 prog=prog,
                 description=description,
-                default=default,
                 return_unknown_args=True,
             )
     except SystemExit as stop:
@@ -48,11 +67,104 @@ def parse(
             raise InputError(f"unknown option {name}{close}")
     if unknown:
         raise InputError(f"unexpected argument {unknown[0]!r} ({prog} --help)")
-    return parsed
+    return _instance(options, parsed)
+
+
+def _readable(options: type[Any], default: Any, with_help: bool) -> type[Any]:
+    """A copy of a dataclass with the same options, whose fields tyro reads fast.
+
+    Args:
+      options: the dataclass.
+      default: an instance with the defaults, or None for those of the fields.
+      with_help: whether the docstrings of fields become their help.
+    """
+    hints = typing.get_type_hints(options, include_extras=True)
+    docs = _field_docs(options) if with_help else {}
+    copies: list[Any] = []
+    for field in dataclasses.fields(options):
+        value = _default(field) if default is None else getattr(default, field.name)
+        hint, *marks = _unwrapped(hints[field.name])
+        # tyro takes the last of several marks: help that the field gives itself wins.
+        marks = [tyro.conf.arg(help=docs.get(field.name, "")), *marks]
+        if dataclasses.is_dataclass(hint):
+            hint = _readable(typing.cast(type, hint), value, with_help)
+            copies.append((field.name, Annotated[(hint, *marks)]))
+            continue
+        if _has_tuple(hint):
+            # tyro checks a default against `object` without typeguard.
+            marks.append(
+                ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(hint, set()))
+            )
+            hint = object
+        elif isinstance(hint, types.UnionType):
+            hint = typing.Union[typing.get_args(hint)]  # noqa: UP007  tyro has a fast path for it
+        spec: Any = dataclasses.field()
+        if value is not dataclasses.MISSING:
+            spec = dataclasses.field(default=value)
+        copies.append((field.name, Annotated[(hint, *marks)], spec))
+    copy = dataclasses.make_dataclass(options.__name__, copies, frozen=True, kw_only=True)
+    copy.__doc__ = options.__doc__
+    return copy
+
+
+def _instance(options: type[Options], parsed: Any) -> Options:
+    """The dataclass itself, from an instance of its readable copy."""
+    hints = typing.get_type_hints(options)
+    values = {}
+    for field in dataclasses.fields(typing.cast(Any, options)):
+        value, kind = getattr(parsed, field.name), hints[field.name]
+        nested = dataclasses.is_dataclass(kind)
+        values[field.name] = _instance(typing.cast(type, kind), value) if nested else value
+    return options(**values)
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    """A field's default, or MISSING."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _unwrapped(hint: Any) -> tuple[Any, ...]:
+    """A type and what `Annotated` adds to it."""
+    return typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+
+
+def _has_tuple(hint: Any) -> bool:
+    return typing.get_origin(hint) is tuple or any(map(_has_tuple, typing.get_args(hint)))
+
+
+def _field_docs(options: type[Any]) -> dict[str, str]:
+    """The docstring below each field of a dataclass and of those that it inherits from."""
+    docs: dict[str, str] = {}
+    for kind in reversed(options.__mro__):
+        docs |= _module_docs(kind.__module__).get(kind.__name__, {})
+    return docs
+
+
+@cache
+def _module_docs(module: str) -> dict[str, dict[str, str]]:
+    """The docstrings of fields in a module's classes, by class and field, each as one line."""
+    file = getattr(sys.modules[module], "__file__", None)
+    if file is None:
+        return {}
+    docs: dict[str, dict[str, str]] = {}
+    for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            docs[node.name] = {
+                field.target.id: " ".join(text.value.value.split())
+                for field, text in zip(node.body, node.body[1:], strict=False)
+                if isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+                and isinstance(text.value.value, str)
+            }
+    return docs
 
 
 def _unboxed(box: str) -> str:
-    """The first paragraph inside tyro's box, on one line."""
+    """The first paragraph inside tyro's box, as one line."""
     words: list[str] = []
     for line in box.splitlines():
         text = line.strip("│╭╰╮╯ ")
@@ -64,8 +176,9 @@ def _unboxed(box: str) -> str:
 
 
 def _option_names(options: type[Any]) -> list[str]:
+    """Names of all options, with hyphens and without dashes before them."""
     names = ["help"]
-    for spec in fields(options):
+    for spec in dataclasses.fields(options):
         nested: Any = getattr(spec.type, "__origin__", spec.type)
         inner = _option_names(nested)[1:] if hasattr(nested, "__dataclass_fields__") else []
         names += inner or [spec.name.replace("_", "-")]
@@ -73,7 +186,7 @@ def _option_names(options: type[Any]) -> list[str]:
 
 
 def check_batch_tokens(max_batch_tokens: int) -> None:
-    """Raises InputError unless a batch may hold something."""
+    """Raises InputError unless a batch has room for a token."""
     if max_batch_tokens < 1:
         raise InputError(
             f"max_batch_tokens = {max_batch_tokens} cannot be used: it must be at least 1"
