@@ -49,15 +49,21 @@ class InputError(ValueError):
 
 
 class Batch(NamedTuple):
-    """Sentences of one shape. A row of PAD alone is an empty sentence: it weighs nothing.
+    """Sentence pairs padded to one shape. A row whose masks are False throughout is an empty
+    pair: it weighs nothing.
 
     Attributes:
-      src: int32 [B, S], each row tokens, EOS, then PAD.
-      tgt: int32 [B, T + 1], each row BOS, tokens, EOS, then PAD.
+      src: int32 [B, S], each row source tokens, the end token, then padding; or, for a family
+        that takes features, float32 [B, S, D].
+      src_mask: bool [B, S], False where `src` is padding.
+      tgt: int32 [B, T + 1], each row the start token, target tokens, the end token, then padding.
+      tgt_mask: bool [B, T], False where `tgt[:, 1:]`, the tokens to predict, is padding.
     """
 
     src: "np.ndarray | Array"
+    src_mask: "np.ndarray | Array"
     tgt: "np.ndarray | Array"
+    tgt_mask: "np.ndarray | Array"
 
 
 DecodeStep = Callable[[Memory, Cache, Array], tuple[Array, Array, Cache]]

@@ -57,7 +57,6 @@ from encdec.config import (
 )
 from encdec.config.presets import preset
 from encdec.models import registry
-from encdec.ops import masks
 from encdec.search.beam import beam_search
 from encdec.search.sampling import greedy
 from encdec.search.types import SearchResult
@@ -159,7 +158,7 @@ def random_batch(options: Options) -> Batch:
     )
     src[:, -1] = tgt[:, -1] = EOS
     tgt[:, 0] = BOS
-    return Batch(src, tgt)
+    return Batch(src, np.ones(src.shape, bool), tgt, np.ones(tgt[:, 1:].shape, bool))
 
 
 def forward_flops(config: ModelConfig, options: Options) -> int:
@@ -220,7 +219,7 @@ def search(
 ) -> SearchResult:
     """Sentences of exactly max_len tokens; one beam is greedy search."""
     bound = partial(model.apply, {"params": params})
-    memory = bound(src, masks.padding(src), method="encode")
+    memory = bound(src, jnp.ones(src.shape, bool), method="encode")
     cache = bound(memory, beams, max_len, method="init_cache")
     one_token: Any = partial(bound, method="decode_step")
     step = endless(one_token)
@@ -245,7 +244,7 @@ def torch_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str,
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     length = max(options.source_length, options.target_length)
     model = torch_peers.build(config, options.vocabulary, length).to(device)
-    src, tgt = (torch.from_numpy(x).long().to(device) for x in batch)
+    src, tgt = (torch.from_numpy(x).long().to(device) for x in (batch.src, batch.tgt))
     max_len = options.target_length
 
     def finished(call: Run) -> Any:

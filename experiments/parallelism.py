@@ -66,7 +66,7 @@ def random_batch(options: Options, length: int) -> Batch:
         for more in (0, 1)
     )
     src[:, -1], tgt[:, 0], tgt[:, -1] = EOS, BOS, EOS
-    return Batch(src, tgt)
+    return Batch(src, np.ones(src.shape, bool), tgt, np.ones(tgt[:, 1:].shape, bool))
 
 
 def training_step(options: Options, model_name: str, length: int) -> Callable[[], Any]:

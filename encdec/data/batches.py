@@ -107,7 +107,8 @@ def largest_batch(bucketing: Bucketing, rows: Rows = ALL_ROWS) -> Batch:
     bucket = max(bucketing.buckets, key=lambda b: b.rows * (b.source_length + b.target_length))
     count = -(-bucket.rows // rows.multiple) * rows.multiple // rows.parts
     src = np.full((count, bucket.source_length), PAD, np.int32)
-    return Batch(src, np.full((count, bucket.target_length + 1), PAD, np.int32))
+    tgt = np.full((count, bucket.target_length + 1), PAD, np.int32)
+    return Batch(src, np.zeros(src.shape, bool), tgt, np.zeros(tgt[:, 1:].shape, bool))
 
 
 def training_iterator(
@@ -127,7 +128,7 @@ def training_iterator(
 
 def inference_batches(
     src: Tokens, max_batch_tokens: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Sources in batches of few shapes, the longest first; every source comes once.
 
     Args:
@@ -135,11 +136,13 @@ def inference_batches(
       max_batch_tokens: most cells of a batch; a longer sentence gets a batch of its own.
 
     Yields:
-      Indices int64 [n] and src int32 [B, S], n <= B: the rows after the n-th are PAD.
+      Indices int64 [n], src int32 [B, S] and src_mask bool [B, S], n <= B: the rows after the
+      n-th are padding.
     """
     lengths = src.lengths()
     for indices, rows in _chunks(lengths, max_batch_tokens):
-        yield indices, src.padded(indices, rows, round_length(int(lengths[indices].max())))
+        length = round_length(int(lengths[indices].max()))
+        yield indices, *src.padded(indices, rows, length)
 
 
 def scoring_batches(
@@ -169,7 +172,8 @@ def _chunks(lengths: np.ndarray, max_batch_tokens: int) -> Iterator[tuple[np.nda
 
 
 def _batch(examples: Examples, indices: np.ndarray, rows: int, S: int, T: int) -> Batch:
-    tgt = np.full((rows, T + 1), PAD, np.int32)
-    tgt[: len(indices), 0] = BOS
-    tgt[:, 1:] = examples.tgt.padded(indices, rows, T)
-    return Batch(examples.src.padded(indices, rows, S), tgt)
+    src, src_mask = examples.src.padded(indices, rows, S)
+    labels, tgt_mask = examples.tgt.padded(indices, rows, T)
+    first = np.full((rows, 1), PAD, np.int32)
+    first[: len(indices)] = BOS
+    return Batch(src, src_mask, np.concatenate([first, labels], 1), tgt_mask)

@@ -34,14 +34,25 @@ class Tokens:
         """Tokens of each sentence, EOS among them: int32 [n]."""
         return np.diff(self.offsets).astype(np.int32)
 
-    def padded(self, indices: np.ndarray, rows: int, length: int) -> np.ndarray:
-        """Some sentences under each other, then PAD: int32 [rows, length]."""
+    def padded(self, indices: np.ndarray, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Chosen sentences as an array, a sentence a row.
+
+        Args:
+          indices: int [n], which sentences; none is longer than `length`.
+          rows: of the result, at least n; those after the n-th are padding.
+          length: columns of the result.
+
+        Returns:
+          int32 [rows, length], and a mask, bool [rows, length], False where it is padding.
+        """
         starts = self.offsets[indices]
         columns = np.arange(length)
-        real = columns < (self.offsets[indices + 1] - starts)[:, None]
-        block = np.full((rows, length), PAD, np.int32)
-        block[: len(indices)][real] = self.flat[(starts[:, None] + columns)[real]]
-        return block
+        mask = np.zeros((rows, length), bool)
+        real = mask[: len(indices)]
+        real[:] = columns < (self.offsets[indices + 1] - starts)[:, None]
+        ids = np.full((rows, length), PAD, np.int32)
+        ids[: len(indices)][real] = self.flat[(starts[:, None] + columns)[real]]
+        return ids, mask
 
 
 class Examples(NamedTuple):

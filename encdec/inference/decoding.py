@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from encdec.models.loss import batch_loss, cast
-from encdec.ops import masks
 from encdec.parallel import collectives, pmap
 from encdec.parallel.collectives import Axes
 from encdec.parallel.layout import Layout
@@ -26,6 +25,7 @@ MapKind = Literal["encoder-decoder", "encoder", "decoder"]
 def search(
     params: Params,
     src: Array,
+    src_mask: Array,
     max_lengths: Array,
     places: Array,
     knobs: dict[str, Array],
@@ -42,7 +42,7 @@ def search(
 
     Args:
       params: of one device.
-      src: int32 [B, S].
+      src, src_mask: as in `Batch`.
       max_lengths: int32 [B], see `max_target_lengths`.
       places: int32 [B], of each text among all: with the seed they decide what is drawn.
       knobs: float32 "alpha"; for sampling "temperature", "top_p" and int32 "seed" too.
@@ -51,7 +51,7 @@ def search(
       beam, method, top_k, with_attention: how to search.
     """
     bound = partial(model.apply, {"params": cast(params, dtype)})
-    memory: Any = bound(src, masks.padding(src), method="encode")
+    memory: Any = bound(src, src_mask, method="encode")
     cache = bound(memory, beam, max_len, method="init_cache")
     step: Any = partial(bound, method="decode_step")
     common: dict[str, Any] = {
@@ -79,20 +79,21 @@ def search(
 
 
 def self_attention(
-    params: Params, src: Array, tgt_in: Array, *, model: nn.Module, dtype: Any
+    params: Params, src: Array, src_mask: Array, tgt_in: Array, *, model: nn.Module, dtype: Any
 ) -> dict[MapKind, Array]:
     """What a Transformer's sides looked at in themselves, with every target token given.
 
     Args:
       params: of the one device.
-      src: int32 [B, S]. tgt_in: int32 [B, T], BOS before each target.
+      src, src_mask: as in `Batch`.
+      tgt_in: int32 [B, T], the start token before each target.
       model, dtype: what runs, and the type of its products.
 
     Returns:
       float32 attention: encoder [B, L, H, S, S], decoder [B, L, H, T, T].
     """
     bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
-    _, kept = bound(src, masks.padding(src), tgt_in, method="logit_factors")
+    _, kept = bound(src, src_mask, tgt_in, method="logit_factors")
 
     def of(side: str, sublayer: str) -> Array:
         layers = [name for name in kept["intermediates"] if name.startswith(f"{side}_")]
@@ -129,7 +130,7 @@ def loss(
 @lru_cache(maxsize=128)
 def search_step(layout: Layout, **static: Any) -> Any:
     """A search on devices: one for each set of what is fixed, so that each compiles once."""
-    return pmap.mapped(partial(search, **static), layout, (True, True, True, True, False))
+    return pmap.mapped(partial(search, **static), layout, (True,) * 5 + (False,))
 
 
 @lru_cache(maxsize=8)

@@ -33,7 +33,7 @@ from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
 from encdec.search.options import SearchOptions
 from encdec.search.types import SearchResult
-from encdec.types import BOS, PAD, Array, InputError, Params
+from encdec.types import BOS, Array, InputError, Params
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,8 @@ class Translator:
         encoded = tokens_of(sentence[:max_source_length] for sentence in ids)
         if progress:
             progress(len(texts) - len(real))
-        for rows, src in inference_batches(encoded, max_batch_tokens):
-            found = self._find(src, rows, options, alignments)
+        for rows, src, src_mask in inference_batches(encoded, max_batch_tokens):
+            found = self._find(src, src_mask, rows, options, alignments)
             for row, index in enumerate(rows):
                 results[real[index]] = self._read(found, row, encoded[index], count)
             if progress:
@@ -232,7 +232,9 @@ class Translator:
             raise InputError(f"{kind} maps cannot be had in layout {self._layout}: load it as 1x1")
         src, tgt_in = found.src_ids, [BOS, *found.tgt_ids[:-1]]
         program = self_attention_program(**self._static)
-        maps = program(self._params, *(_padded(ids)[None] for ids in (src, tgt_in)))[kind][0]
+        padded_src = _padded(src)[None]
+        mask = np.arange(padded_src.shape[1])[None] < len(src)
+        maps = program(self._params, padded_src, mask, _padded(tgt_in)[None])[kind][0]
         side = len(src) if kind == "encoder" else len(tgt_in)
         return np.asarray(maps[..., :side, :side]).reshape(-1, side, side)
 
@@ -241,7 +243,7 @@ class Translator:
         return len(self.run.src_vocabulary.encode(text))
 
     def _rows(self, batch: Any) -> Any:
-        """Rows of PAD added until they fall evenly on devices; this process's on its own."""
+        """Rows of padding added until they fall evenly on devices; this process's on its own."""
         layout = self._layout
 
         def local(x: np.ndarray) -> np.ndarray:
@@ -252,11 +254,16 @@ class Translator:
         return sharding.shard_batch(jax.tree.map(local, batch), layout)
 
     def _find(
-        self, src: np.ndarray, rows: np.ndarray, options: SearchOptions, alignments: bool
+        self,
+        src: np.ndarray,
+        src_mask: np.ndarray,
+        rows: np.ndarray,
+        options: SearchOptions,
+        alignments: bool,
     ) -> SearchResult:
         """What a search finds for a batch, as NumPy arrays of all its rows."""
         extra = self.run.extra_length if options.max_extra is None else options.max_extra
-        lengths = (src != PAD).sum(1)
+        lengths = src_mask.sum(1)
         max_lengths = max_target_lengths(lengths, options.max_ratio, extra)
         method: Method = "greedy" if options.beam == 1 else "beam"
         program = search_step(
@@ -275,7 +282,8 @@ class Translator:
             "top_p": jnp.float32(options.top_p),
             "seed": jnp.int32(options.seed),
         }
-        found: SearchResult = program(self._params, *self._rows((src, max_lengths, places)), knobs)
+        arrays = self._rows((src, src_mask, max_lengths, places))
+        found: SearchResult = program(self._params, *arrays, knobs)
         whole: SearchResult = sharding.gather_batch(found._replace(attention=None), self._layout)
         return whole._replace(attention=self._all_heads(found.attention))
 
@@ -321,7 +329,7 @@ class Translator:
 
 
 def _padded(ids: Sequence[int]) -> np.ndarray:
-    """int32, PAD up to one of few lengths."""
+    """int32, padded up to one of few lengths."""
     return np.pad(np.asarray(ids, np.int32), (0, round_length(len(ids)) - len(ids)))
 
 

@@ -21,13 +21,12 @@ from safetensors.numpy import save_file
 
 from encdec.files import atomic_folder
 from encdec.inference.decoding import max_target_lengths, search
-from encdec.ops import masks
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
 from encdec.search.options import SearchOptions
-from encdec.types import Array, InputError, Params
+from encdec.types import PAD, Array, InputError, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What the program can run on."""
@@ -53,10 +52,12 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     )
 
     def program(src: Array) -> tuple[Array, Array]:
-        lengths = masks.padding(src).sum(1, dtype=jnp.int32)
+        src_mask = src != PAD
+        lengths = src_mask.sum(1, dtype=jnp.int32)
         max_lengths = max_target_lengths(lengths, options.max_ratio, run.extra_length)
         knobs = {"alpha": jnp.float32(options.length_penalty)}
-        found = find(params, src, max_lengths, lengths, knobs)  # places count for sampling alone
+        # The last but one argument places sentences among others, which only sampling asks for.
+        found = find(params, src, src_mask, max_lengths, lengths, knobs)
         return found.tokens[:, 0], found.lengths[:, 0]
 
     (batch,) = export.symbolic_shape("b")

@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from encdec.ops import masks
 from encdec.ops.cross_entropy import LossSums, cross_entropy
 from encdec.types import Array, Batch, Params
 
@@ -29,16 +28,18 @@ def batch_loss(
     Of a model split over devices every one gets the same sums.
     """
     rngs = None if key is None else {"dropout": key}
-    src, tgt = jnp.asarray(batch.src), jnp.asarray(batch.tgt)
-    read = tgt[:, :-1] if tgt_in is None else tgt_in
+    src, src_mask, tgt, tgt_mask = map(jnp.asarray, batch)
+    if tgt_in is None:
+        tgt_in = tgt[:, :-1]
     factors: Any = model.apply(
-        {"params": params}, src, masks.padding(src), read, rngs=rngs, method="logit_factors"
+        {"params": params}, src, src_mask, tgt_in, rngs=rngs, method="logit_factors"
     )
     return cross_entropy(
         factors.features,
         factors.kernel,
         factors.bias,
         tgt[:, 1:],
+        tgt_mask,
         smoothing,
         model.tgt_vocabulary,
         getattr(model, "shards", None),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
-from encdec.types import PAD, Array
+from encdec.types import Array
 
 _CELLS = 2**22
 """Logits that exist at a time: 16 MiB of float32, about what a CPU's cache holds."""
@@ -64,6 +64,7 @@ def cross_entropy(
     kernel: Array,
     bias: Array | None,
     labels: Array,
+    mask: Array,
     smoothing: float,
     vocabulary: int | None = None,
     axis: Axis | None = None,
@@ -82,7 +83,8 @@ def cross_entropy(
       features: [B, T, D].
       kernel: [D, V]; of split ones this device's columns, the last ones of the last device unused.
       bias: [V], or None.
-      labels: int32 [B, T]; PAD where there is no token.
+      labels: int32 [B, T], y.
+      mask: bool [B, T], True where a label counts.
       smoothing: e.
       vocabulary: V; left out, the columns of the kernel.
       axis: the devices that V is split over.
@@ -93,8 +95,17 @@ def cross_entropy(
     part = max(1, min(rows, _CELLS // kernel.shape[1]))
     empty = -rows % part
     x = jnp.pad(features.reshape(rows, -1), ((0, empty), (0, 0))).reshape(-1, part, kernel.shape[0])
-    y = jnp.pad(labels.reshape(rows), (0, empty), constant_values=PAD).reshape(-1, part)
-    return _by_parts(kind, (x, kernel, bias), y)
+    targets = Targets(
+        *(jnp.pad(t.reshape(rows), (0, empty)).reshape(-1, part) for t in (labels, mask))
+    )
+    return _by_parts(kind, (x, kernel, bias), targets)
+
+
+class Targets(NamedTuple):
+    """labels: int32 [parts, N]. mask: bool [parts, N], False where a label does not count."""
+
+    labels: Array
+    mask: Array
 
 
 Operands = tuple[Array, Array, Array | None]
@@ -102,25 +113,25 @@ Operands = tuple[Array, Array, Array | None]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _by_parts(kind: _Kind, operands: Operands, labels: Array) -> LossSums:
+def _by_parts(kind: _Kind, operands: Operands, targets: Targets) -> LossSums:
     x, kernel, bias = operands
 
-    def add(sums: LossSums, part: tuple[Array, Array]) -> tuple[LossSums, None]:
+    def add(sums: LossSums, part: tuple[Array, Targets]) -> tuple[LossSums, None]:
         new = _sums(kind, _logits(part[0], kernel, bias), part[1])[0]
         return LossSums(*map(jnp.add, sums, new)), None
 
-    return jax.lax.scan(add, LossSums(*jnp.zeros(4)), (x, labels))[0]
+    return jax.lax.scan(add, LossSums(*jnp.zeros(4)), (x, targets))[0]
 
 
-def _forward(kind: _Kind, operands: Operands, labels: Array) -> tuple[LossSums, Operands]:
+def _forward(kind: _Kind, operands: Operands, targets: Targets) -> tuple[LossSums, Operands]:
     """The loss is a sum, so its gradient can be made beside it, but for one factor."""
     x, kernel, bias = operands
 
-    def add(total: Any, part: tuple[Array, Array]) -> tuple[Any, Array]:
+    def add(total: Any, part: tuple[Array, Targets]) -> tuple[Any, Array]:
         sums, of_kernel, of_bias = total
-        x, labels = part
+        x, targets = part
         z = _logits(x, kernel, bias)
-        new, dz = _sums(kind, z, labels)
+        new, dz = _sums(kind, z, targets)
         if of_bias is not None:
             of_bias += dz.sum(0)
         dz = dz.astype(kernel.dtype)
@@ -129,7 +140,7 @@ def _forward(kind: _Kind, operands: Operands, labels: Array) -> tuple[LossSums, 
 
     # Sums over many parts are float32, whatever the products are made of.
     nothing = jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.float32), (kernel, bias))
-    (sums, *of_weights), of_x = jax.lax.scan(add, (LossSums(*jnp.zeros(4)), *nothing), (x, labels))
+    (sums, *of_weights), of_x = jax.lax.scan(add, (LossSums(*jnp.zeros(4)), *nothing), (x, targets))
     of_kernel, of_bias = jax.tree.map(lambda g, w: g.astype(w.dtype), of_weights, [kernel, bias])
     return sums, (of_x, of_kernel, of_bias)
 
@@ -146,13 +157,13 @@ def _logits(x: Array, kernel: Array, bias: Array | None) -> Array:
     return z if bias is None else z + bias.astype(jnp.float32)
 
 
-def _sums(kind: _Kind, z: Array, labels: Array) -> tuple[LossSums, Array]:
-    """The sums of logits [N, V] and labels [N], and dloss/dz = softmax(z) - q [N, V].
+def _sums(kind: _Kind, z: Array, targets: Targets) -> tuple[LossSums, Array]:
+    """The sums of logits [N, V] and targets [N], and dloss/dz = softmax(z) - q [N, V].
 
     Of a split V these are a device's columns; the sums are those of the whole.
     """
     smoothing, vocabulary, axis = kind
-    real = labels != PAD
+    labels, real = targets
     columns = jnp.arange(z.shape[-1]) + collectives.axis_index(axis) * z.shape[-1]
     is_label = columns == labels[:, None]
     used = None if z.shape[-1] * collectives.axis_size(axis) == vocabulary else columns < vocabulary

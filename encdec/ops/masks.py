@@ -2,12 +2,7 @@
 
 import jax.numpy as jnp
 
-from encdec.types import PAD, Array
-
-
-def padding(tokens: Array) -> Array:
-    """Where a token is real: int32 [..., S] -> bool [..., S]."""
-    return tokens != PAD
+from encdec.types import Array
 
 
 def causal(length: int) -> Array:

@@ -186,8 +186,8 @@ class CompiledStep:
 
 
 def _shape(batch: Batch) -> tuple[int, int, int]:
-    rows, source = batch.src.shape
-    return rows, source, batch.tgt.shape[1] - 1
+    rows, source = batch.src_mask.shape
+    return rows, source, batch.tgt_mask.shape[1]
 
 
 def train(

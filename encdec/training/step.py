@@ -11,11 +11,10 @@ import optax
 
 from encdec.config import TrainingConfig
 from encdec.models.loss import batch_loss, cast
-from encdec.ops import masks
 from encdec.ops.cross_entropy import LossSums
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axes
-from encdec.types import PAD, Array, Batch, Params
+from encdec.types import Array, Batch, Params
 
 
 class TrainState(NamedTuple):
@@ -102,11 +101,12 @@ def scheduled_inputs(
     """The decoder's inputs with a share of them drawn by the model (Bengio 2015, section 2.4).
 
     At each step a coin decides for each sentence between the target's token and one drawn from
-    p(y_t | y_<t, x), where y_<t are the inputs so far, drawn ones among them. BOS stays, and so
-    does padding. No gradient goes through the draws, as in the paper; dropout is off for them.
+    p(y_t | y_<t, x), where y_<t are the inputs so far, drawn ones among them. The start token
+    stays, and so does padding. No gradient goes through the draws, as in the paper; dropout is off
+    for them.
 
     Args:
-      batch: src [B, S], tgt [B, T + 1].
+      batch: B sentence pairs.
       share: float32 [], probability of the model's own token.
       key: for coins and draws.
 
@@ -114,14 +114,17 @@ def scheduled_inputs(
       int32 [B, T].
     """
     apply = partial(model.apply, {"params": params})
-    src, truth = jnp.asarray(batch.src), jnp.asarray(batch.tgt)[:, :-1]
+    src, src_mask, tgt, tgt_mask = map(jnp.asarray, batch)
+    truth = tgt[:, :-1]
     rows, length = truth.shape
-    memory: Any = apply(src, masks.padding(src), method="encode")
+    # Input t is target token t - 1: what may be replaced is the target's mask, one step later.
+    replaceable = jnp.pad(tgt_mask[:, :-1], ((0, 0), (1, 0)))
+    memory: Any = apply(src, src_mask, method="encode")
 
-    def step(carry: tuple[Any, Array], now: tuple[Array, Array]) -> tuple[Any, Array]:
-        (cache, drawn), (tokens, key) = carry, now
+    def step(carry: tuple[Any, Array], now: tuple[Array, Array, Array]) -> tuple[Any, Array]:
+        (cache, drawn), (tokens, may_change, key) = carry, now
         coin_key, draw_key = jax.random.split(key)
-        own = jax.random.bernoulli(coin_key, share, (rows,)) & (drawn != PAD) & (tokens != PAD)
+        own = jax.random.bernoulli(coin_key, share, (rows,)) & may_change
         tokens = jnp.where(own, drawn, tokens)
         found: Any = apply(memory, cache, tokens[:, None], method="decode_step")
         logits, _, cache = found
@@ -129,8 +132,9 @@ def scheduled_inputs(
         return (cache, drawn), tokens
 
     cache = apply(memory, 1, length, method="init_cache")
-    start = (cache, jnp.full((rows,), PAD, jnp.int32))  # nothing is drawn yet: BOS stays
-    _, tokens = jax.lax.scan(step, start, (truth.T, jax.random.split(key, length)))
+    start = (cache, truth[:, 0])  # nothing is drawn yet: the start token stays
+    xs = (truth.T, replaceable.T, jax.random.split(key, length))
+    _, tokens = jax.lax.scan(step, start, xs)
     return tokens.T
 
 
@@ -259,7 +263,7 @@ def _accumulated(
     key: Array,
 ) -> tuple[Params, LossSums]:
     """Sums of gradients and losses over equal parts of a batch."""
-    split = jax.tree.map(lambda x: x.reshape(parts, -1, x.shape[-1]), batch)
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(parts))
 
     def add(total: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:

@@ -303,7 +303,8 @@ def _until_divergence(run: Run, *arguments: Any, **how: Any) -> int:
         return loop.train(*arguments, **how)
     except DivergedError as error:
         path = run.path / "diverged.jsonl"
-        rows = zip(*(jax.device_get(side) for side in error.batch), strict=True)
+        sides = error.batch.src, error.batch.tgt
+        rows = zip(*map(jax.device_get, sides), strict=True)
         texts = [(run.src_vocabulary.decode(s), run.tgt_vocabulary.decode(t)) for s, t in rows]
         lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in texts if any(pair)]
         if processes.writes():

@@ -21,8 +21,12 @@ from tests.data.lengths import natural
 
 
 def sentences(batch: Batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """What a batch holds, without padding and empty rows."""
-    pairs = [(tuple(s[s != PAD]), tuple(t[t != PAD])) for s, t in zip(*batch, strict=True)]
+    """What a batch holds, without padding and empty rows; its masks are where it is padded."""
+    src, src_mask, tgt, tgt_mask = batch
+    np.testing.assert_array_equal(src_mask, src != PAD)
+    np.testing.assert_array_equal(tgt_mask, tgt[:, 1:] != PAD)
+    assert src_mask.dtype == tgt_mask.dtype == bool
+    pairs = [(tuple(s[s != PAD]), tuple(t[t != PAD])) for s, t in zip(src, tgt, strict=True)]
     return [pair for pair in pairs if pair != ((), ())]
 
 
@@ -39,7 +43,7 @@ def held(examples: Examples) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 def test_each_sentence_comes_once_an_epoch(n, batch_tokens, shapes, multiple) -> None:
     examples = natural(n)
     made = make_buckets(
-        *examples.lengths(), batch_tokens=batch_tokens, shapes=shapes, rows_multiple=multiple
+        *examples.lengths(), batch_tokens=batch_tokens, num_buckets=shapes, rows_multiple=multiple
     )
     source = TrainingBatches(examples, made, 5)
     steps = range(made.batches_per_epoch, 2 * made.batches_per_epoch)
@@ -146,8 +150,9 @@ def test_inference_and_scoring_drop_nothing_and_have_few_shapes(budget: int) -> 
     sources = list(batching.inference_batches(examples.src, budget))
     scored = list(batching.scoring_batches(examples, budget))
     for batches in (sources, scored):
-        assert sorted(np.concatenate([i for i, _ in batches])) == list(range(307))
-    for indices, src in sources:
+        assert sorted(np.concatenate([i for i, *_ in batches])) == list(range(307))
+    for indices, src, src_mask in sources:
+        np.testing.assert_array_equal(src_mask, src != PAD)
         rows, S = src.shape
         assert rows * S <= budget or rows == 1
         assert rows & (rows - 1) == 0
@@ -156,8 +161,8 @@ def test_inference_and_scoring_drop_nothing_and_have_few_shapes(budget: int) -> 
             assert list(row[row != PAD]) == ([] if i is None else list(examples.src[i]))
     for indices, batch in scored:
         assert sentences(batch) == [held(examples)[i] for i in indices]
-    assert len({src.shape for _, src in sources}) <= 8
-    longest = [max(len(examples.src[i]) for i in indices) for indices, _ in sources]
+    assert len({src.shape for _, src, _ in sources}) <= 8
+    longest = [max(len(examples.src[i]) for i in indices) for indices, *_ in sources]
     assert longest == sorted(longest, reverse=True)
 
 

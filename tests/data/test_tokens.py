@@ -22,7 +22,9 @@ def test_padding_is_what_a_plain_loop_writes(dtype) -> None:
     rows = [list(map(int, rng.integers(4, 60_000, n))) for n in (3, 0, 5, 1)]
     tokens = tokens_of(rows)
     tokens = Tokens(tokens.flat.astype(dtype), tokens.offsets)
-    block = tokens.padded(np.array([2, 1, 2, 0]), rows=6, length=7)
+    block, mask = tokens.padded(np.array([2, 1, 2, 0]), rows=6, length=7)
     expected = [[*rows[i], EOS, *[0] * (6 - len(rows[i]))] for i in (2, 1, 2, 0)]
     assert block.tolist() == [*expected, [0] * 7, [0] * 7]
     assert block.dtype == np.int32
+    np.testing.assert_array_equal(mask, block != 0)
+    assert mask.dtype == bool

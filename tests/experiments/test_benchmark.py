@@ -148,7 +148,7 @@ def test_peer_computes_what_the_model_does(
     import torch
 
     options = benchmark.Options(**SIZES)
-    src, tgt = benchmark.random_batch(options)
+    src, _, tgt, _ = benchmark.random_batch(options)
     their_src, their_tgt = (torch.from_numpy(x).long() for x in (src, tgt))
     model, params, peer = _pair(peers, name)
     logits = jax.jit(model.apply)({"params": params}, src, src > 0, tgt[:, :-1])
@@ -191,7 +191,8 @@ def test_flops_are_those_that_torch_counts(
     from torch.utils.flop_counter import FlopCounterMode
 
     options = benchmark.Options(**SIZES)
-    src, tgt = (torch.from_numpy(x).long() for x in benchmark.random_batch(options))
+    batch = benchmark.random_batch(options)
+    src, tgt = (torch.from_numpy(x).long() for x in (batch.src, batch.tgt))
     peer = peers.build(CONFIGS[name], options.vocabulary, 7)
     with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
         peer(src, tgt[:, :-1])

@@ -17,6 +17,7 @@ from encdec.config import (
 from encdec.models import registry
 from encdec.models.loss import batch_loss, cast
 from encdec.types import BOS, EOS, PAD, Batch
+from tests.batches import padded_batch
 
 B, S, T, W, SRC, TGT = 5, 6, 7, 2, 11, 13
 CONFIGS: list[ModelConfig] = [
@@ -38,7 +39,7 @@ def batch() -> Batch:
     tgt = rng.integers(4, TGT, (B, T + 1)).astype(np.int32)
     src[:, -1], tgt[:, 0], tgt[:, -1] = EOS, BOS, EOS
     src[0, 3:] = tgt[0, 4:] = PAD
-    return Batch(src, tgt)
+    return padded_batch(src, tgt)
 
 
 @pytest.fixture(autouse=True)

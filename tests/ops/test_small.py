@@ -11,7 +11,6 @@ from encdec.ops import masks
 from encdec.ops.cross_entropy import cross_entropy
 from encdec.ops.dropout import dropout, hashed
 from encdec.ops.positions import sinusoidal
-from encdec.types import PAD
 from tests import oracles
 
 B, T, D, V = 2, 5, 3, 7
@@ -22,8 +21,9 @@ def batch():
     shapes = (B, T, D), (D, V), (V,)
     factors = tuple(1.5 * rng.normal(size=shape).astype(np.float32) for shape in shapes)
     labels = rng.integers(1, V, (B, T)).astype(np.int32)
-    labels[1, 2:] = PAD
-    return factors, labels
+    mask = np.ones((B, T), bool)
+    mask[1, 2:] = False
+    return factors, labels, mask
 
 
 @pytest.fixture(params=[10**9, 21], ids=["whole", "in parts of three tokens"])
@@ -34,10 +34,10 @@ def cells(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("cells")
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_builds_the_whole_distribution_in_a_loop(smoothing: float) -> None:
-    (x, kernel, bias), labels = batch()
+    (x, kernel, bias), labels, mask = batch()
     loss = nll = correct = tokens = 0.0
-    for features, y in zip(x.reshape(-1, D), labels.ravel(), strict=True):
-        if y == PAD:
+    for features, y, counts in zip(x.reshape(-1, D), labels.ravel(), mask.ravel(), strict=True):
+        if not counts:
             continue
         row = features @ kernel + bias
         wanted = np.full(V, smoothing / V)
@@ -47,20 +47,20 @@ def test_cross_entropy_builds_the_whole_distribution_in_a_loop(smoothing: float)
         nll -= log_probs[y]
         correct += row.argmax() == y
         tokens += 1
-    found = jax.jit(cross_entropy, static_argnums=4)(x, kernel, bias, labels, smoothing)
+    found = jax.jit(cross_entropy, static_argnums=5)(x, kernel, bias, labels, mask, smoothing)
     np.testing.assert_allclose(found, (loss, nll, correct, tokens), rtol=1e-5)
 
 
 @pytest.mark.usefixtures("cells")
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_cross_entropy_gradient_is_p_minus_q(with_bias: bool) -> None:
-    (x, kernel, bias), labels = batch()
+    (x, kernel, bias), labels, mask = batch()
     bias = bias if with_bias else None
-    gradient = jax.grad(lambda f: 3 * cross_entropy(*f, labels, 0.1).loss)((x, kernel, bias))
+    gradient = jax.grad(lambda f: 3 * cross_entropy(*f, labels, mask, 0.1).loss)((x, kernel, bias))
     wanted = np.full((B, T, V), 0.1 / V)
     np.put_along_axis(wanted, labels[..., None], 0.9 + 0.1 / V, -1)
     z = x @ kernel + (bias if with_bias else 0)
-    dz = 3 * (oracles.softmax(z) - wanted) * (labels != PAD)[..., None]
+    dz = 3 * (oracles.softmax(z) - wanted) * mask[..., None]
     np.testing.assert_allclose(gradient[0], dz @ kernel.T, atol=2e-5)
     np.testing.assert_allclose(gradient[1], np.einsum("btd,btv->dv", x, dz), atol=2e-5)
     if with_bias:
@@ -70,8 +70,8 @@ def test_cross_entropy_gradient_is_p_minus_q(with_bias: bool) -> None:
 
 
 def test_cross_entropy_gradient_against_finite_differences() -> None:
-    factors, labels = batch()
-    loss = jax.jit(lambda *f: cross_entropy(*f, labels, 0.1).loss)
+    factors, labels, mask = batch()
+    loss = jax.jit(lambda *f: cross_entropy(*f, labels, mask, 0.1).loss)
     check_grads(loss, factors, order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
 
 
@@ -79,9 +79,7 @@ def test_positions_are_the_papers_formula() -> None:
     np.testing.assert_allclose(sinusoidal(11, 6), oracles.positions(11, 6), atol=1e-6)
 
 
-def test_masks() -> None:
-    tokens = jnp.array([[5, 6, PAD], [7, PAD, PAD]])
-    assert masks.padding(tokens).tolist() == [[True, True, False], [True, False, False]]
+def test_a_causal_mask_shows_the_past() -> None:
     assert masks.causal(4).tolist() == [[s <= t for s in range(4)] for t in range(4)]
 
 
@@ -95,7 +93,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
 
 
 def test_dropout_gradient_against_finite_differences() -> None:
-    (x, _, _), _ = batch()
+    (x, _, _), _, _ = batch()
     drop = jax.jit(lambda x: jnp.sin(dropout(jax.random.key(2), x, 0.3)).sum())
     check_grads(drop, (x,), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
 

@@ -14,6 +14,7 @@ from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
 from encdec.training.step import StepReport, TrainState, init_state
 from encdec.types import BOS, EOS, PAD, Batch
+from tests.batches import padded_batch
 
 LAYOUTS = [Layout(1, 1), Layout(4, 1), Layout(1, 4), Layout(2, 2)]
 B, S, T, SRC, TGT = 8, 6, 5, 19, 23  # neither vocabulary divides by 2 or 4
@@ -27,7 +28,7 @@ def sentences(seed: int) -> Batch:
         n, m = rng.integers(1, S), rng.integers(1, T)
         src[b, :n], src[b, n] = rng.integers(4, SRC, n), EOS
         tgt[b, 0], tgt[b, 1 : m + 1], tgt[b, m + 1] = BOS, rng.integers(4, TGT, m), EOS
-    return Batch(src, tgt)
+    return padded_batch(src, tgt)
 
 
 class Laid:

@@ -17,6 +17,7 @@ from encdec.runs.checkpoints import Checkpoints
 from encdec.training import loop
 from encdec.training.step import StepReport, TrainState
 from encdec.types import Array, Batch
+from tests.batches import padded_batch
 
 
 def count(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, StepReport]:
@@ -31,7 +32,7 @@ def count(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Step
 def batches(first: int = 1) -> Iterator[Batch]:
     number = first
     while True:
-        yield Batch(np.full((1, 1), number, np.int32), np.zeros((1, 2), np.int32))
+        yield padded_batch(np.full((1, 1), number, np.int32), np.zeros((1, 2), np.int32))
         number += 1
 
 
@@ -118,8 +119,8 @@ def test_rows_sums_and_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("best_metric", "best"), [("bleu", 10), ("loss", 5)])
-def test_the_best_and_the_latest_are_kept(tmp_path: Path, select: str, best: int) -> None:
-    train(tmp_path, [1.0, 3.0, 2.0], best_metric=select)
+def test_the_best_and_the_latest_are_kept(tmp_path: Path, best_metric: str, best: int) -> None:
+    train(tmp_path, [1.0, 3.0, 2.0], best_metric=best_metric)
     assert checkpoints.steps(tmp_path, "best") == [best]
     assert checkpoints.steps(tmp_path, "latest") == [12]
     like = {"params": {"sum": np.zeros((), np.float32)}}
@@ -133,7 +134,7 @@ def test_a_shape_is_compiled_once_and_a_late_one_is_told() -> None:
     step = loop.CompiledStep(Alone(count), 2, said.append)
     state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), None)
     for rows, length in ((2, 3), (1, 5), (2, 3), (1, 5), (4, 2)):
-        batch = Batch(np.ones((rows, length), np.int32), np.ones((rows, 8), np.int32))
+        batch = padded_batch(np.ones((rows, length), np.int32), np.ones((rows, 8), np.int32))
         state, _ = step(state, batch, jax.random.key(0))
     assert state.params["sum"] == 6 + 5 + 6 + 5 + 8
     assert [line.split(" in ")[0] for line in said] == [

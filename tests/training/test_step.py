@@ -26,6 +26,7 @@ from encdec.training.step import (
     train_step,
 )
 from encdec.types import BOS, EOS, PAD, Batch
+from tests.batches import padded_batch
 
 B, S, T, V = 6, 5, 7, 11
 CONFIGS: list[ModelConfig] = [
@@ -45,7 +46,7 @@ def batch(seed: int = 0) -> Batch:
         n, m = rng.integers(1, S), rng.integers(1, T)
         src[b, :n], src[b, n] = rng.integers(4, V, n), EOS
         tgt[b, 0], tgt[b, 1 : m + 1], tgt[b, m + 1] = BOS, rng.integers(4, V, m), EOS
-    return Batch(src, tgt)
+    return padded_batch(src, tgt)
 
 
 def fresh(model) -> TrainState:
@@ -70,7 +71,7 @@ def assert_close(one: TrainState, other: TrainState) -> None:
 def test_a_step_goes_down_the_mean_gradient_a_token(start) -> None:
     """Optax's cross-entropy of whole distributions, over real tokens, by plain differentiation."""
     model, state = start
-    src, tgt = batch()
+    src, _, tgt, _ = batch()
     real = (tgt[:, 1:] != PAD).astype(np.float32)
 
     def mean_loss(params):
@@ -109,8 +110,8 @@ def test_parts_are_the_whole_batch(start) -> None:
 
 def test_empty_sentences_and_padding_weigh_nothing(start) -> None:
     model, state = start
-    src, tgt = batch()
-    wider = Batch(np.pad(src, ((0, 2), (0, 3))), np.pad(tgt, ((0, 2), (0, 4))))
+    src, _, tgt, _ = batch()
+    wider = padded_batch(np.pad(src, ((0, 2), (0, 3))), np.pad(tgt, ((0, 2), (0, 4))))
     one, sums = step(model)(state, batch(), jax.random.key(0))
     other, summed = step(model)(state, wider, jax.random.key(0))
     assert_close(one, other)
