@@ -176,9 +176,9 @@ def run(arguments: list[str]) -> None:
     config, folder, devices = parse_train(arguments)
     keep_compiled_programs(cache_folder())
     train_run(config, folder, devices=devices)
-    if processes.writes():
+    if processes.is_main_process():
         _finish(translators.load(folder))
-    processes.wait("the end")
+    processes.barrier("the end")
 
 
 def _finish(translator: Translator) -> None:

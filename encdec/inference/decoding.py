@@ -130,13 +130,13 @@ def loss(
 @lru_cache(maxsize=128)
 def search_step(layout: Layout, **static: Any) -> Any:
     """A search on devices: one for each set of what is fixed, so that each compiles once."""
-    return pmap.mapped(partial(search, **static), layout, (True,) * 5 + (False,))
+    return pmap.parallelize(partial(search, **static), layout, (True,) * 5 + (False,))
 
 
 @lru_cache(maxsize=8)
 def loss_program(layout: Layout, **static: Any) -> Any:
     """The loss on devices, in the same way."""
-    return pmap.mapped(partial(loss, **static, axes=layout.axes), layout, (True, True))
+    return pmap.parallelize(partial(loss, **static, axes=layout.axes), layout, (True, True))
 
 
 @lru_cache(maxsize=8)

@@ -247,7 +247,7 @@ class Translator:
         layout = self._layout
 
         def local(x: np.ndarray) -> np.ndarray:
-            rows = sharding.padded_rows(len(x), layout)
+            rows = sharding.padded_batch_size(len(x), layout)
             padded = np.pad(x, [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)])
             return padded[sharding.local_batch_rows(rows, layout)]
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from encdec.ops import dropout as dropout_ops
-from encdec.ops.recurrence import CELLS, Weights, initial, output, recur
+from encdec.ops.recurrence import CELLS, Weights, initial, output, unroll
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.types import Array
@@ -188,7 +188,7 @@ class Recurrent(nn.Module):
         """Projected inputs [T, B, G], mask [T, B] -> (last state, outputs [T, B, hidden])."""
         dropout_mask = self.dropout_mask(x.shape[1])
         weights = self.weights()
-        return recur(
+        return unroll(
             self.cell, weights, carry, x, mask, dropout_mask=dropout_mask, reverse=self.reverse
         )
 

@@ -26,7 +26,7 @@ from encdec.models.layers import (
     zeros,
 )
 from encdec.ops import masks
-from encdec.ops.attention import scaled_dot_weights
+from encdec.ops.attention import dot_product_attention_weights
 from encdec.ops.cross_entropy import LogitFactors
 from encdec.ops.positions import sinusoidal
 from encdec.parallel import collectives
@@ -97,7 +97,7 @@ class Attention(nn.Module):
         Returns:
           [B, T, D] and the weights [B, H, T, S].
         """
-        weights = scaled_dot_weights(queries, past.keys, mask)
+        weights = dot_product_attention_weights(queries, past.keys, mask)
         self.sow("intermediates", "attention", weights)  # kept by those alone who ask for them
         kept = self.dropout(weights.astype(past.values.dtype))
         heads = jnp.einsum("bhts,bshk->bthk", kept, past.values)

@@ -1,6 +1,6 @@
-"""Metrics of queries against keys, their softmax under a mask, and the weighted sum.
+"""Attention scores, and the softmax under a mask that turns them into attention.
 
-Letters: see `encdec.types`. A query axis Q stands for W hypotheses or T target positions.
+Axes: see `encdec.types`. The query axis Q holds W hypotheses or T target positions.
 """
 
 import jax
@@ -10,58 +10,64 @@ from encdec.types import Array
 
 
 def additive_scores(queries: Array, keys: Array, v: Array) -> Array:
-    """score(q, k) = v . tanh(q + k), both already projected (Bahdanau 2015, appendix A.1.2).
+    """score(q, k) = v . tanh(q + k), for queries and keys that are already projected.
+
+    Bahdanau 2015, appendix A.1.2.
 
     Args:
-      queries: [B, Q, A]. keys: [B, S, A]. v: [A].
+      queries: float [B, Q, A].
+      keys: float [B, S, A].
+      v: float [A].
 
     Returns:
-      [B, Q, S].
+      Scores [B, Q, S].
     """
     return jnp.tanh(queries[:, :, None, :] + keys[:, None, :, :]) @ v
 
 
 def dot_scores(queries: Array, keys: Array) -> Array:
-    """score(q, k) = q . k (Luong 2015, equation 8, dot).
+    """score(q, k) = q . k (Luong 2015, equation 8, "dot").
 
-    With keys W k it is the bilinear form q W k (general).
+    If the keys are W k, this is the score q W k ("general").
 
     Args:
-      queries: [B, Q, A]. keys: [B, S, A].
+      queries: float [B, Q, A].
+      keys: float [B, S, A].
 
     Returns:
-      [B, Q, S].
+      Scores [B, Q, S].
     """
     return jnp.einsum("bqa,bsa->bqs", queries, keys)
 
 
 def masked_softmax(scores: Array, mask: Array) -> Array:
-    """Softmax over the last axis among the positions kept; all zero where none is.
+    """Softmax over the last axis, restricted to the positions that the mask keeps.
 
     Args:
       scores: float [..., S].
-      mask: bool, broadcastable to scores; True = keep.
+      mask: bool, broadcastable to the scores; True = keep.
 
     Returns:
-      weights, like scores: each row sums to 1, or to 0 where the mask keeps nothing.
+      Attention, shaped like the scores. Each row sums to 1, or to 0 if its mask keeps nothing.
     """
     scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    exponents = jnp.where(
-        mask, jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True))), 0
-    )
+    # The softmax does not depend on the maximum, so no gradient needs to flow through it.
+    largest = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+    exponents = jnp.where(mask, jnp.exp(scores - largest), 0)
     total = exponents.sum(-1, keepdims=True)
     return exponents / jnp.where(total == 0, 1, total)
 
 
-def scaled_dot_weights(queries: Array, keys: Array, mask: Array) -> Array:
-    """softmax(Q K^T / sqrt(K)) (Vaswani 2017, equation 1), in float32.
+def dot_product_attention_weights(queries: Array, keys: Array, mask: Array) -> Array:
+    """softmax(Q K^T / sqrt(K)) for each head, in float32 (Vaswani 2017, equation 1).
 
     Args:
-      queries: [B, T, H, K]. keys: [B, S, H, K].
-      mask: bool, broadcastable to [B, H, T, S].
+      queries: float [B, T, H, K].
+      keys: float [B, S, H, K].
+      mask: bool, broadcastable to [B, H, T, S]; True = keep.
 
     Returns:
-      weights [B, H, T, S].
+      Attention, float32 [B, H, T, S].
     """
     scores = jnp.einsum("bthk,bshk->bhts", queries, keys, preferred_element_type=jnp.float32)
     return masked_softmax(scores * queries.shape[-1] ** -0.5, mask)

@@ -1,9 +1,9 @@
-"""Recurrent cells, and the scan that runs one over time.
+"""Recurrent cells, and the scan that runs a cell over time.
 
-A cell's step adds what the last state brings to `x`, what the input brings: x_t = W e_t + b is
-computed for all time steps in one matrix product before the scan.
+A cell adds its recurrent products U h(t-1) to an input x_t = W e_t + b, which the caller computes
+for all time steps in one matrix product before the scan.
 
-Letters: see `encdec.types`; G = gates * hidden, the width of all gates together.
+Axes: see `encdec.types`. G is the width of all gates of a cell together, gates * hidden.
 """
 
 from collections.abc import Callable
@@ -18,33 +18,36 @@ from encdec.types import Array
 Matmul = Callable[[str, Array], Array]
 """matmul(name, u) = u @ weights[name]."""
 Weights = dict[str, Array]
+"""Matrices by name."""
 
 
 class Step(Protocol):
-    """step(matmul, consts, carry, x) -> (carry, y): one time step over named products."""
+    """One time step: step(matmul, consts, carry, x) -> (carry, y)."""
 
     def __call__(self, matmul: Matmul, consts: Any, carry: Any, x: Any, /) -> tuple[Any, Any]: ...
 
 
-# A matrix that meets a vector at each of T steps would, by plain differentiation, have its
-# gradient accumulated in T small products. Here each step's vectors are kept, and the
-# gradient is one product over all steps at once.
+# Plain differentiation of a scan adds up each matrix's gradient in T products of a few rows each:
+#   dL/dM = sum_t u_t^T (dL/dp_t),  where p_t = u_t M is the product of step t.
+# The gradient below stores all u_t in the forward pass, obtains all dL/dp_t in the backward pass,
+# and computes the sum as one product with T times as many rows.
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def scan(
     step: Step, reverse: bool, weights: Weights, consts: Any, carry: Any, xs: Any
 ) -> tuple[Any, Any]:
-    """`jax.lax.scan` whose weights' gradients take one matrix product each.
+    """`jax.lax.scan` in which the gradient of each matrix is one matrix product.
 
     Args:
-      step: static; see `Step`. It must use each name once, and weights through `matmul` alone.
-      reverse: static; from the last time step to the first.
+      step: static; see `Step`. It must use every name in `weights` exactly once, and the matrices
+        only through `matmul`.
+      reverse: static; whether to scan from the last time step to the first.
       weights: matrices [n, m], or [B, n, m] for products with an axis B.
-      consts: arrays that every step sees.
-      carry: the first state.
-      xs: arrays with leading axis T.
+      consts: a pytree of arrays that are the same at every step.
+      carry: the initial carry.
+      xs: a pytree of arrays with leading axis T.
 
     Returns:
-      The last state, and each step's y with leading axis T.
+      The final carry, and y of all steps with leading axis T.
     """
 
     def body(carry: Any, x: Any) -> tuple[Any, Any]:
@@ -56,62 +59,72 @@ def scan(
 def _scan_forward(
     step: Step, reverse: bool, weights: Weights, consts: Any, carry: Any, xs: Any
 ) -> tuple[Any, Any]:
-    def run(consts: Any, carry: Any, xs: Any, nudges: Weights) -> tuple[Any, Any]:
-        def body(carry: Any, x: Any) -> tuple[Any, Any]:
-            x, nudge = x
-            seen: Weights = {}
+    # A zero is added to each product p_t; the gradient of the loss with respect to that zero is
+    # dL/dp_t. The matrices are closed over: differentiation does not reach them here.
+    def run(consts: Any, carry: Any, xs: Any, zeros: Weights) -> tuple[Any, Any]:
+        def body(carry: Any, x_and_zeros: Any) -> tuple[Any, Any]:
+            x, zero = x_and_zeros
+            factors: Weights = {}  # u_t of each product
 
             def matmul(name: str, u: Array) -> Array:
-                seen[name] = jax.lax.stop_gradient(u)
-                return u @ weights[name] + nudge[name]
+                factors[name] = jax.lax.stop_gradient(u)
+                return u @ weights[name] + zero[name]
 
             carry, y = step(matmul, consts, carry, x)
-            return carry, (y, seen)
+            return carry, (y, factors)
 
-        carry, (ys, seen) = jax.lax.scan(body, carry, (xs, nudges), reverse=reverse)
-        return (carry, ys), seen
+        carry, (ys, factors) = jax.lax.scan(body, carry, (xs, zeros), reverse=reverse)
+        return (carry, ys), factors
 
-    nudges = _zero_products(step, weights, consts, carry, xs)
-    out, pullback, seen = jax.vjp(run, consts, carry, xs, nudges, has_aux=True)
-    return out, (pullback, seen, weights)
+    zeros = _zero_products(step, weights, consts, carry, xs)
+    result, pullback, factors = jax.vjp(run, consts, carry, xs, zeros, has_aux=True)
+    return result, (pullback, factors, weights)
 
 
 def _zero_products(step: Step, weights: Weights, consts: Any, carry: Any, xs: Any) -> Weights:
-    """Zeros shaped like every step's products: a gradient with respect to them is theirs."""
-    made: dict[str, jax.ShapeDtypeStruct] = {}
+    """Zeros shaped like the products of all steps, [T, ...], by the name of the matrix."""
+    products: dict[str, jax.ShapeDtypeStruct] = {}
 
-    def record(x: Any) -> None:
+    def record_shapes(x: Any) -> None:
         def matmul(name: str, u: Array) -> Array:
-            out = u @ weights[name]
-            made[name] = jax.ShapeDtypeStruct(out.shape, out.dtype)
-            return out
+            product = u @ weights[name]
+            products[name] = jax.ShapeDtypeStruct(product.shape, product.dtype)
+            return product
 
         step(matmul, consts, carry, x)
 
-    jax.eval_shape(record, jax.tree.map(lambda x: x[0], xs))
+    # Traces one step without computing anything.
+    jax.eval_shape(record_shapes, jax.tree.map(lambda x: x[0], xs))
     length = jax.tree.leaves(xs)[0].shape[0]
-    return {name: jnp.zeros((length, *out.shape), out.dtype) for name, out in made.items()}
+    return {name: jnp.zeros((length, *p.shape), p.dtype) for name, p in products.items()}
 
 
 def _scan_backward(step: Step, reverse: bool, residuals: Any, cotangent: Any) -> tuple[Any, ...]:
-    pullback, seen, weights = residuals
-    consts, carry, xs, products = pullback(cotangent)
+    pullback, factors, weights = residuals
+    d_consts, d_carry, d_xs, d_products = pullback(cotangent)
 
-    def all_steps(weight: Array, name: str) -> Array:
-        return jax.vmap(jnp.matmul, (0, None))(seen[name], weight)
+    # The transpose of all T products with one matrix is the sum over t in the comment above; vjp
+    # derives it for [n, m] and for [B, n, m] alike.
+    def all_products(weight: Array, name: str) -> Array:
+        return jax.vmap(jnp.matmul, (0, None))(factors[name], weight)
 
-    gradients = {
-        name: jax.vjp(partial(all_steps, name=name), weight)[1](products[name])[0]
+    d_weights = {
+        name: jax.vjp(partial(all_products, name=name), weight)[1](d_products[name])[0]
         for name, weight in weights.items()
     }
-    return gradients, consts, carry, xs
+    return d_weights, d_consts, d_carry, d_xs
 
 
 scan.defvjp(_scan_forward, _scan_backward)
 
 
 class LSTMState(NamedTuple):
-    """c: the memory cell [..., hidden]. h: the output [..., hidden]."""
+    """The state of an LSTM.
+
+    Attributes:
+      c: the memory cell, float [..., hidden].
+      h: the output, float [..., hidden].
+    """
 
     c: Array
     h: Array
@@ -121,8 +134,9 @@ def simple_cell(matmul: Matmul, h: Array, x: Array) -> Array:
     """h_t = tanh(x_t + U h(t-1)) (Elman 1990).
 
     Args:
-      matmul: with "recurrent" [hidden, hidden].
-      h: [..., hidden]. x: [..., hidden].
+      matmul: knows "recurrent", U [hidden, hidden].
+      h: h(t-1), float [..., hidden].
+      x: x_t, float [..., hidden].
     """
     return jnp.tanh(x + matmul("recurrent", h))
 
@@ -133,8 +147,9 @@ def gru_cell(matmul: Matmul, h: Array, x: Array) -> Array:
     r, z = sigma(x^rz + U^rz h(t-1)); h~ = tanh(x^h + U (r * h(t-1))); h_t = z h(t-1) + (1 - z) h~
 
     Args:
-      matmul: with "gates" [hidden, 2 hidden] and "candidate" [hidden, hidden].
-      h: [..., hidden]. x: [..., 3 hidden], in the order r, z, candidate.
+      matmul: knows "gates", U^rz [hidden, 2 hidden], and "candidate", U [hidden, hidden].
+      h: h(t-1), float [..., hidden].
+      x: x_t, float [..., 3 hidden], in the order r, z, candidate.
     """
     hidden = h.shape[-1]
     gates = jax.nn.sigmoid(x[..., : 2 * hidden] + matmul("gates", h))
@@ -144,13 +159,15 @@ def gru_cell(matmul: Matmul, h: Array, x: Array) -> Array:
 
 
 def lstm_cell(matmul: Matmul, state: LSTMState, x: Array) -> LSTMState:
-    """Long short-term memory with a forget gate (Gers 2000), as in Sutskever 2014.
+    """Long short-term memory with a forget gate (Gers 2000), as used by Sutskever 2014.
 
-    i, f, o = sigma(...); g = tanh(...); c_t = f c(t-1) + i g; h_t = o tanh(c_t)
+    i, f, o = sigma(...); g = tanh(...); c_t = f c(t-1) + i g; h_t = o tanh(c_t),
+    where the dots stand for the parts of x_t + U h(t-1).
 
     Args:
-      matmul: with "recurrent" [hidden, 4 hidden].
-      state: each [..., hidden]. x: [..., 4 hidden], in the order i, f, g, o.
+      matmul: knows "recurrent", U [hidden, 4 hidden].
+      state: c(t-1) and h(t-1).
+      x: x_t, float [..., 4 hidden], in the order i, f, g, o.
     """
     i, f, g, o = jnp.split(x + matmul("recurrent", state.h), 4, -1)
     c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -158,7 +175,13 @@ def lstm_cell(matmul: Matmul, state: LSTMState, x: Array) -> LSTMState:
 
 
 class Cell(NamedTuple):
-    """A recurrence: its step, the shapes of its matrices in units of hidden, and its gates."""
+    """A recurrent cell.
+
+    Attributes:
+      step: (matmul, state, x) -> state.
+      matrices: for each matrix [hidden, n hidden] that the step uses, the number n.
+      gates: the width of x_t in units of hidden.
+    """
 
     step: Callable[[Matmul, Any, Array], Any]
     matrices: dict[str, int]
@@ -172,63 +195,72 @@ CELLS = {
 }
 
 
-def output(carry: Any) -> Array:
-    """What a state shows to the outside: h [..., hidden]."""
-    return carry.h if isinstance(carry, LSTMState) else carry
+def output(state: Any) -> Array:
+    """The output h [..., hidden] of a state of any cell."""
+    return state.h if isinstance(state, LSTMState) else state
 
 
 def initial(cell: str, h: Array) -> Any:
-    """The state whose output is h [..., hidden]; an LSTM's memory cell begins at zero."""
+    """The state whose output is h [..., hidden]; the memory cell of an LSTM starts at zero."""
     return LSTMState(jnp.zeros_like(h), h) if cell == "lstm" else h
 
 
-def keep(mask: Array, new: Any, old: Any) -> Any:
-    """The new state where the mask [...] is True, the old one elsewhere."""
+def select(mask: Array, new: Any, old: Any) -> Any:
+    """The new state where the mask [...] is True, and the old state elsewhere."""
     return jax.tree.map(lambda n, o: jnp.where(mask[..., None], n, o), new, old)
 
 
 def with_dropout(matmul: Matmul, dropout_mask: Array | None) -> Matmul:
-    """Products of u * dropout_mask; with one mask for all time steps this is recurrent dropout
-    (Gal 2016, equation 7). Without a mask, the products themselves."""
+    """The products (u * dropout_mask) @ weights[name].
+
+    One mask for all time steps makes this recurrent dropout (Gal 2016, equation 7).
+
+    Args:
+      matmul: the products without dropout.
+      dropout_mask: float, broadcastable to u; 0 or 1 / (1 - rate). None for no dropout.
+    """
     return matmul if dropout_mask is None else lambda name, u: matmul(name, u * dropout_mask)
 
 
 def _masked_step(
-    matmul: Matmul, dropout_mask: Array | None, carry: Any, x: tuple[Array, Array], *, cell: str
+    matmul: Matmul, dropout_mask: Array | None, state: Any, x: tuple[Array, Array], *, cell: str
 ) -> tuple[Any, Array]:
+    """A cell's step that leaves the state of a padded position unchanged."""
     inputs, mask = x
-    carry = keep(mask, CELLS[cell].step(with_dropout(matmul, dropout_mask), carry, inputs), carry)
-    return carry, output(carry)
+    new = CELLS[cell].step(with_dropout(matmul, dropout_mask), state, inputs)
+    state = select(mask, new, state)
+    return state, output(state)
 
 
+# `scan` is compiled again for each new function object, so each cell has one step for good.
 _STEPS = {cell: partial(_masked_step, cell=cell) for cell in CELLS}
 
 
-def recur(
+def unroll(
     cell: str,
     weights: Weights,
-    carry: Any,
+    state: Any,
     inputs: Array,
     mask: Array,
     *,
     dropout_mask: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Any, Array]:
-    """Runs a cell over time. Padding never changes a state.
+    """Runs a cell over time. Padding never changes the state.
 
-    Backwards it is a true reversal within each sentence: the padding at the end is passed over
-    before the first real token is met.
+    With `reverse`, each sentence is read from its last real token to its first: the padding after
+    the last token comes first in the scan and is skipped.
 
     Args:
       cell: "simple", "gru" or "lstm".
-      weights: the cell's matrices.
-      carry: the first state, each array [B, hidden].
-      inputs: x for each time step, [T, B, G].
+      weights: the matrices of the cell; see `Cell.matrices`.
+      state: the initial state, each array float [B, hidden].
+      inputs: x_t, float [T, B, G].
       mask: bool [T, B], True where the token is real.
-      dropout_mask: what the last state is multiplied by on its way into the cell, [B, hidden].
-      reverse: from the last token to the first.
+      dropout_mask: float [B, hidden]; see `with_dropout`.
+      reverse: whether to read from right to left.
 
     Returns:
-      The state after the last token read, and the outputs h [T, B, hidden].
+      The state after the last real token that was read, and the outputs h_t [T, B, hidden].
     """
-    return scan(_STEPS[cell], reverse, weights, dropout_mask, carry, (inputs, mask))
+    return scan(_STEPS[cell], reverse, weights, dropout_mask, state, (inputs, mask))

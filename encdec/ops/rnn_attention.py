@@ -1,8 +1,10 @@
-"""Recurrent steps that look back at a source: three orders of cell and attention.
+"""Recurrent decoder steps that attend to a source: three orders of cell and attention.
 
-Each is a `recurrence.Step`: the same function is scanned over a target (W = 1) in training and
-takes one token of each of W hypotheses in decoding. Letters: see `encdec.types`; A is the width
-that scores are taken in, G a cell's gates together.
+Each step is a `recurrence.Step`. Training scans it over the target with W = 1; decoding calls the
+same function once for a token of each of W hypotheses.
+
+Axes: see `encdec.types`. A is the width of the space in which scores are computed, and G is the
+width of all gates of a cell together.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,13 @@ from encdec.types import Array
 
 
 class Source(NamedTuple):
-    """What is scored. keys [B, S, A]; v [A], or None for a product score; mask [B, S]."""
+    """The encoded source, as far as scores depend on it.
+
+    Attributes:
+      keys: float [B, S, A].
+      v: float [A] for additive scores, None for dot products.
+      mask: bool [B, S], True where the token is real.
+    """
 
     keys: Array
     v: Array | None
@@ -25,12 +33,13 @@ class Source(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """What is the same at every time step.
+    """Arrays that are the same at every time step.
 
     Attributes:
-      source: what is scored.
-      biases: [G] each: of the second cell (conditional), or of each layer above the first (luong).
-      dropout_masks: for each cell in a step, a mask of its last state [B, W, hidden], or None.
+      source: the encoded source.
+      biases: [G] each: of the second cell ("conditional"), or of each layer above the first
+        ("luong"); empty for "bahdanau".
+      dropout_masks: for each cell in the step, the recurrent dropout mask [B, W, hidden] or None.
     """
 
     source: Source
@@ -39,72 +48,80 @@ class Constants(NamedTuple):
 
 
 class InputFeedingCarry(NamedTuple):
-    """What Luong's decoder carries: each layer's state, and the attentional vector, [B, W, h]."""
+    """The carry of Luong's decoder.
 
-    carries: tuple[Any, ...]
+    Attributes:
+      states: the state of each layer, arrays [B, W, hidden].
+      vector: the last attentional vector h~(t-1), float [B, W, hidden].
+    """
+
+    states: tuple[Any, ...]
     vector: Array
 
 
 def attend(matmul: Matmul, source: Source, h: Array) -> tuple[Array, Array]:
-    """alpha = softmax(score(h, keys)); context = sum_s alpha_s value_s (Bahdanau 2015, eq. 5, 6).
+    """alpha = softmax(score(h, keys)); c = sum_s alpha_s value_s (Bahdanau 2015, equations 5, 6).
 
     Args:
-      matmul: with "values", and "query" for the additive score.
-      source: what is scored.
-      h: [B, W, hidden].
+      matmul: knows "values" [B, S, 2 hidden], and "query" for additive scores.
+      source: the encoded source.
+      h: the state that asks, float [B, W, hidden].
 
     Returns:
-      context [B, W, 2 hidden] and weights float32 [B, W, S].
+      The context c [B, W, 2 hidden] and the attention alpha, float32 [B, W, S].
     """
     if source.v is None:
         scores = dot_scores(h, source.keys)
     else:
         scores = additive_scores(matmul("query", h), source.keys, source.v)
-    weights = masked_softmax(scores.astype(jnp.float32), source.mask[:, None])
-    return matmul("values", weights.astype(h.dtype)), weights
+    attention = masked_softmax(scores.astype(jnp.float32), source.mask[:, None])
+    # The sum over s is a product with the values, so `recurrence.scan` gives its gradient too.
+    return matmul("values", attention.astype(h.dtype)), attention
 
 
 def _bahdanau(
-    matmul: Matmul, consts: Constants, carry: Any, x: Array, *, cell: str
+    matmul: Matmul, consts: Constants, state: Any, x: Array, *, cell: str
 ) -> tuple[Any, tuple[Array, Array, Array]]:
     """c_t from h(t-1), then h_t = f(h(t-1), y(t-1), c_t) (Bahdanau 2015, appendix A.2.2).
 
     Args:
-      matmul: with the cell's matrices, "context", and what `attend` needs.
-      consts: one share.
-      carry: the state [B, W, hidden].
-      x: projected embeddings of the last tokens, [B, W, G].
+      matmul: knows the matrices of the cell, "context" [2 hidden, G], and what `attend` needs.
+      consts: no biases, one dropout mask.
+      state: arrays [B, W, hidden].
+      x: the projected embedding of y(t-1), float [B, W, G].
 
     Returns:
-      The state, and (h_t, context, weights).
+      The next state, and (h_t, c_t, attention).
     """
-    context, weights = attend(matmul, consts.source, output(carry))
+    context, attention = attend(matmul, consts.source, output(state))
     x = x + matmul("context", context)
-    carry = CELLS[cell].step(with_dropout(matmul, consts.dropout_masks[0]), carry, x)
-    return carry, (output(carry), context, weights)
+    state = CELLS[cell].step(with_dropout(matmul, consts.dropout_masks[0]), state, x)
+    return state, (output(state), context, attention)
 
 
 def _conditional(
-    matmul: Matmul, consts: Constants, carry: Any, x: Array, *, cell: str
+    matmul: Matmul, consts: Constants, state: Any, x: Array, *, cell: str
 ) -> tuple[Any, tuple[Array, Array, Array]]:
     """h'_t = f(h(t-1), y(t-1)), c_t from h'_t, h_t = g(h'_t, c_t) (Sennrich 2017, section 4.1).
 
     Args:
-      matmul: with the first cell's matrices, the second's as "second/name", "context", and what
-        `attend` needs.
-      consts: the second cell's bias, and two dropout_masks.
-      carry, x: as in `_bahdanau`.
+      matmul: knows the matrices of f, those of g as "second/NAME", "context" [2 hidden, G], and
+        what `attend` needs.
+      consts: the bias of g, and the dropout masks of f and g.
+      state: arrays [B, W, hidden].
+      x: the projected embedding of y(t-1), float [B, W, G].
 
     Returns:
-      The state, and (h_t, context, weights).
+      The next state, and (h_t, c_t, attention).
     """
-    first, second = consts.dropout_masks
-    between = CELLS[cell].step(with_dropout(matmul, first), carry, x)
-    context, weights = attend(matmul, consts.source, output(between))
+    mask_f, mask_g = consts.dropout_masks
+    intermediate = CELLS[cell].step(with_dropout(matmul, mask_f), state, x)
+    context, attention = attend(matmul, consts.source, output(intermediate))
+    # g reads the context in place of an embedding, and continues from the state that f left.
     x = matmul("context", context) + consts.biases[0]
-    of_second = with_dropout(partial(_named, matmul, "second"), second)
-    carry = CELLS[cell].step(of_second, between, x)
-    return carry, (output(carry), context, weights)
+    matmul_g = with_dropout(partial(_prefixed, matmul, "second"), mask_g)
+    state = CELLS[cell].step(matmul_g, intermediate, x)
+    return state, (output(state), context, attention)
 
 
 def _luong(
@@ -115,39 +132,41 @@ def _luong(
     *,
     cell: str,
 ) -> tuple[InputFeedingCarry, tuple[Array, Array]]:
-    """h_t from the last token and the fed attentional vector, then c_t from h_t, then
-    h~_t = tanh(W_c [c_t; h_t]) (Luong 2015, equation 5, section 3.3).
+    """h_t from y(t-1) and h~(t-1), c_t from h_t, then h~_t = tanh(W_c [c_t; h_t]).
+
+    Luong 2015, equation 5 and section 3.3 (input feeding).
 
     Args:
-      matmul: with each layer's matrices as "layer/name", "feed", "combine_context",
-        "combine_state", and what `attend` needs.
-      consts: biases of the layers above the first, a share for each layer.
-      carry: all layers' states and the last attentional vector.
-      x: projected embeddings [B, W, G], and for each layer above the first what its input is
-        multiplied by (dropout), [B, W, hidden].
+      matmul: knows the matrices of each layer as "LAYER/NAME", "feed" [hidden, G],
+        "combine_context" and "combine_state" (the two halves of W_c), and what `attend` needs.
+      consts: the bias of each layer above the first, and the dropout mask of each layer.
+      carry: the states of all layers and h~(t-1).
+      x: the projected embedding of y(t-1), float [B, W, G], and for each layer above the first
+        the dropout mask of its input, broadcastable to [B, W, hidden].
 
     Returns:
-      The states, and (h~_t, weights).
+      The next carry, and (h~_t, attention).
     """
-    inputs, masks = x
+    inputs, input_masks = x
     inputs = inputs + matmul("feed", carry.vector)
-    carries: list[Any] = []
+    states: list[Any] = []
     for layer, (state, dropout_mask) in enumerate(
-        zip(carry.carries, consts.dropout_masks, strict=True)
+        zip(carry.states, consts.dropout_masks, strict=True)
     ):
-        of_layer = partial(_named, matmul, str(layer))
-        if layer:
-            below = output(carries[-1]) * masks[layer - 1]
-            inputs = of_layer("kernel", below) + consts.biases[layer - 1]
-        carries.append(CELLS[cell].step(with_dropout(of_layer, dropout_mask), state, inputs))
-    h = output(carries[-1])
-    context, weights = attend(matmul, consts.source, h)
+        layer_matmul = partial(_prefixed, matmul, str(layer))
+        if layer:  # a layer above the first reads the output of the layer below
+            below = output(states[-1]) * input_masks[layer - 1]
+            inputs = layer_matmul("kernel", below) + consts.biases[layer - 1]
+        states.append(CELLS[cell].step(with_dropout(layer_matmul, dropout_mask), state, inputs))
+    h = output(states[-1])
+    context, attention = attend(matmul, consts.source, h)
+    # W_c [c; h] = W_cc c + W_ch h.
     vector = jnp.tanh(matmul("combine_context", context) + matmul("combine_state", h))
-    return InputFeedingCarry(tuple(carries), vector), (vector, weights)
+    return InputFeedingCarry(tuple(states), vector), (vector, attention)
 
 
-def _named(matmul: Matmul, owner: str, name: str, u: Array) -> Array:
-    return matmul(f"{owner}/{name}", u)
+def _prefixed(matmul: Matmul, prefix: str, name: str, u: Array) -> Array:
+    return matmul(f"{prefix}/{name}", u)
 
 
 def _for_each_cell(step: Callable[..., Any]) -> dict[str, Any]:
@@ -159,4 +178,4 @@ STEPS = {
     "conditional": _for_each_cell(_conditional),
     "luong": _for_each_cell(_luong),
 }
-"""STEPS[order][cell]: made once, since a scan is compiled anew for each new function."""
+"""STEPS[attention_type][cell]. Built once, because a scan compiles again for each new function."""

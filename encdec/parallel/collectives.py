@@ -1,9 +1,9 @@
-"""What devices say to each other inside a step; on one device (axis None) nothing is said.
+"""Communication between the devices inside a mapped step. With axis None each is the identity.
 
-The transpose of a sum over devices is again a sum, so a block whose weights are split gets wrong
-gradients when it is differentiated as it stands. `copy_to_model_parallel` and
-`reduce_from_model_parallel` are the pair that makes them right (Shoeybi 2019, "Megatron-LM",
-figure 3, f and g).
+JAX's transpose of a sum over devices is again a sum over devices. A block whose weights are split
+over devices would therefore get wrong gradients if it used `jax.lax.psum` directly.
+`copy_to_model_parallel` and `reduce_from_model_parallel` are the conjugate pair around such a block
+that gives the right ones (Shoeybi 2019, figure 3, f and g).
 """
 
 from functools import partial
@@ -16,12 +16,12 @@ from encdec.types import Array
 
 
 class Axis(NamedTuple):
-    """Devices that share one kind of work.
+    """Groups of devices within the mapped axis; a collective communicates within each group.
 
     Attributes:
-      name: of the mapped axis that holds all devices.
-      size: devices that work together.
-      groups: which do, as places on the mapped axis; None where all do.
+      name: of the mapped axis, which holds all devices.
+      size: devices in a group.
+      groups: the device indices of each group; None for one group of all devices.
     """
 
     name: str
@@ -30,11 +30,11 @@ class Axis(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """The two kinds of work that are split; None where one device does all of a kind.
+    """The two ways in which a step is split over devices; None where it is not split.
 
     Attributes:
-      data: devices with the same weights and different sentences.
-      model: devices with the same sentences and different heads, columns and vocabulary rows.
+      data: groups of devices with the same parameters and different sentences.
+      model: groups of devices with the same sentences and different parts of the parameters.
     """
 
     data: Axis | None = None
@@ -42,29 +42,34 @@ class Axes(NamedTuple):
 
 
 def axis_size(axis: Axis | None) -> int:
-    """Devices that work together."""
+    """The number of devices in a group."""
     return axis.size if axis else 1
 
 
-def shard_size(whole: int, axis: Axis | None) -> int:
-    """What one of the devices holds of a whole; of one that does not divide, the last less."""
-    return -(-whole // axis_size(axis))
+def shard_size(length: int, axis: Axis | None) -> int:
+    """The length of a device's shard of an array axis, rounded up if it does not divide."""
+    return -(-length // axis_size(axis))
 
 
 def axis_index(axis: Axis | None) -> Array:
-    """This device's place among those that it works with, int32 []."""
+    """The index of this device in its group, int32 []."""
     if axis is None:
         return jnp.zeros((), jnp.int32)
-    place = jax.lax.axis_index(axis.name)
+    device = jax.lax.axis_index(axis.name)
     if axis.groups is None:
-        return place
-    devices = sorted((device, i) for group in axis.groups for i, device in enumerate(group))
-    return jnp.asarray([i for _, i in devices], jnp.int32)[place]
+        return device
+    # A table from each device's index on the mapped axis to its index in its group.
+    members = sorted((device, i) for group in axis.groups for i, device in enumerate(group))
+    return jnp.asarray([i for _, i in members], jnp.int32)[device]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def copy_to_model_parallel(x: Any, axis: Axis | None) -> Any:
-    """Where all devices hand the same x to weights of their own: x, and its gradients summed."""
+    """The identity, whose gradient is summed over the devices (f of Shoeybi 2019).
+
+    For an x that is equal on all devices and that each multiplies by a different part of the
+    weights: each device's gradient of x is then one term of the whole gradient.
+    """
     return x
 
 
@@ -81,7 +86,11 @@ copy_to_model_parallel.defvjp(_copy_forward, _copy_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def reduce_from_model_parallel(x: Any, axis: Axis | None) -> Any:
-    """Where each device made a part of a sum: the sum, and its gradient as it is to each part."""
+    """The sum over the devices, whose gradient is the identity (g of Shoeybi 2019).
+
+    For terms of a sum, one on each device: all terms have the gradient of the sum, which every
+    device has already computed.
+    """
     return psum(x, axis)
 
 
@@ -97,21 +106,21 @@ reduce_from_model_parallel.defvjp(_reduce_forward, _reduce_backward)
 
 
 def psum(x: Any, axis: Axis | None) -> Any:
-    """The sum over the devices of each array; not to be differentiated."""
+    """The sum over the devices of each array in a pytree. Not to be differentiated."""
     if axis is None:
         return x
     return jax.lax.psum(x, axis.name, axis_index_groups=axis.groups)
 
 
 def pmax(x: Array, axis: Axis | None) -> Array:
-    """The elementwise maximum over the devices; not to be differentiated."""
+    """The elementwise maximum over the devices. Not to be differentiated."""
     if axis is None:
         return x
     return jax.lax.pmax(x, axis.name, axis_index_groups=axis.groups)
 
 
 def all_gather(x: Array, axis: Axis | None, along: int) -> Array:
-    """The devices' parts joined along an array axis; not to be differentiated."""
+    """The devices' arrays, concatenated along array axis `along`. Not to be differentiated."""
     if axis is None:
         return x
     return jax.lax.all_gather(
@@ -120,7 +129,7 @@ def all_gather(x: Array, axis: Axis | None, along: int) -> Array:
 
 
 def reduce_scatter(x: Array, axis: Axis | None, along: int) -> Array:
-    """The sum over the devices, of which each gets its part along an array axis."""
+    """This device's shard, along array axis `along`, of the sum over the devices."""
     if axis is None:
         return x
     return jax.lax.psum_scatter(
@@ -128,19 +137,23 @@ def reduce_scatter(x: Array, axis: Axis | None, along: int) -> Array:
     )
 
 
-# --- slices of an array, one a device ------------------------------------------------------------
+# --- shards of one array, for ZeRO ---------------------------------------------------------------
+#
+# All devices hold the whole array, and each works on one shard of it. The array axis is chosen from
+# the shape alone, so no list of axes has to be stored. If that axis does not divide by the number
+# of devices, zeros are appended, which `all_gather_shards` removes.
 
 
 def shard_axis(shape: tuple[int, ...], devices: int) -> int:
-    """The array axis that slices are cut along: the first that divides, else the longest."""
+    """The array axis to shard: the first whose length divides by `devices`, else the longest."""
     for axis, length in enumerate(shape):
         if length % devices == 0:
             return axis
     return max(range(len(shape)), key=lambda axis: shape[axis])
 
 
-def padded_for_shards(x: Array, axis: Axis | None) -> tuple[Array, int]:
-    """x with zeros at the end, so that it can be cut into slices of one size, and along what."""
+def pad_for_shards(x: Array, axis: Axis | None) -> tuple[Array, int]:
+    """x with zeros appended so that it divides into equal shards, and the array axis to shard."""
     along = shard_axis(x.shape, axis_size(axis))
     missing = -x.shape[along] % axis_size(axis)
     widths = [(0, missing if i == along else 0) for i in range(x.ndim)]
@@ -148,13 +161,13 @@ def padded_for_shards(x: Array, axis: Axis | None) -> tuple[Array, int]:
 
 
 def local_shard(x: Array, axis: Axis | None) -> Array:
-    """This device's slice of x."""
-    padded, along = padded_for_shards(x, axis)
-    rows = padded.shape[along] // axis_size(axis)
-    return jax.lax.dynamic_slice_in_dim(padded, axis_index(axis) * rows, rows, along)
+    """This device's shard of an x that all devices hold."""
+    padded, along = pad_for_shards(x, axis)
+    length = padded.shape[along] // axis_size(axis)
+    return jax.lax.dynamic_slice_in_dim(padded, axis_index(axis) * length, length, along)
 
 
-def all_gather_shards(part: Array, whole: Array, axis: Axis | None) -> Array:
-    """The devices' slices of an array shaped like `whole`, joined."""
-    along = shard_axis(whole.shape, axis_size(axis))
-    return jax.lax.slice_in_dim(all_gather(part, axis, along), 0, whole.shape[along], axis=along)
+def all_gather_shards(shard: Array, like: Array, axis: Axis | None) -> Array:
+    """The array whose shards the devices hold; `like` has its shape."""
+    along = shard_axis(like.shape, axis_size(axis))
+    return jax.lax.slice_in_dim(all_gather(shard, axis, along), 0, like.shape[along], axis=along)

@@ -1,4 +1,4 @@
-"""The devices of this machine, or of all processes: how many, how much memory, what arithmetic."""
+"""The devices: how many there are, how much memory they have, how precise their arithmetic is."""
 
 import os
 from pathlib import Path
@@ -9,19 +9,22 @@ import jax.numpy as jnp
 
 
 def device_count() -> int:
-    """Devices of all processes."""
+    """The number of devices of all processes."""
     return jax.device_count()
 
 
 def compute_dtype(precision: str) -> Any:
-    """The type of products that a precision stands for on these devices."""
+    """The dtype of matrix products; "auto" is float32 on a CPU and bfloat16 elsewhere."""
     if precision == "auto":
         precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(precision)
 
 
 def device_memory() -> int:
-    """Bytes that one device has: a CPU's part of what the machine, or its container, has."""
+    """The bytes of memory of one device.
+
+    The devices of a CPU divide the memory of the machine, or of its container if that has less.
+    """
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
@@ -33,7 +36,7 @@ def device_memory() -> int:
 
 
 def keep_compiled_programs(folder: Path) -> None:
-    """Keeps XLA's programs in a folder, so that a second start need not compile them again."""
+    """Stores compiled programs in a folder, so that a second start does not compile them again."""
     if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009  (mypy cannot see it)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,7 +1,7 @@
-"""How a run's work is laid out on devices: data parts x model parts.
+"""How a step is split over devices: data shards x model shards.
 
-All devices of all processes form one mapped axis, laid out as data x model: device d M + m has the
-m-th part of the model and the d-th part of the sentences.
+All devices of all processes form one mapped axis. With M model shards, device d M + m has the d-th
+shard of the sentences and the m-th shard of the model.
 """
 
 import re
@@ -16,16 +16,17 @@ from encdec.parallel.collectives import Axes, Axis
 from encdec.types import InputError
 
 NAME = "devices"
+"""The name of the mapped axis."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How devices share the work.
+    """The number of shards of each kind.
 
     Attributes:
-      data: parts that the sentences of a batch fall into.
-      model: parts that heads, inner columns and vocabulary of a Transformer fall into.
-      shard_optimizer: the optimiser's state is cut over the data parts as well.
+      data: shards of the sentences of a batch.
+      model: shards of a Transformer's heads, feed-forward hidden units and vocabulary.
+      shard_optimizer: whether the optimizer's state is split over the data shards as well (ZeRO 1).
     """
 
     data: int = 1
@@ -34,36 +35,36 @@ class Layout:
 
     @classmethod
     def parse(cls, text: str | None, *, shard_optimizer: bool = False) -> Self:
-        """`4x2`: data x model; None for all devices on data.
+        """Reads DATAxMODEL, such as `4x2`; None gives one data shard to each device.
 
         Raises:
-          InputError: it is no layout, or needs other devices than there are.
+          InputError: the text is not a layout, or does not fit the number of devices.
         """
-        here = devices.device_count()
+        count = devices.device_count()
         if text is None:
-            return cls(here, 1, shard_optimizer)
-        found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
-        would_do = ", ".join(f"{here // m}x{m}" for m in range(1, here + 1) if here % m == 0)
-        if not found:
+            return cls(count, 1, shard_optimizer)
+        match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
+        valid = ", ".join(f"{count // m}x{m}" for m in range(1, count + 1) if count % m == 0)
+        if not match:
             raise InputError(
-                f"layout = {text!r} cannot be used: it must be DATAxMODEL, such as {would_do}"
+                f"layout = {text!r} cannot be used: it must be DATAxMODEL, such as {valid}"
             )
-        layout = cls(int(found[1]), int(found[2]), shard_optimizer)
-        if layout.size > here:
+        layout = cls(int(match[1]), int(match[2]), shard_optimizer)
+        if layout.size > count:
             raise InputError(
-                f"layout {text} needs {layout.size} devices, but there are {here}: "
-                f"{would_do} would do"
+                f"layout {text} needs {layout.size} devices, but there are {count}: "
+                f"{valid} would do"
             )
         processes = jax.process_count()
-        if processes > 1 and layout.size != here:
+        if processes > 1 and layout.size != count:
             raise InputError(
-                f"layout {text} has {layout.size} devices, but the {processes} processes have "
-                f"{here}, and all must take part: {would_do} would do"
+                f"layout {text} uses {layout.size} devices, but the {processes} processes have "
+                f"{count}, and all of them must take part: {valid} would do"
             )
-        if (here // processes) % layout.model and processes > 1:
+        if (count // processes) % layout.model and processes > 1:
             raise InputError(
-                f"layout {text} would split one model over two processes: the model parts must "
-                f"divide the {here // processes} devices of a process"
+                f"layout {text} would split one model over two processes: the number of model "
+                f"shards must divide the {count // processes} devices of a process"
             )
         return layout
 
@@ -72,26 +73,27 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Devices."""
+        """The number of devices."""
         return self.data * self.model
 
     @property
     def axes(self) -> Axes:
-        """Who works with whom."""
+        """The groups of devices that communicate."""
         D, M = self.data, self.model
-        across = tuple(tuple(range(m, D * M, M)) for m in range(M))
-        along = tuple(tuple(range(d * M, (d + 1) * M)) for d in range(D))
-        data = Axis(NAME, D, across if M > 1 else None) if D > 1 else None
-        model = Axis(NAME, M, along if D > 1 else None) if M > 1 else None
+        # Device d M + m: one data group for each m, one model group for each d.
+        data_groups = tuple(tuple(range(m, D * M, M)) for m in range(M))
+        model_groups = tuple(tuple(range(d * M, (d + 1) * M)) for d in range(D))
+        data = Axis(NAME, D, data_groups if M > 1 else None) if D > 1 else None
+        model = Axis(NAME, M, model_groups if D > 1 else None) if M > 1 else None
         return Axes(data, model)
 
     @property
     def local_data(self) -> range:
-        """Which data parts this process has: those of its devices."""
+        """The indices of the data shards that lie on this process's devices."""
         if self.size == 1:
             return range(1)
-        here = self.data // jax.process_count()
-        return range(jax.process_index() * here, (jax.process_index() + 1) * here)
+        count = self.data // jax.process_count()
+        return range(jax.process_index() * count, (jax.process_index() + 1) * count)
 
     def check_model(self, config: ModelConfig) -> None:
         """Raises InputError unless the model can be split over this many devices."""
@@ -112,15 +114,15 @@ class Layout:
 
 
 SINGLE_DEVICE = Layout()
-"""One device."""
+"""The layout of a single device."""
 
 
 def layout_devices(layout: Layout) -> list[Any]:
-    """The devices of a layout, process by process."""
+    """The devices of a layout, in the order of the mapped axis: process by process."""
     processes = range(jax.process_count())
     return [d for p in processes for d in jax.local_devices(process_index=p)][: layout.size]
 
 
 def local_devices(layout: Layout) -> list[Any]:
-    """Those of a layout's devices that are this process's."""
+    """The devices of a layout that belong to this process."""
     return [d for d in layout_devices(layout) if d.process_index == jax.process_index()]

@@ -1,24 +1,34 @@
-"""The one place that maps a step over devices, and what such a step costs.
+"""The one place that maps a step over devices, and what such a step communicates.
 
-A step is an ordinary function of one device's arrays; on a single device it is compiled as it is.
-An array that lies on devices has them as its leading axis: those of this process.
+A step is an ordinary function of one device's arrays. On a single device it is compiled as it is;
+on several, `jax.pmap` runs it on all of them. The arrays of a mapped step have a leading axis of
+devices: those of this process.
 
-What a step of a Transformer of N + N layers and P parameter arrays says between devices:
+Why pmap: a step is written for one device, with explicit collectives, so what is communicated and
+when can be read in the code and counted in the table below. Since JAX 0.8 pmap is by default a
+wrapper of `jax.jit` and `jax.shard_map`, and since 0.9.2 it has no other implementation: a step
+could move to those two without a change of its own. Within one process a training step does not
+pay for the wrapper, because `compile_step` returns the compiled program, which is called directly.
+Between processes it pays at each call: pmap converts the arguments from this process's shards to
+global arrays, and the results back.
 
-| who | what | how often |
+Communication of a step of a Transformer with N + N layers and P parameter arrays:
+
+| over | what | operations a step |
 |---|---|---|
-| model parts | sums of activations: embeddings, each sub-layer, forwards | 5 N + 2 |
-| | sums of gradients: each sub-layer, memory, logits, backwards | 5 N + 2 |
-| | loss: maximum and sums of three numbers a token, once a part of the batch | 2 |
-| | norm of the gradient | 1 |
-| data parts | sum of all gradients and losses | 1 |
-| with a sliced optimiser, instead | sums of which each gets a slice | P |
-| | slices of parameters joined | P |
-| | losses, norm of the gradient | 2 |
+| model shards | sums of activations, forward: embeddings, each sub-layer | 5 N + 2 |
+| | sums of gradients, backward: each sub-layer, memory, logits | 5 N + 2 |
+| | loss: maximum and sums of three numbers for each token, once for each part of a batch | 2 |
+| | gradient norm | 1 |
+| data shards | sum of all gradients and losses | 1 |
+| data shards with `shard_optimizer`, instead | reduce-scatter of gradients | P |
+| | all-gather of parameters | P |
+| | sums of losses, and of the gradient norm | 2 |
 
-XLA joins those that do not wait for each other: on a CPU, of the 10 N + 7 among model parts
-10 N + 5 are left, and all gradients travel in one. A search says 2 N + 1 to read a source and
-3 N + 2 for each token among model parts, and nothing among data parts.
+XLA combines operations that do not depend on each other: on a CPU, 10 N + 5 of the 10 N + 7 over
+model shards remain, and all gradients are summed in one operation. A search needs 2 N + 1
+operations over model shards to encode a source and 3 N + 2 for each target token, and none over
+data shards.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,63 +43,69 @@ from encdec.parallel.layout import NAME, Layout, layout_devices
 from encdec.types import Array
 
 
-def on_devices(x: Array) -> Iterator[np.ndarray]:
-    """What each of this process's devices holds of x, in their order."""
+def local_shards(x: Array) -> Iterator[np.ndarray]:
+    """The shards of x on this process's devices, in their order, without the axis of devices."""
     shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
     return (np.asarray(shard.data)[0] for shard in shards)
 
 
-def sums_over_devices() -> bool:
-    """Whether a mapped step over all devices adds up as it should."""
+def psum_works() -> bool:
+    """Whether a sum over all devices is right: 1 + 2 + ... + N, on every device."""
     count = jax.device_count()
     axis = Axis(NAME, count)
-    here = np.arange(jax.local_device_count(), dtype=np.float32) + 1
-    here += jax.process_index() * jax.local_device_count()
-    found = jax.pmap(lambda x: collectives.psum(x, axis), NAME)(here)
-    return all(float(x) == count * (count + 1) / 2 for x in on_devices(found))
+    first = jax.process_index() * jax.local_device_count() + 1
+    numbers = np.arange(first, first + jax.local_device_count(), dtype=np.float32)
+    sums = jax.pmap(lambda x: collectives.psum(x, axis), NAME)(numbers)
+    return all(float(x) == count * (count + 1) / 2 for x in local_shards(sums))
 
 
-def mapped(
+def parallelize(
     step: Callable[..., Any],
     layout: Layout,
-    split: tuple[bool, ...],
+    sharded: tuple[bool, ...],
     donate: tuple[int, ...] = (),
 ) -> Any:
-    """A compiled step on all devices of a layout.
+    """Compiles a step for all devices of a layout.
 
     Args:
-      step: pure, of one device's arrays.
+      step: a pure function of one device's arrays.
       layout: the devices.
-      split: for each argument whether devices have arrays of their own, with a leading axis, or
-        all the same.
-      donate: arguments whose buffers are used up.
+      sharded: for each argument, whether it has a leading axis of devices; if not, all devices get
+        the same array.
+      donate: the arguments whose buffers the step may overwrite.
     """
     if layout.size == 1:
         return jax.jit(step, donate_argnums=donate)
-    axes = tuple(0 if own else None for own in split)
+    axes = tuple(0 if has_axis else None for has_axis in sharded)
     return jax.pmap(step, NAME, in_axes=axes, donate_argnums=donate, devices=layout_devices(layout))
 
 
-def compiled(
+def compile_step(
     step: Any, *arguments: Any, measure: bool = False
 ) -> tuple[Callable[..., Any], int | None]:
-    """A mapped step compiled for arguments of these shapes, and the bytes a device needs for it.
+    """Compiles a step of `parallelize` ahead of time for arguments of these shapes.
 
-    Between processes a mapped step must translate its arguments, which a compiled program does
-    not; there the step itself is returned, which compiles when it is first called, and the bytes
-    are found only if asked for.
+    Args:
+      step: from `parallelize`.
+      *arguments: arrays of the shapes and types to compile for.
+      measure: whether the memory must be known even where it costs a second compilation.
+
+    Returns:
+      What to call, and the bytes that each device needs for it; None where XLA does not say. With
+      several processes the program does not convert its arguments as pmap does, so the step itself
+      is returned, which compiles at its first call, and its memory is known only with `measure`.
     """
-    alone = jax.process_count() == 1
-    if not alone and not measure:
+    one_process = jax.process_count() == 1
+    if not one_process and not measure:
         return step, None
     program = step.lower(*arguments).compile()
-    found = program.memory_analysis()
+    memory = program.memory_analysis()
     needed = None
-    if found is not None:
+    if memory is not None:
         needed = (
-            found.argument_size_in_bytes
-            + found.output_size_in_bytes
-            + found.temp_size_in_bytes
-            - found.alias_size_in_bytes
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            + memory.temp_size_in_bytes
+            - memory.alias_size_in_bytes  # donated buffers, which are arguments and outputs
         )
-    return (program if alone else step), needed
+    return (program if one_process else step), needed

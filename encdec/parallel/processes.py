@@ -1,6 +1,6 @@
-"""Several processes that train one run: how they start, agree, wait and notice a death.
+"""Several processes that train one run: how they connect, agree, wait, and notice a dead one.
 
-On one process all of it does nothing.
+With a single process every function returns at once.
 """
 
 import hashlib
@@ -19,24 +19,24 @@ from encdec.types import InputError
 
 Result = TypeVar("Result")
 
-_SILENT = 30
-"""Seconds without a sign of life after which a process counts as dead, and all end."""
+_HEARTBEAT_TIMEOUT = 30
+"""Seconds without a heartbeat after which a process counts as dead and all others end."""
+_BARRIER_TIMEOUT = 24 * 3600
+"""Seconds to wait at a barrier for a process that is alive: tokenizing can take hours."""
 _barriers = itertools.count()
-"""Barriers met so far: the service that keeps them takes each name once."""
-_PATIENT = 24 * 3600
-"""Seconds that one may wait for another which is alive: making tokens can take hours."""
+"""Numbers the barriers, because the coordinator accepts each barrier's name only once."""
 
 
 def start(config: TrainingDeviceConfig) -> None:
-    """Joins the other processes: those of the options, or those that the environment tells of.
+    """Connects to the other processes that the options or a launcher's environment name.
 
     Raises:
-      InputError: they cannot be reached, or devices were used before.
+      InputError: the coordinator cannot be reached, or JAX has already used its devices.
     """
     if jax.distributed.is_initialized():
         return
     given = config.coordinator is not None
-    if not given and not _environment_tells():
+    if not given and not _launched_in_parallel():
         return
     address = config.coordinator
     loopback = address is not None and address.rsplit(":", 1)[0] in ("127.0.0.1", "localhost")
@@ -45,93 +45,97 @@ def start(config: TrainingDeviceConfig) -> None:
             coordinator_address=address,
             num_processes=config.processes,
             process_id=config.process,
-            # Without this the first process would listen to the whole world.
+            # Without this the coordinator would listen on all network interfaces.
             coordinator_bind_address=address if loopback and config.process == 0 else None,
-            heartbeat_timeout_seconds=_SILENT,
+            heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:
         first_line = str(error).splitlines()[0]
         who = f"coordinator {address}" if given else "the processes that the environment names"
         raise InputError(
-            f"{who} cannot be joined ({first_line}): all processes must be started within five "
-            "minutes, with the same coordinator and number, each with its own place"
+            f"{who} cannot be joined ({first_line}): start all processes within five minutes, "
+            "with the same --coordinator and --processes, and each with a different --process"
         ) from error
 
 
-def _environment_tells() -> bool:
-    """Whether a launcher started several processes: Slurm, Open MPI, TPU pods, GKE."""
-    launched = {
+def _launched_in_parallel() -> bool:
+    """Whether Slurm, Open MPI, a TPU pod or GKE started several processes."""
+    launchers = {
         "SLURM_PROCID": "SLURM_STEP_NUM_TASKS",
         "OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE",
     }
-    for place, count in launched.items():
-        if place in os.environ and int(os.environ.get(count, "1")) > 1:
+    for rank, size in launchers.items():
+        if rank in os.environ and int(os.environ.get(size, "1")) > 1:
             return True
     return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
 
 
-def writes() -> bool:
-    """Whether this process is the one that writes."""
+def is_main_process() -> bool:
+    """Whether this is the process that writes files and prints."""
     return jax.process_index() == 0
 
 
-def wait(name: str) -> None:
-    """Returns when all processes have come here."""
+def barrier(name: str) -> None:
+    """Returns when all processes have reached this barrier."""
     if jax.process_count() > 1:
-        multihost.sync_global_processes(f"encdec {next(_barriers)} {name}", timeout=_PATIENT)
+        multihost.sync_global_processes(
+            f"encdec {next(_barriers)} {name}", timeout=_BARRIER_TIMEOUT
+        )
 
 
-def together(action: Callable[[], Result]) -> Result:
-    """What the action gives on this process; if it refuses on any, all end.
+def on_all_processes(action: Callable[[], Result]) -> Result:
+    """Runs an action on all processes; if it raises InputError on one, it does so on all.
 
     Raises:
-      InputError: the action's own, or that another process was refused something.
+      InputError: from the action, or because the action raised it on another process.
     """
-    refused: InputError | None = None
+    error: InputError | None = None
     try:
         result = action()
-    except InputError as error:
-        refused = error
+    except InputError as raised:
+        error = raised
     if jax.process_count() > 1:
-        wait("together")
-        refusals = multihost_utils.process_allgather(np.array(refused is not None))
-        if refused is None and refusals.any():
-            raise InputError(
-                f"process {int(refusals.argmax())} has stopped: its own message says why"
-            )
-    if refused is not None:
-        raise refused
+        barrier("on_all_processes")
+        failed = multihost_utils.process_allgather(np.array(error is not None))
+        if error is None and failed.any():
+            raise InputError(f"process {int(failed.argmax())} has stopped: its message says why")
+    if error is not None:
+        raise error
     return result
 
 
-def first_alone(action: Callable[[], Result]) -> Result:
-    """As `together`, but the first process acts before all others: they find what it made."""
+def main_process_first(action: Callable[[], Result]) -> Result:
+    """As `on_all_processes`, but the others start when the main process has finished.
+
+    For an action that writes a file if it does not exist: the others then only read it.
+    """
     if jax.process_count() == 1:
         return action()
-    if writes():
-        result = together(action)
-        together(lambda: None)
+    # All processes call on_all_processes twice, so that their barriers match.
+    if is_main_process():
+        result = on_all_processes(action)
+        on_all_processes(lambda: None)
         return result
-    together(lambda: None)
-    return together(action)
+    on_all_processes(lambda: None)
+    return on_all_processes(action)
 
 
-def agree(facts: Mapping[str, str]) -> None:
-    """Ends all processes unless every one has the same facts.
+def check_equal(texts: Mapping[str, str]) -> None:
+    """Checks that all processes were started with the same settings.
 
     Args:
-      facts: texts by name; only digests are exchanged.
+      texts: what must be equal, by name; only digests are exchanged.
 
     Raises:
-      InputError: names the first fact that differs and a process that has another one.
+      InputError: on all processes; names the first text that differs, and a process.
     """
     if jax.process_count() == 1:
         return
-    digests = [list(hashlib.sha256(text.encode()).digest()) for text in facts.values()]
-    wait("agree")
-    everyone = multihost_utils.process_allgather(np.array(digests, np.uint8))
-    for place, name in enumerate(facts):
-        differs = (everyone[:, place] != everyone[0, place]).any(-1)
+    digests = [list(hashlib.sha256(text.encode()).digest()) for text in texts.values()]
+    barrier("check_equal")
+    gathered = multihost_utils.process_allgather(np.array(digests, np.uint8))  # [N, texts, 32]
+    for i, name in enumerate(texts):
+        differs = (gathered[:, i] != gathered[0, i]).any(-1)
         if differs.any():
             raise InputError(
                 f"process {int(differs.argmax())} has another {name} than process 0: start all "

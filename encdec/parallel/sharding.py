@@ -1,6 +1,6 @@
-"""Arrays on devices: whole ones split and joined again, sentences dealt out and gathered.
+"""Arrays on devices: whole arrays are sharded and gathered, and so are the rows of a batch.
 
-An array that lies on devices has them as its leading axis: those of this process (see
+An array on the devices of a layout has a leading axis of devices: those of this process (see
 `encdec.parallel.layout`).
 """
 
@@ -15,19 +15,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from encdec.parallel import collectives
 from encdec.parallel.layout import NAME, Layout, local_devices
-from encdec.parallel.pmap import mapped, on_devices
+from encdec.parallel.pmap import local_shards, parallelize
 from encdec.types import Array
 
-# --- whole arrays to devices and back ------------------------------------------------------------
+# --- whole arrays --------------------------------------------------------------------------------
 
 
 class ShardSpec(NamedTuple):
-    """How an array lies on devices.
+    """How one array is split over devices.
 
     Attributes:
-      shape: of the whole.
-      model: its axis that is split over the model parts, -1 for none.
-      data: the axis of such a part that is cut over the data parts, -1 for none.
+      shape: of the whole array.
+      model: the array axis that is split over the model shards, -1 for none.
+      data: the array axis along which each model shard is split over the data shards, -1 for none.
     """
 
     shape: tuple[int, ...]
@@ -35,155 +35,173 @@ class ShardSpec(NamedTuple):
     data: int = -1
 
 
-def shard_specs(shapes: Any, axes: Any, layout: Layout, *, sliced: bool = False) -> Any:
+def shard_specs(shapes: Any, axes: Any, layout: Layout, *, over_data: bool = False) -> Any:
     """A ShardSpec for each array of a pytree.
 
     Args:
-      shapes: arrays or shapes.
-      axes: a pytree like it of the axis (int) to split over the model parts, -1 for none.
+      shapes: a pytree of arrays or of their shapes.
+      axes: for each array the axis (int) to split over the model shards, -1 for none.
       layout: the devices.
-      sliced: cut over the data parts as well.
+      over_data: whether to split over the data shards as well (ZeRO).
     """
 
-    def part(leaf: Any, axis: int) -> ShardSpec:
+    def spec(array: Any, axis: int) -> ShardSpec:
         axis = axis if layout.model > 1 else -1
-        if not sliced or layout.data == 1 or not leaf.ndim:
-            return ShardSpec(leaf.shape, axis)
-        local = list(leaf.shape)
-        if axis >= 0:
-            local[axis] = -(-local[axis] // layout.model)
-        return ShardSpec(leaf.shape, axis, collectives.shard_axis(tuple(local), layout.data))
+        if not over_data or layout.data == 1 or not array.ndim:
+            return ShardSpec(array.shape, axis)
+        data_axis = collectives.shard_axis(
+            _model_shard_shape(array.shape, axis, layout), layout.data
+        )
+        return ShardSpec(array.shape, axis, data_axis)
 
-    return jax.tree.map(part, shapes, axes)
+    return jax.tree.map(spec, shapes, axes)
 
 
-def shard(tree: Any, how: Any, layout: Layout) -> Any:
-    """Whole arrays on their devices; `how` is what `shard_specs` says."""
+def shard(tree: Any, specs: Any, layout: Layout) -> Any:
+    """Puts whole arrays on the devices, split as the `shard_specs` say."""
     if layout.size == 1:
         return jax.tree.map(jnp.asarray, tree)
     mesh = Mesh(np.array(local_devices(layout)), (NAME,))
     sharding = NamedSharding(mesh, PartitionSpec(NAME))
-    places = [divmod(i, layout.model) for i in _local_places(layout)]
+    # (d, m) of each device of this process.
+    indices = [divmod(i, layout.model) for i in _local_indices(layout)]
 
-    def put(whole: Any, part: ShardSpec) -> Array:
-        whole = np.asarray(whole)
+    def put(array: Any, spec: ShardSpec) -> Array:
+        array = np.asarray(array)
 
-        def own(index: Any) -> np.ndarray:
-            return _cut(whole, part, layout, *places[index[0].start or 0])[None]
+        def shard_of_device(index: Any) -> np.ndarray:
+            return _shard(array, spec, layout, *indices[index[0].start or 0])[None]
 
-        shape = (len(places), *own((slice(0),)).shape[1:])
-        return jax.make_array_from_callback(shape, sharding, own)
+        shape = (len(indices), *shard_of_device((slice(0),)).shape[1:])
+        return jax.make_array_from_callback(shape, sharding, shard_of_device)
 
-    return jax.tree.map(put, tree, how)
+    return jax.tree.map(put, tree, specs)
 
 
-def gather(tree: Any, how: Any, layout: Layout) -> Any:
-    """NumPy arrays as they were before `shard`; `how` is what `shard_specs` says."""
+def gather(tree: Any, specs: Any, layout: Layout) -> Any:
+    """The whole arrays that `shard` put on the devices, as NumPy arrays."""
     if layout.size == 1:
         return jax.device_get(tree)
-    return jax.tree.map(lambda x, part: _join(x, part, layout), tree, how)
+    return jax.tree.map(lambda x, spec: _gather(x, spec, layout), tree, specs)
 
 
 def unreplicate(tree: Any, layout: Layout) -> Any:
-    """What is the same on all devices, as NumPy arrays."""
+    """The NumPy arrays of one device, of arrays that are equal on all devices."""
     if layout.size == 1:
         return jax.device_get(tree)
-    return jax.tree.map(lambda x: next(on_devices(x)), tree)
+    return jax.tree.map(lambda x: next(local_shards(x)), tree)
 
 
-def _local_places(layout: Layout) -> range:
-    """Places on the mapped axis of this process's devices."""
+def _local_indices(layout: Layout) -> range:
+    """The indices on the mapped axis of this process's devices."""
     data = layout.local_data
     return range(data.start * layout.model, data.stop * layout.model)
 
 
-def _cut(whole: np.ndarray, part: ShardSpec, layout: Layout, d: int, m: int) -> np.ndarray:
-    for axis, count, place in ((part.model, layout.model, m), (part.data, layout.data, d)):
+def _model_shard_shape(shape: tuple[int, ...], axis: int, layout: Layout) -> tuple[int, ...]:
+    """The shape of a model shard: its axis is rounded up if the length does not divide."""
+    return tuple(-(-n // layout.model) if i == axis else n for i, n in enumerate(shape))
+
+
+def _shard(array: np.ndarray, spec: ShardSpec, layout: Layout, d: int, m: int) -> np.ndarray:
+    """The shard of device (d, m), with zeros at the end where an axis does not divide."""
+    # The order matters: the data axis of a spec is an axis of the model shard.
+    for axis, count, index in ((spec.model, layout.model, m), (spec.data, layout.data, d)):
         if axis >= 0:
-            missing = -whole.shape[axis] % count
-            widths = [(0, missing if i == axis else 0) for i in range(whole.ndim)]
-            whole = np.split(np.pad(whole, widths), count, axis)[place]
-    return whole
+            missing = -array.shape[axis] % count
+            widths = [(0, missing if i == axis else 0) for i in range(array.ndim)]
+            array = np.split(np.pad(array, widths), count, axis)[index]
+    return array
 
 
-def _join(x: Array, part: ShardSpec, layout: Layout) -> np.ndarray:
-    """The whole array, from what this process's devices hold of it."""
-    local = list(part.shape)  # of one model part
-    if part.model >= 0:
-        local[part.model] = -(-local[part.model] // layout.model)
-    slices = layout.data if part.data >= 0 else 1
-    if slices > 1 and jax.process_count() > 1:  # other processes hold some
-        x, slices = _joined_slices(layout, part.data)(x), 1
-    held = list(on_devices(x))
-    models = [
-        np.concatenate(held[m : slices * layout.model : layout.model], max(part.data, 0))
-        if slices > 1
-        else held[m]
-        for m in range(layout.model if part.model >= 0 else 1)
+def _gather(x: Array, spec: ShardSpec, layout: Layout) -> np.ndarray:
+    """The whole array; inverts `_shard` over all devices."""
+    model_shape = _model_shard_shape(spec.shape, spec.model, layout)
+    data_shards = layout.data if spec.data >= 0 else 1
+    if data_shards > 1 and jax.process_count() > 1:
+        # Other processes hold some of the data shards: the devices exchange them first.
+        x, data_shards = _all_gather_step(layout, spec.data)(x), 1
+    shards = list(local_shards(x))
+    # The shards of model shard m are those of devices m, M + m, 2 M + m ...
+    model_shards = [
+        np.concatenate(shards[m : data_shards * layout.model : layout.model], spec.data)
+        if data_shards > 1
+        else shards[m]
+        for m in range(layout.model if spec.model >= 0 else 1)
     ]
-    models = [model[tuple(map(slice, local))] for model in models]  # without zeros at the end
-    whole = models[0] if len(models) == 1 else np.concatenate(models, part.model)
-    return whole[tuple(map(slice, part.shape))]
+    # Both kinds of padding are cut off where they were added: first data, then model.
+    model_shards = [shard[tuple(map(slice, model_shape))] for shard in model_shards]
+    whole = model_shards[0] if spec.model < 0 else np.concatenate(model_shards, spec.model)
+    return whole[tuple(map(slice, spec.shape))]
 
 
 @lru_cache(maxsize=32)
-def _joined_slices(layout: Layout, along: int) -> Any:
-    """A step that joins slices; one for each axis, so that each shape compiles once."""
-    join = partial(collectives.all_gather, axis=layout.axes.data, along=along)
-    return mapped(join, layout, (True,))
+def _all_gather_step(layout: Layout, along: int) -> Any:
+    """A step that gathers data shards along an array axis; cached, so each shape compiles once."""
+    step = partial(collectives.all_gather, axis=layout.axes.data, along=along)
+    return parallelize(step, layout, (True,))
 
 
-def bytes_held(tree: Any, layout: Layout) -> int:
-    """Bytes that each device holds of what lies on devices."""
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-    return held if layout.size == 1 else held // len(_local_places(layout))
+def bytes_per_device(tree: Any, layout: Layout) -> int:
+    """The bytes on each device of the arrays of a pytree."""
+    total = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    return total if layout.size == 1 else total // len(_local_indices(layout))
 
 
-# --- sentences -----------------------------------------------------------------------------------
+# --- rows of a batch -----------------------------------------------------------------------------
 
 
-def padded_rows(rows: int, layout: Layout) -> int:
-    """Rows of a batch that fall evenly on the data parts: as many, or a few empty ones more."""
+def padded_batch_size(rows: int, layout: Layout) -> int:
+    """The number of rows, rounded up to a multiple of the data shards."""
     return -(-rows // layout.data) * layout.data
 
 
 def shard_batch(tree: Any, layout: Layout) -> Any:
-    """This process's rows of a batch, [rows, ...], on its devices: [devices, rows a device, ...].
+    """Splits this process's rows of a batch over its devices.
 
-    Every model part of a data part gets the same.
+    All model shards of a data shard get the same rows.
+
+    Args:
+      tree: arrays [rows, ...], as many rows for each data shard.
+      layout: the devices.
+
+    Returns:
+      Arrays [devices, rows of a device, ...].
     """
     if layout.size == 1:
         return tree
-    here = len(layout.local_data)
+    data_shards = len(layout.local_data)
 
     def split(x: np.ndarray) -> np.ndarray:
-        return np.repeat(x.reshape(here, -1, *x.shape[1:]), layout.model, axis=0)
+        return np.repeat(x.reshape(data_shards, -1, *x.shape[1:]), layout.model, axis=0)
 
     return jax.tree.map(split, tree)
 
 
 def local_batch_rows(rows: int, layout: Layout) -> slice:
-    """Which of a batch's rows this process has."""
-    each = rows // layout.data
-    return slice(layout.local_data.start * each, layout.local_data.stop * each)
+    """The rows of a batch that belong to this process."""
+    per_shard = rows // layout.data
+    return slice(layout.local_data.start * per_shard, layout.local_data.stop * per_shard)
 
 
 def gather_batch(tree: Any, layout: Layout) -> Any:
-    """A result with a row a sentence, of all devices of all processes: NumPy [rows, ...]."""
+    """The rows that all devices of all processes computed, as NumPy arrays [rows, ...]."""
     if layout.size == 1:
         return jax.device_get(tree)
-    return jax.tree.map(lambda x: _rows(x, layout)[0], tree)
+    return jax.tree.map(lambda x: _gather_rows(x, layout)[0], tree)
 
 
 def gather_batch_by_model(x: Array, layout: Layout) -> np.ndarray:
-    """As `gather_batch`, of each model part: NumPy [model, rows, ...]."""
-    return jax.device_get(x)[None] if layout.size == 1 else _rows(x, layout)
+    """As `gather_batch`, where the model shards computed different things: [model, rows, ...]."""
+    return jax.device_get(x)[None] if layout.size == 1 else _gather_rows(x, layout)
 
 
-def _rows(x: Array, layout: Layout) -> np.ndarray:
-    held = np.stack(list(on_devices(x)))
-    held = held.reshape(-1, layout.model, *held.shape[1:]).swapaxes(0, 1)  # [model, data, rows]
-    rows = held.reshape(layout.model, -1, *held.shape[3:])
+def _gather_rows(x: Array, layout: Layout) -> np.ndarray:
+    """[devices, rows of a device, ...] -> [model, rows, ...], of all processes."""
+    shards = np.stack(list(local_shards(x)))
+    # [data, model, rows of a device, ...] -> [model, data, ...]
+    shards = shards.reshape(-1, layout.model, *shards.shape[1:]).swapaxes(0, 1)
+    rows = shards.reshape(layout.model, -1, *shards.shape[3:])
     if jax.process_count() == 1:
         return rows
     gathered = multihost_utils.process_allgather(rows)  # [processes, model, rows, ...]

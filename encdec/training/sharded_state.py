@@ -52,12 +52,12 @@ class StateSharding:
         lying = sharding.shard_specs(self.shapes, where, layout)
         self._parts: Any = lying._replace(
             optimizer=sharding.shard_specs(
-                self.shapes.optimizer, where.optimizer, layout, sliced=layout.shard_optimizer
+                self.shapes.optimizer, where.optimizer, layout, over_data=layout.shard_optimizer
             )
         )
         sharing = StepSharding(layout.axes, axes, layout.shard_optimizer)
         step = partial(train_step, split, optimizer, config, sharing=sharing, dtype=dtype)
-        self._step = pmap.mapped(step, layout, (True, True, False), donate=(0,))
+        self._step = pmap.parallelize(step, layout, (True, True, False), donate=(0,))
 
     def init(self, key: Array) -> TrainState:
         """The state before the first step, parameters drawn from the key."""
@@ -92,7 +92,7 @@ class StateSharding:
     ) -> tuple[Callable[..., tuple[TrainState, StepReport]], int | None]:
         """The step for a batch of this shape, and the bytes that a device needs for it: not
         always known, unless they are to be measured."""
-        return pmap.compiled(self._step, state, batch, key, measure=measure)
+        return pmap.compile_step(self._step, state, batch, key, measure=measure)
 
     def unreplicate(self, report: StepReport) -> StepReport:
         """What a step measured, as NumPy numbers."""

@@ -228,7 +228,7 @@ def _updated(
 
 def _summed_slice(axes: Axes, gradient: Array) -> Array:
     """This device's slice of a gradient's sum over the data axis."""
-    padded, along = collectives.padded_for_shards(gradient, axes.data)
+    padded, along = collectives.pad_for_shards(gradient, axes.data)
     return collectives.reduce_scatter(padded, axes.data, along)
 
 

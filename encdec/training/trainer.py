@@ -84,7 +84,7 @@ def train_run(
     devices = devices or TrainingDeviceConfig()
     processes.start(devices)
     try:
-        return _train_run(config, folder, say if processes.writes() else _nowhere, devices)
+        return _train_run(config, folder, say if processes.is_main_process() else _nowhere, devices)
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
@@ -102,9 +102,9 @@ def _train_run(
     config: RunConfig, folder: Path, say: Say, devices: TrainingDeviceConfig
 ) -> TrainResult:
     notes: list[str] = []  # told once nothing can be refused any more
-    layout = processes.together(lambda: _layout(config, devices))
-    corpus = processes.together(lambda: read_corpus(config, notes.append))
-    processes.agree(
+    layout = processes.on_all_processes(lambda: _layout(config, devices))
+    corpus = processes.on_all_processes(lambda: read_corpus(config, notes.append))
+    processes.check_equal(
         {
             "version of encdec or JAX": f"{version('encdec')} {jax.__version__}",
             "configuration": json.dumps(configs.to_json(config)),
@@ -113,13 +113,13 @@ def _train_run(
             "corpus": corpus.digest,
         }
     )
-    prepared = processes.first_alone(
+    prepared = processes.main_process_first(
         lambda: _prepare(config, folder, corpus, layout, notes.append, say)
     )
     run = prepared.run
     for note in notes:
         say(note)
-    with Checkpoints(run.path, config.training.average_last, processes.wait) as saved:
+    with Checkpoints(run.path, config.training.average_last, processes.barrier) as saved:
         state_sharding = _state_sharding(run, layout, devices)
         state, done, standing = _first_state(run, state_sharding)
         saved.drop_after(done)
@@ -170,7 +170,7 @@ def _prepare(
     """
     data, train = config.data, corpus.train
     run = _existing(folder, config, corpus.digest)
-    if run is None and not processes.writes():
+    if run is None and not processes.is_main_process():
         raise InputError(
             f"process {jax.process_index()} does not see {folder.absolute()}, which process 0 has "
             "made: name a folder by --run that all processes share"
@@ -251,7 +251,7 @@ def _train(
         )
         needed = step.compile(state, largest_batch(prepared.bucketing, rows), key, measure=True)
         fits = partial(check_memory, prepared.bucketing, run.config.data.batch_tokens, layout)
-        processes.together(lambda: fits(needed, sharding.bytes_held(state, layout)))
+        processes.on_all_processes(lambda: fits(needed, sharding.bytes_per_device(state, layout)))
         batches = training_iterator(
             prepared.examples,
             prepared.bucketing,
@@ -278,11 +278,15 @@ def _train(
 
 
 def _log(run: Run, done: int) -> AbstractContextManager[MetricsLog | Silent]:
-    return MetricsLog(run.path, resume_step=done) if processes.writes() else nullcontext(Silent())
+    return (
+        MetricsLog(run.path, resume_step=done)
+        if processes.is_main_process()
+        else nullcontext(Silent())
+    )
 
 
 def _progress(steps: int, done: int) -> AbstractContextManager[Progress | Silent]:
-    return Progress(steps, done) if processes.writes() else nullcontext(Silent())
+    return Progress(steps, done) if processes.is_main_process() else nullcontext(Silent())
 
 
 def _surroundings(layout: Layout) -> dict[str, str]:
@@ -307,7 +311,7 @@ def _until_divergence(run: Run, *arguments: Any, **how: Any) -> int:
         rows = zip(*map(jax.device_get, sides), strict=True)
         texts = [(run.src_vocabulary.decode(s), run.tgt_vocabulary.decode(t)) for s, t in rows]
         lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in texts if any(pair)]
-        if processes.writes():
+        if processes.is_main_process():
             path.write_text("".join(lines), encoding="utf-8")
         good = checkpoints.steps(run.path, "latest")
         kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was saved"

@@ -58,7 +58,7 @@ def test_a_rate_is_work_over_time() -> None:
 
 
 def test_a_broken_device_fails(encdec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("encdec.parallel.pmap.sums_over_devices", lambda: False)
+    monkeypatch.setattr("encdec.parallel.pmap.psum_works", lambda: False)
     monkeypatch.setattr(doctor, "LOOKS", (doctor._mapped,))
     found = encdec("doctor")
     assert found.code == 1

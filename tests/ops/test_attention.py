@@ -5,9 +5,9 @@ from jax.test_util import check_grads
 
 from encdec.ops.attention import (
     additive_scores,
+    dot_product_attention_weights,
     dot_scores,
     masked_softmax,
-    scaled_dot_weights,
 )
 from tests import oracles
 
@@ -35,7 +35,7 @@ def test_scaled_dot_product_head_by_head() -> None:
     queries, keys = arrays((B, Q, H, A), (B, S, H, A))
     mask = np.random.default_rng(1).random((B, 1, Q, S)) < 0.6
     mask[..., 0] = True
-    weights = scaled_dot_weights(queries, keys, mask)
+    weights = dot_product_attention_weights(queries, keys, mask)
     for b in range(B):
         for h in range(H):
             scores = queries[b, :, h] @ keys[b, :, h].T / 2  # sqrt(4)
@@ -72,6 +72,6 @@ def test_scaled_dot_gradients_against_finite_differences() -> None:
     mask = np.arange(S) < np.array([[[[2]]], [[[5]]]])
 
     def through(queries, keys):
-        return jnp.sin(3 * scaled_dot_weights(queries, keys, mask)).sum()
+        return jnp.sin(3 * dot_product_attention_weights(queries, keys, mask)).sum()
 
     check_grads(jax.jit(through), (queries, keys), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)

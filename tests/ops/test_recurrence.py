@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from encdec.ops import recurrence
-from encdec.ops.recurrence import CELLS, recur
+from encdec.ops.recurrence import CELLS, unroll
 from tests import oracles
 
 T, B, H = 5, 3, 4
@@ -32,7 +32,7 @@ def problem(cell: str, seed: int = 0):
 @pytest.mark.parametrize("cell", CELLS)
 def test_recur_is_a_loop_over_real_tokens(cell: str, reverse: bool) -> None:
     weights, carry, x, mask = problem(cell)
-    last, outputs = jax.jit(partial(recur, cell, reverse=reverse))(weights, carry, x, mask)
+    last, outputs = jax.jit(partial(unroll, cell, reverse=reverse))(weights, carry, x, mask)
     for b, length in enumerate(LENGTHS):
         state = (carry.c[b], carry.h[b]) if cell == "lstm" else carry[b]
         steps = range(length)
@@ -51,7 +51,7 @@ def test_a_share_of_the_state_enters_the_cell_at_every_step(cell: str) -> None:
     """Scaling what enters a product by s is scaling the matrix's rows by s."""
     weights, carry, x, mask = problem(cell)
     dropout_mask = np.random.default_rng(7).choice([0.0, 2.0], (B, H)).astype(np.float32)
-    found = jax.jit(partial(recur, cell, dropout_mask=dropout_mask))(weights, carry, x, mask)[1]
+    found = jax.jit(partial(unroll, cell, dropout_mask=dropout_mask))(weights, carry, x, mask)[1]
     for b, length in enumerate(LENGTHS):
         state = (carry.c[b], carry.h[b]) if cell == "lstm" else carry[b]
         scaled = {name: dropout_mask[b][:, None] * w for name, w in weights.items()}
@@ -76,7 +76,7 @@ def test_gradients_are_those_of_plain_differentiation(cell: str) -> None:
         return (outputs * target).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(last))
 
     def ours(weights, carry, x):
-        last, outputs = recur(cell, weights, carry, x, mask)
+        last, outputs = unroll(cell, weights, carry, x, mask)
         return (outputs * target).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(last))
 
     expected = jax.jit(jax.grad(plain, (0, 1, 2)))(weights, carry, x)

@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 from encdec.ops import cross_entropy as losses
 from encdec.ops import masks
 from encdec.ops.cross_entropy import cross_entropy
-from encdec.ops.dropout import dropout, hashed
+from encdec.ops.dropout import dropout, hash_bits
 from encdec.ops.positions import sinusoidal
 from tests import oracles
 
@@ -106,7 +106,7 @@ def test_dropout_at_rate_zero_is_nothing() -> None:
 def masks_of(count: int, n: int) -> np.ndarray:
     """Bits of masks whose keys were folded from neighbouring steps, as training does."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(count))
-    draw = jax.jit(jax.vmap(lambda key: hashed(key, (n // 64, 64))))
+    draw = jax.jit(jax.vmap(lambda key: hash_bits(key, (n // 64, 64))))
     return np.asarray(draw(keys)).reshape(count, n)
 
 

@@ -76,7 +76,7 @@ def test_memory_and_cache_are_split_by_heads() -> None:
 
     split = sharding.shard_specs(params, registry.split_axes(alone), layout)
     model = registry.build(HEADS, 11, 13, shards=layout.axes.model)
-    step = pmap.mapped(partial(inside, model), layout, (True,))
+    step = pmap.parallelize(partial(inside, model), layout, (True,))
     memory, cache = step(sharding.shard(params, split, layout))
     whole_memory, whole_cache = jax.eval_shape(partial(inside, alone), params)
     pairs = [(memory.source, whole_memory.source, 2), (cache.past, whole_cache.past, 3)]

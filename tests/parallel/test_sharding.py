@@ -18,7 +18,7 @@ def arrays() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("layout", [Layout(4), Layout(1, 4), Layout(2, 2), Layout(3)], ids=str)
 def test_back_and_forth(layout: Layout, sliced: bool) -> None:
     made = {name: x.astype(np.float32) for name, x in arrays().items()}
-    how = sharding.shard_specs(made, AXES, layout, sliced=sliced)
+    how = sharding.shard_specs(made, AXES, layout, over_data=sliced)
     placed = sharding.shard(made, how, layout)
     for name, x in placed.items():
         assert x.shape[0] == layout.size
@@ -34,11 +34,11 @@ def test_back_and_forth(layout: Layout, sliced: bool) -> None:
 def test_rows_fall_evenly_and_come_back_in_order() -> None:
     layout = Layout(2, 2)
     rows = np.arange(10).reshape(5, 2)
-    padded = np.pad(rows, [(0, sharding.padded_rows(5, layout) - 5), (0, 0)])
+    padded = np.pad(rows, [(0, sharding.padded_batch_size(5, layout) - 5), (0, 0)])
     placed = sharding.shard_batch(padded, layout)
     assert placed.shape == (4, 3, 2)
     np.testing.assert_array_equal(placed[0], placed[1])  # model parts see the same
-    found = pmap.mapped(lambda x: x + 1, layout, (True,))(placed)
+    found = pmap.parallelize(lambda x: x + 1, layout, (True,))(placed)
     np.testing.assert_array_equal(sharding.gather_batch(found, layout)[:5], rows + 1)
     assert sharding.gather_batch_by_model(found, layout).shape == (2, 6, 2)
 
