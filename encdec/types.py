@@ -5,6 +5,7 @@ K head width · F feed-forward width · V vocabulary · L layers · M attention 
 has none, 1 for a recurrent decoder, L·H for a Transformer) · N devices.
 
 Lengths are in tokens, losses in nats, times in seconds. A mask is bool and True means keep.
+Papers are cited by first author and year; PAPERS.md has their titles and links.
 """
 
 from collections.abc import Callable

@@ -102,7 +102,7 @@ def _bahdanau(
 def _conditional(
     matmul: Matmul, consts: Constants, state: Any, x: Array, *, cell: str
 ) -> tuple[Any, tuple[Array, Array, Array]]:
-    """h'_t = f(h(t-1), y(t-1)), c_t from h'_t, h_t = g(h'_t, c_t) (Sennrich 2017, section 4.1).
+    """h'_t = f(h(t-1), y(t-1)), c_t from h'_t, h_t = g(h'_t, c_t) (Sennrich 2017, section 2).
 
     Args:
       matmul: knows the matrices of f, those of g as "second/NAME", "context" [2 hidden, G], and
