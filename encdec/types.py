@@ -22,7 +22,8 @@ PAD, BOS, EOS, UNK = range(4)
 
 
 class SpecialIds(NamedTuple):
-    """The ids of a vocabulary that are no part of a text.
+    """The ids of a vocabulary that are no part of a text. The defaults are those of the
+    vocabularies that this package builds; a model trained elsewhere has others.
 
     Attributes:
       pad: fills a row after its end.

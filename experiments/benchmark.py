@@ -62,18 +62,9 @@ from encdec.search.sampling import greedy
 from encdec.search.types import SearchResult
 from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, init_state, train_step
-from encdec.types import (
-    BOS,
-    EOS,
-    UNK,
-    Array,
-    Batch,
-    Cache,
-    DecodeStep,
-    InputError,
-    Memory,
-    Params,
-)
+from encdec.types import Array, Batch, Cache, DecodeStep, InputError, Memory, Params, SpecialIds
+
+_, BOS, EOS, UNK = SpecialIds()
 
 DROPOUT = 0.1
 BEAMS = 5

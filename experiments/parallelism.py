@@ -34,7 +34,9 @@ from encdec.plots.attention import save_figure
 from encdec.plots.curves import line_figure
 from encdec.training.optimizer import optimizer
 from encdec.training.step import init_state, train_step
-from encdec.types import BOS, EOS, UNK, Batch, InputError
+from encdec.types import Batch, InputError, SpecialIds
+
+_, BOS, EOS, UNK = SpecialIds()
 
 TRAINING = TrainingConfig()
 

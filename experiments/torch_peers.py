@@ -25,7 +25,9 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.ops.positions import sinusoidal
-from encdec.types import BOS, EOS, PAD
+from encdec.types import SpecialIds
+
+PAD, BOS, EOS, _ = SpecialIds()
 
 
 class Seq2SeqPeer(nn.Module):

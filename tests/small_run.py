@@ -19,7 +19,9 @@ from encdec.runs import run as runs
 from encdec.runs.checkpoints import Checkpoints
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
-from encdec.types import EOS
+from encdec.types import SpecialIds
+
+EOS = SpecialIds().end
 
 SMALL = TransformerConfig(layers=2, width=8, feed_forward=12, heads=2)
 

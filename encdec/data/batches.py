@@ -16,7 +16,7 @@ import numpy as np
 from encdec.data.bucketing import Bucket, Bucketing, epoch_order
 from encdec.data.tokens import Examples, Tokens, tokens_of
 from encdec.data.vocabulary import Vocabulary
-from encdec.types import BOS, PAD, Batch
+from encdec.types import Batch
 
 
 class SubwordSampling(NamedTuple):
@@ -99,16 +99,22 @@ class TrainingBatches:
                 ids = self._examples[side][i][:-1].tolist()
                 cut = vocab[side].sample_segmentation(ids, sampling.alpha, most[side], rng)
                 cuts[side].append(cut)
-        return Examples(*map(tokens_of, cuts))
+        return Examples(
+            *(tokens_of(cut, side.specials) for cut, side in zip(cuts, self._examples, strict=True))
+        )
 
 
 def largest_batch(bucketing: Bucketing, rows: Rows = ALL_ROWS) -> Batch:
     """An empty batch of the plan's largest shape: the one with the most cells."""
     bucket = max(bucketing.buckets, key=lambda b: b.rows * (b.source_length + b.target_length))
     count = -(-bucket.rows // rows.multiple) * rows.multiple // rows.parts
-    src = np.full((count, bucket.source_length), PAD, np.int32)
-    tgt = np.full((count, bucket.target_length + 1), PAD, np.int32)
-    return Batch(src, np.zeros(src.shape, bool), tgt, np.zeros(tgt[:, 1:].shape, bool))
+    S, T = bucket.source_length, bucket.target_length
+    return Batch(
+        src=np.zeros((count, S), np.int32),
+        src_mask=np.zeros((count, S), bool),
+        tgt=np.zeros((count, T + 1), np.int32),
+        tgt_mask=np.zeros((count, T), bool),
+    )
 
 
 def training_iterator(
@@ -174,6 +180,6 @@ def _chunks(lengths: np.ndarray, max_batch_tokens: int) -> Iterator[tuple[np.nda
 def _batch(examples: Examples, indices: np.ndarray, rows: int, S: int, T: int) -> Batch:
     src, src_mask = examples.src.padded(indices, rows, S)
     labels, tgt_mask = examples.tgt.padded(indices, rows, T)
-    first = np.full((rows, 1), PAD, np.int32)
-    first[: len(indices)] = BOS
+    first = np.full((rows, 1), examples.tgt.specials.pad, np.int32)
+    first[: len(indices)] = examples.tgt.specials.start
     return Batch(src, src_mask, np.concatenate([first, labels], 1), tgt_mask)

@@ -13,10 +13,12 @@ import numpy as np
 import sentencepiece
 
 from encdec.data.bpe_dropout import merge, uniform
-from encdec.data.specials import FIRST, SPECIALS
-from encdec.types import UNK, InputError
+from encdec.types import InputError, SpecialIds
 
 SentencePieceType = Literal["unigram", "bpe"]
+
+UNKNOWN_LABEL = "⁇"
+"""How an unknown token is shown, in text too."""
 
 _SIZE = 8000  # where none is given
 _SEGMENTATIONS = 64  # l in Kudo 2018
@@ -49,7 +51,7 @@ class SentencePieceVocabulary:
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {self._model.id_to_piece(i): i for i in range(FIRST, self.size)}
+        return {self._model.id_to_piece(i): i for i in range(self.size) if i not in self.specials}
 
     @cached_property
     def _ranks(self) -> dict[str, int]:
@@ -60,6 +62,11 @@ class SentencePieceVocabulary:
     def size(self) -> int:
         return self._model.get_piece_size()
 
+    @cached_property
+    def specials(self) -> SpecialIds:
+        model = self._model
+        return SpecialIds(model.pad_id(), model.bos_id(), model.eos_id(), model.unk_id())
+
     def encode(self, text: str) -> list[int]:
         return self._model.encode(_well_formed(text))
 
@@ -67,15 +74,17 @@ class SentencePieceVocabulary:
         return self._model.encode([_well_formed(text) for text in texts])
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self._model.decode([int(i) for i in ids if i >= UNK])
+        pad, start, end, _ = self.specials
+        return self._model.decode([int(i) for i in ids if i not in (pad, start, end)])
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        return [SPECIALS[i] if i < FIRST else self._model.id_to_piece(int(i)) for i in ids]
+        unknown = self.specials.unknown
+        return [UNKNOWN_LABEL if i == unknown else self._model.id_to_piece(int(i)) for i in ids]
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
-        if UNK in ids:
+        if self.specials.unknown in ids:
             return list(ids)
         draw = self._by_probability if self._is_unigram else self._by_dropout
         return draw(list(ids), alpha, longest, rng)
@@ -132,7 +141,7 @@ def train(
     Raises:
       InputError: no text, or a size that it does not allow, with one that it does.
     """
-    proto = io.BytesIO()
+    proto, specials = io.BytesIO(), SpecialIds()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(_thinned(_some_text(texts), _MOST_CHARACTERS)),
@@ -143,11 +152,11 @@ def train(
             normalization_rule_name="identity",
             character_coverage=1.0,
             max_sentence_length=1 << 24,  # the default leaves out sentences above 4 KB, silently
-            pad_id=0,
-            bos_id=1,
-            eos_id=2,
-            unk_id=3,
-            unk_surface=SPECIALS[UNK],
+            pad_id=specials.pad,
+            bos_id=specials.start,
+            eos_id=specials.end,
+            unk_id=specials.unknown,
+            unk_surface=UNKNOWN_LABEL,
             minloglevel=2,
         )
     except RuntimeError as error:
@@ -197,8 +206,9 @@ def _explain(error: RuntimeError, size: int) -> InputError:
     if most := re.search(r"value <= (\d+)", str(error)):
         return too_large(size, int(most[1]))
     if least := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
+        characters = int(least[1]) - len(SpecialIds._fields)
         return InputError(
-            f"vocabulary_size = {size} is too small: the text has {int(least[1]) - FIRST} "
+            f"vocabulary_size = {size} is too small: the text has {characters} "
             f"different characters, so sentencepiece needs at least {least[1]} "
             "(bytes and chars have no such limit)"
         )

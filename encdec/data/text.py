@@ -16,6 +16,7 @@ import numpy as np
 
 from encdec.config import DataConfig
 from encdec.data.vocabulary import Vocabulary
+from encdec.types import SpecialIds
 
 _TURKIC = ("tr", "az")  # I and i are two letters, with a dot or without, in both cases
 
@@ -64,6 +65,10 @@ class PreprocessedVocabulary:
     @property
     def size(self) -> int:
         return self.plain.size
+
+    @property
+    def specials(self) -> SpecialIds:
+        return self.plain.specials
 
     def encode(self, text: str) -> list[int]:
         return self.plain.encode(self.preparation.prepare(text))

@@ -27,7 +27,7 @@ from encdec.data.sources import PairStream
 from encdec.data.tokens import Examples, Tokens, tokens_of
 from encdec.data.vocabulary import Vocabulary
 from encdec.files import atomic_folder, leftovers, write_text
-from encdec.types import InputError
+from encdec.types import InputError, SpecialIds
 
 FORMAT = "encdec tokens 1"
 _SIDES = ("source", "target")
@@ -73,7 +73,7 @@ def cached_examples(
                     say(f"{folder}: {damage}, so its tokens are made anew")
                     shutil.rmtree(folder)
                 _make(folder, pairs, src_vocab, tgt_vocab, progress)
-            return _open(folder, _dtype(src_vocab, tgt_vocab))
+            return _open(folder, src_vocab, tgt_vocab)
     except OSError as error:
         raise InputError(
             f"tokens cannot be kept in {root} ({error.strerror or error}): make room there, or "
@@ -118,7 +118,10 @@ def _make(
     dtype = _dtype(src_vocab, tgt_vocab)
     with atomic_folder(folder) as temporary:
         with ExitStack() as stack:
-            src, tgt = (stack.enter_context(_SideWriter(temporary, side, dtype)) for side in _SIDES)
+            src, tgt = (
+                stack.enter_context(_SideWriter(temporary, side, dtype, vocab.specials))
+                for side, vocab in zip(_SIDES, (src_vocab, tgt_vocab), strict=True)
+            )
             stream = iter(pairs)
             while chunk := list(islice(stream, _CHUNK)):
                 sources, targets = zip(*chunk, strict=True)
@@ -134,8 +137,8 @@ def _make(
 class _SideWriter:
     """Appends sentences to the two files of a side."""
 
-    def __init__(self, folder: Path, side: str, dtype: np.dtype) -> None:
-        self._dtype, self._end = dtype, 0
+    def __init__(self, folder: Path, side: str, dtype: np.dtype, specials: SpecialIds) -> None:
+        self._dtype, self._specials, self._end = dtype, specials, 0
         self._tokens: BinaryIO = (folder / f"{side}.tokens").open("wb")
         self._offsets: BinaryIO = (folder / f"{side}.offsets").open("wb")
         self._offsets.write(np.zeros(1, np.int64).tobytes())
@@ -148,20 +151,23 @@ class _SideWriter:
         self._offsets.close()
 
     def add(self, sentences: Sequence[Sequence[int]]) -> None:
-        made = tokens_of(sentences)
+        made = tokens_of(sentences, self._specials)
         self._tokens.write(made.flat.astype(self._dtype).tobytes())
         self._offsets.write((made.offsets[1:] + self._end).tobytes())
         self._end += len(made.flat)
 
 
-def _open(folder: Path, dtype: np.dtype) -> Examples:
+def _open(folder: Path, src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> Examples:
+    dtype, offsets = _dtype(src_vocab, tgt_vocab), np.dtype(np.int64)
+
     def mapped(name: str, dtype: np.dtype) -> np.ndarray:
         return np.asarray(np.memmap(folder / name, dtype, "r"))
 
-    offsets = np.dtype(np.int64)
-    return Examples(
-        *(Tokens(mapped(f"{s}.tokens", dtype), mapped(f"{s}.offsets", offsets)) for s in _SIDES)
-    )
+    def tokens(side: str, vocab: Vocabulary) -> Tokens:
+        flat, starts = mapped(f"{side}.tokens", dtype), mapped(f"{side}.offsets", offsets)
+        return Tokens(flat, starts, vocab.specials)
+
+    return Examples(tokens("source", src_vocab), tokens("target", tgt_vocab))
 
 
 def _measure(path: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Sentences as token ids: one flat array a side, with the place where each sentence begins."""
+"""Sentences as token ids: for each side one flat array, and the offset of each sentence in it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,20 +9,22 @@ import numpy as np
 
 from encdec.data.sources import Pairs
 from encdec.data.vocabulary import Vocabulary
-from encdec.types import EOS, PAD
+from encdec.types import SpecialIds
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Sentences of one side, each its tokens and EOS.
+    """Sentences of one side, each its token ids and the end token.
 
     Attributes:
-      flat: uint16 or int32 [offsets[-1]], all tokens in a row; may lie on disk.
+      flat: uint16 or int32 [offsets[-1]], the sentences one after the other; may lie on disk.
       offsets: int64 [n + 1]; sentence i is flat[offsets[i]:offsets[i + 1]].
+      specials: the special ids of the vocabulary.
     """
 
     flat: np.ndarray
     offsets: np.ndarray
+    specials: SpecialIds
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -31,7 +33,7 @@ class Tokens:
         return self.flat[self.offsets[i] : self.offsets[i + 1]]
 
     def lengths(self) -> np.ndarray:
-        """Tokens of each sentence, EOS among them: int32 [n]."""
+        """Tokens of each sentence, the end token included: int32 [n]."""
         return np.diff(self.offsets).astype(np.int32)
 
     def padded(self, indices: np.ndarray, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,31 +52,38 @@ class Tokens:
         mask = np.zeros((rows, length), bool)
         real = mask[: len(indices)]
         real[:] = columns < (self.offsets[indices + 1] - starts)[:, None]
-        ids = np.full((rows, length), PAD, np.int32)
+        ids = np.full((rows, length), self.specials.pad, np.int32)
         ids[: len(indices)][real] = self.flat[(starts[:, None] + columns)[real]]
         return ids, mask
 
 
 class Examples(NamedTuple):
-    """Encoded pairs: sentence i of one side translates sentence i of the other."""
+    """Encoded sentence pairs: sentence i of `tgt` is the translation of sentence i of `src`."""
 
     src: Tokens
     tgt: Tokens
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Source tokens and predicted target tokens of each pair, with EOS: int32 [n] twice."""
+        """Source tokens and target tokens of each pair, end tokens included: int32 [n] each."""
         return self.src.lengths(), self.tgt.lengths()
 
 
-def tokens_of(sentences: Iterable[Sequence[int]]) -> Tokens:
-    """Tokens in memory (int32) from the ids of each sentence, to which EOS is added."""
-    ended = [[*ids, EOS] for ids in sentences]
-    offsets = np.cumsum([0, *map(len, ended)], dtype=np.int64)
-    return Tokens(np.fromiter(chain.from_iterable(ended), np.int32, int(offsets[-1])), offsets)
+def tokens_of(sentences: Iterable[Sequence[int]], specials: SpecialIds) -> Tokens:
+    """Sentences in memory (int32).
+
+    Args:
+      sentences: the token ids of each, to which the end token is added.
+      specials: the special ids of their vocabulary.
+    """
+    with_ends = [[*ids, specials.end] for ids in sentences]
+    offsets = np.cumsum([0, *map(len, with_ends)], dtype=np.int64)
+    flat = np.fromiter(chain.from_iterable(with_ends), np.int32, int(offsets[-1]))
+    return Tokens(flat, offsets, specials)
 
 
 def encode_pairs(pairs: Pairs, src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> Examples:
     """Token ids of all pairs, in memory."""
     return Examples(
-        tokens_of(src_vocab.encode_all(pairs.src)), tokens_of(tgt_vocab.encode_all(pairs.tgt))
+        tokens_of(src_vocab.encode_all(pairs.src), src_vocab.specials),
+        tokens_of(tgt_vocab.encode_all(pairs.tgt), tgt_vocab.specials),
     )

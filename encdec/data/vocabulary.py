@@ -1,4 +1,7 @@
-"""Text to token ids and back: characters, words, bytes or SentencePiece behind one interface."""
+"""Text to token ids and back: characters, words, bytes or SentencePiece behind one interface.
+
+The special ids (padding, start, end, unknown) are the vocabulary's own: `Vocabulary.specials`.
+"""
 
 import base64
 import hashlib
@@ -14,85 +17,104 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 
 from encdec.data.sentencepiece_model import (
+    UNKNOWN_LABEL,
     SentencePieceType,
     SentencePieceVocabulary,
     too_large,
     train,
 )
-from encdec.data.specials import FIRST, SPECIALS
 from encdec.files import write_text
-from encdec.types import EOS, UNK, InputError
+from encdec.types import InputError, SpecialIds
 
 Item = TypeVar("Item")
 Kind = Literal["chars", "words", "bytes", "sentencepiece"]
 
 _FORMAT = "encdec vocabulary 1"
+_SPECIALS = SpecialIds()
+_LABELS = ("<pad>", "<s>", "</s>", UNKNOWN_LABEL)
+"""Labels of the special ids, in the order of `SpecialIds`."""
+_FIRST = len(_LABELS)
+"""The first id of a token that is no special one."""
 
 
 class Vocabulary(Protocol):
-    """What the rest of the library knows of a vocabulary. Ids 0 to 3 are PAD, BOS, EOS, UNK."""
+    """All that the rest of the library uses of a vocabulary."""
 
     @property
     def size(self) -> int:
-        """Number of ids, the four special ones included."""
+        """Number of ids, special ids included."""
+
+    @property
+    def specials(self) -> SpecialIds:
+        """Which ids pad, start and end a sentence, and stand for unknown tokens."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text: no BOS or EOS is added, and what is unknown becomes UNK."""
+        """Token ids of a text, without start and end; an unknown token gets the unknown id."""
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text; many at once can be faster."""
+        """`encode` of each text; one call for many texts can be faster."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids: PAD, BOS and EOS leave no trace, UNK becomes ⁇."""
+        """Text of token ids: pad, start and end leave no trace, the unknown id becomes ⁇."""
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """One label an id, for plots: `</s>` for EOS, ▁ for a space."""
+        """A label for each id, for plots: `</s>` for the end token, ▁ for a space."""
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
-        """Another way to cut the text of `encode`d ids, at random: subword regularisation.
+        """Draws another segmentation of the text of `encode`d ids (subword regularization).
 
-        Only sentencepiece knows any. For a unigram model alpha is the exponent of a segmentation's
-        probability (Kudo 2018), towards 0 all are as likely; for byte pairs the chance that a merge
-        is left out (BPE-dropout, Provilkov 2020).
+        Only SentencePiece has several segmentations; other vocabularies return the ids unchanged.
+        With a unigram model, alpha is the exponent of a segmentation's probability (Kudo 2018): at
+        0 all are equally likely. With BPE, alpha is the probability that a merge is left out
+        (BPE-dropout, Provilkov 2020).
 
         Args:
-          ids: of one sentence, no longer than `longest`.
-          alpha: how far from the likeliest.
-          longest: most ids of the result.
-          rng: whence the chance comes.
+          ids: of one sentence, at most `longest`.
+          alpha: see above.
+          longest: the result has at most this many ids.
+          rng: the source of randomness.
         """
 
     def to_json(self) -> dict[str, Any]:
-        """All that `load` needs to build this vocabulary again."""
+        """JSON values from which `load` builds this vocabulary again."""
 
 
 @dataclass(frozen=True)
 class TableVocabulary:
-    """Characters or words (what white space separates), each with an id of its own."""
+    """Each character, or each word between white space, has an id.
+
+    Attributes:
+      kind: what a token is.
+      table: the tokens; token i has the id 4 + i.
+    """
 
     kind: Literal["chars", "words"]
     table: tuple[str, ...]
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {token: FIRST + i for i, token in enumerate(self.table)}
+        return {token: _FIRST + i for i, token in enumerate(self.table)}
 
     @property
     def size(self) -> int:
-        return FIRST + len(self.table)
+        return _FIRST + len(self.table)
+
+    @property
+    def specials(self) -> SpecialIds:
+        return _SPECIALS
 
     def encode(self, text: str) -> list[int]:
-        ids = self._ids
-        return [ids.get(token, UNK) for token in _split(self.kind, text)]
+        ids, unknown = self._ids, _SPECIALS.unknown
+        return [ids.get(token, unknown) for token in _split(self.kind, text)]
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        joint = "" if self.kind == "chars" else " "
-        return joint.join(self._label(i) for i in ids if i >= UNK)
+        separator = "" if self.kind == "chars" else " "
+        return separator.join(self._label(i) for i in ids if i >= _SPECIALS.unknown)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return ["▁" if label == " " else label for label in map(self._label, ids)]
@@ -106,7 +128,7 @@ class TableVocabulary:
         return {"kind": self.kind, "table": self.table}
 
     def _label(self, i: int) -> str:
-        return SPECIALS[i] if i < FIRST else self.table[i - FIRST]
+        return _LABELS[i] if i < _FIRST else self.table[i - _FIRST]
 
 
 @dataclass(frozen=True)
@@ -115,21 +137,29 @@ class ByteVocabulary:
 
     @property
     def size(self) -> int:
-        return FIRST + 256
+        return _FIRST + 256
+
+    @property
+    def specials(self) -> SpecialIds:
+        return _SPECIALS
 
     def encode(self, text: str) -> list[int]:
-        return [FIRST + byte for byte in text.encode("utf-8", "replace")]
+        return [_FIRST + byte for byte in text.encode("utf-8", "replace")]
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        unknown = SPECIALS[UNK].encode()
-        parts = (unknown if i == UNK else bytes([i - FIRST]) for i in ids if i >= UNK)
+        unknown = _SPECIALS.unknown
+        parts = (
+            UNKNOWN_LABEL.encode() if i == unknown else bytes([i - _FIRST])
+            for i in ids
+            if i >= unknown
+        )
         return b"".join(parts).decode("utf-8", "replace")
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        return [SPECIALS[i] if i < FIRST else _byte_label(i - FIRST) for i in ids]
+        return [_LABELS[i] if i < _FIRST else _byte_label(i - _FIRST) for i in ids]
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
@@ -143,20 +173,21 @@ class ByteVocabulary:
 def build(
     kind: Kind, texts: Iterable[str], size: int | None, pieces: SentencePieceType = "unigram"
 ) -> Vocabulary:
-    """The vocabulary of some texts.
+    """Builds a vocabulary from texts.
 
     Args:
       kind: what a token is.
       texts: sentences; read once.
-      size: ids in the vocabulary, special ones included. None takes all of the characters or
-        words; for sentencepiece it means 8,000, or what a smaller text allows.
-      pieces: how sentencepiece cuts, a unigram language model or byte pairs (Sennrich 2016).
+      size: number of ids, special ids included. None takes every character or word; for
+        SentencePiece it means 8,000, or as many as a smaller text allows.
+      pieces: the SentencePiece model: a unigram language model or BPE (Sennrich 2016).
 
     Raises:
-      InputError: no text, or a size that the texts do not allow, with one that they do.
+      InputError: there is no text, or the texts do not allow the size; the error names one that
+        they allow.
     """
     if kind == "bytes":
-        if size not in (None, FIRST + 256):
+        if size not in (None, _FIRST + 256):
             raise InputError(f"vocabulary_size = {size} cannot be used: bytes have 260 tokens")
         return ByteVocabulary()
     if kind == "sentencepiece":
@@ -165,7 +196,7 @@ def build(
 
 
 def drawn(items: Iterable[Item], count: int, most: int, seed: int) -> Iterator[Item]:
-    """At most so many of `count` items, drawn at random by the seed alone, in their order."""
+    """At most `most` of `count` items, chosen at random by the seed, in their original order."""
     if count <= most:
         yield from items
         return
@@ -175,22 +206,22 @@ def drawn(items: Iterable[Item], count: int, most: int, seed: int) -> Iterator[I
 
 
 def digest(vocabulary: Vocabulary) -> str:
-    """SHA-256 (hex) of all that decides how text becomes ids."""
+    """SHA-256 (hex) of everything that determines how text becomes ids."""
     tree = json.dumps(vocabulary.to_json(), sort_keys=True)
     return hashlib.sha256(tree.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def save(vocabulary: Vocabulary, path: str | Path) -> None:
-    """Writes one JSON file, whatever the kind."""
+    """Writes a vocabulary of any kind as one JSON file."""
     tree = {"format": _FORMAT, **vocabulary.to_json()}
     write_text(Path(path), json.dumps(tree) + "\n")
 
 
 def load(path: str | Path) -> Vocabulary:
-    """The vocabulary that `save` wrote.
+    """Reads the vocabulary that `save` wrote.
 
     Raises:
-      InputError: the file is missing, or is no vocabulary, or is damaged.
+      InputError: the file is missing, damaged, or not a vocabulary.
     """
     try:
         tree = json.loads(Path(path).read_bytes())
@@ -203,7 +234,7 @@ def load(path: str | Path) -> Vocabulary:
     try:
         return _from_json(tree)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is a damaged vocabulary: copy the run folder anew") from error
+        raise InputError(f"{path} is a damaged vocabulary: copy the run folder again") from error
 
 
 def _from_json(tree: dict[str, Any]) -> Vocabulary:
@@ -212,13 +243,14 @@ def _from_json(tree: dict[str, Any]) -> Vocabulary:
         return ByteVocabulary()
     if kind == "sentencepiece":
         vocabulary = SentencePieceVocabulary(base64.b64decode(tree["model"], validate=True))
-        if vocabulary.size <= EOS or vocabulary.decode([UNK]).strip() != SPECIALS[UNK]:
-            raise ValueError("special ids are not those of encdec.types")
+        shown = vocabulary.decode([vocabulary.specials.unknown]).strip()
+        if vocabulary.specials != _SPECIALS or shown != UNKNOWN_LABEL:
+            raise ValueError("the special ids are not those that `train` gives")
         return vocabulary
     table = tuple(tree["table"])
     distinct = len(set(table)) == len(table)
     if kind not in ("chars", "words") or not distinct or not all(isinstance(t, str) for t in table):
-        raise ValueError("no table of distinct tokens")
+        raise ValueError("the table is not one of distinct tokens")
     return TableVocabulary(kind, table)
 
 
@@ -236,7 +268,7 @@ def _most_frequent(kind: str, texts: Iterable[str], size: int | None) -> tuple[s
         counts.update(_split(kind, text))
     if not counts:
         raise InputError(f"there is no text to take a vocabulary of {kind} from")
-    if size is not None and size > FIRST + len(counts):
-        raise too_large(size, FIRST + len(counts))
+    if size is not None and size > _FIRST + len(counts):
+        raise too_large(size, _FIRST + len(counts))
     ranked = sorted(counts, key=lambda token: (-counts[token], token))
-    return tuple(ranked if size is None else ranked[: size - FIRST])
+    return tuple(ranked if size is None else ranked[: size - _FIRST])

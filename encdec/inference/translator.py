@@ -33,7 +33,7 @@ from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
 from encdec.search.options import SearchOptions
 from encdec.search.types import SearchResult
-from encdec.types import BOS, Array, InputError, Params
+from encdec.types import Array, InputError, Params
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,8 @@ class Translator:
         results = [[self._blank()] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
         ids = self.run.src_vocabulary.encode_all([texts[i] for i in real])
-        encoded = tokens_of(sentence[:max_source_length] for sentence in ids)
+        cut = (sentence[:max_source_length] for sentence in ids)
+        encoded = tokens_of(cut, self.run.src_vocabulary.specials)
         if progress:
             progress(len(texts) - len(real))
         for rows, src, src_mask in inference_batches(encoded, max_batch_tokens):
@@ -230,7 +231,8 @@ class Translator:
             return found.attention
         if self._layout.size > 1:
             raise InputError(f"{kind} maps cannot be had in layout {self._layout}: load it as 1x1")
-        src, tgt_in = found.src_ids, [BOS, *found.tgt_ids[:-1]]
+        start = self.run.tgt_vocabulary.specials.start
+        src, tgt_in = found.src_ids, [start, *found.tgt_ids[:-1]]
         program = self_attention_program(**self._static)
         padded_src = _padded(src)[None]
         mask = np.arange(padded_src.shape[1])[None] < len(src)

@@ -26,7 +26,7 @@ from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
 from encdec.search.options import SearchOptions
-from encdec.types import PAD, Array, InputError, Params
+from encdec.types import Array, InputError, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What the program can run on."""
@@ -52,7 +52,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     )
 
     def program(src: Array) -> tuple[Array, Array]:
-        src_mask = src != PAD
+        src_mask = src != run.src_vocabulary.specials.pad
         lengths = src_mask.sum(1, dtype=jnp.int32)
         max_lengths = max_target_lengths(lengths, options.max_ratio, run.extra_length)
         knobs = {"alpha": jnp.float32(options.length_penalty)}

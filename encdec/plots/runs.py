@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from encdec.config import TransformerConfig
-from encdec.data.specials import SPECIALS
 from encdec.evaluation.by_length import LengthBucket
 from encdec.inference.decoding import MapKind
 from encdec.inference.translator import Translation, Translator
@@ -14,7 +13,7 @@ from encdec.plots.attention import attention_figure
 from encdec.plots.curves import length_figure, line_figure
 from encdec.runs.metrics_log import measured, read_metrics
 from encdec.runs.run import Run
-from encdec.types import BOS, InputError
+from encdec.types import InputError
 
 UNITS = {
     "loss": "loss, nats a token",
@@ -54,7 +53,8 @@ def attention_picture(
     elif layer not in (None, 1) or head not in (None, 1):
         raise InputError(f"{translator.run.path} has one map alone: leave out layer and head")
     rows = found.src_tokens if kind == "encoder" else found.tgt_tokens
-    before = [SPECIALS[BOS], *found.tgt_tokens[:-1]]
+    vocab = translator.run.tgt_vocabulary
+    before = [*vocab.tokens([vocab.specials.start]), *found.tgt_tokens[:-1]]
     columns = before if kind == "decoder" else found.src_tokens
     return attention_figure(weights, columns, rows, titles, heads)
 

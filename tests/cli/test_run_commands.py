@@ -19,9 +19,11 @@ from encdec.runs import run as runs
 from encdec.runs.metrics_log import append_metrics
 from encdec.runs.parameters import best_params
 from encdec.search.options import SearchOptions
-from encdec.types import EOS, PAD
+from encdec.types import SpecialIds
 from tests.commands import refused
 from tests.small_run import SMALL, small_run
+
+PAD, _, EOS, _ = SpecialIds()
 
 LENGTH = 48
 SINGLE_DEVICE = """

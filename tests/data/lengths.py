@@ -3,6 +3,7 @@
 import numpy as np
 
 from encdec.data.tokens import Examples, tokens_of
+from encdec.types import SpecialIds
 
 
 def natural_lengths(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,4 +20,5 @@ def natural_lengths(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def natural(n: int, seed: int = 0) -> Examples:
     """n pairs of natural lengths; all tokens of pair i are 10 + i."""
     sides = natural_lengths(n, seed)
-    return Examples(*(tokens_of([10 + i] * m for i, m in enumerate(side)) for side in sides))
+    sentences = ([[10 + i] * m for i, m in enumerate(side)] for side in sides)
+    return Examples(*(tokens_of(side, SpecialIds()) for side in sentences))

@@ -16,8 +16,10 @@ from encdec.data.batches import (
 from encdec.data.bucketing import Bucketing, make_buckets
 from encdec.data.dates import dates
 from encdec.data.tokens import Examples, encode_pairs, tokens_of
-from encdec.types import BOS, EOS, PAD, Batch
+from encdec.types import Batch, SpecialIds
 from tests.data.lengths import natural
+
+PAD, BOS, EOS, _ = SpecialIds()
 
 
 def sentences(batch: Batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -167,10 +169,24 @@ def test_inference_and_scoring_drop_nothing_and_have_few_shapes(budget: int) -> 
 
 
 def test_no_sentences_make_no_batches() -> None:
-    assert list(batching.inference_batches(tokens_of([]), 64)) == []
+    assert list(batching.inference_batches(tokens_of([], SpecialIds()), 64)) == []
 
 
 def test_lengths_round_up_to_a_few() -> None:
     allowed = [*range(8, 65, 8), 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512]
     expected = [next(a for a in allowed if a >= n) for n in range(1, 513)]
     assert [batching.round_length(n) for n in range(1, 513)] == expected
+
+
+def test_padding_and_start_are_the_ids_of_each_side() -> None:
+    """Marian's ids: padding comes last and starts the target, the end is 0."""
+    marian = SpecialIds(pad=19, start=19, end=0, unknown=1)
+    examples = Examples(
+        tokens_of([[5, 6], [7]], SpecialIds()), tokens_of([[2, 3], [4, 6, 18]], marian)
+    )
+    ((indices, batch),) = batching.scoring_batches(examples, 64)
+    assert indices.tolist() == [1, 0]
+    assert batch.src.tolist() == [[7, 2, 0, 0, 0, 0, 0, 0], [5, 6, 2, 0, 0, 0, 0, 0]]
+    assert batch.tgt.tolist() == [[19, 4, 6, 18, 0] + [19] * 4, [19, 2, 3, 0] + [19] * 5]
+    assert batch.src_mask.sum(1).tolist() == [2, 3]
+    assert batch.tgt_mask.tolist() == [[True] * 4 + [False] * 4, [True] * 3 + [False] * 5]

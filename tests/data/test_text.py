@@ -9,7 +9,9 @@ from sacremoses import MosesTokenizer
 
 from encdec.data import vocabulary
 from encdec.data.text import PreprocessedVocabulary, Preprocessing, prepared
-from encdec.types import EOS, UNK
+from encdec.types import SpecialIds
+
+_, _, EOS, UNK = SpecialIds()
 
 MOSES = Preprocessing(tokenizer="moses")
 ENGLISH = [

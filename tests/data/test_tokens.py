@@ -4,7 +4,9 @@ import pytest
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
 from encdec.data.tokens import Tokens, encode_pairs, tokens_of
-from encdec.types import EOS
+from encdec.types import SpecialIds
+
+EOS = SpecialIds().end
 
 
 def test_pairs_are_encoded_whatever_their_length() -> None:
@@ -20,8 +22,8 @@ def test_pairs_are_encoded_whatever_their_length() -> None:
 def test_padding_is_what_a_plain_loop_writes(dtype) -> None:
     rng = np.random.default_rng(2)
     rows = [list(map(int, rng.integers(4, 60_000, n))) for n in (3, 0, 5, 1)]
-    tokens = tokens_of(rows)
-    tokens = Tokens(tokens.flat.astype(dtype), tokens.offsets)
+    tokens = tokens_of(rows, SpecialIds())
+    tokens = Tokens(tokens.flat.astype(dtype), tokens.offsets, tokens.specials)
     block, mask = tokens.padded(np.array([2, 1, 2, 0]), rows=6, length=7)
     expected = [[*rows[i], EOS, *[0] * (6 - len(rows[i]))] for i in (2, 1, 2, 0)]
     assert block.tolist() == [*expected, [0] * 7, [0] * 7]

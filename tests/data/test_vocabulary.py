@@ -17,7 +17,9 @@ from encdec.data import (
     vocabulary,
 )
 from encdec.data.dates import dates
-from encdec.types import BOS, EOS, PAD, UNK, InputError
+from encdec.types import InputError, SpecialIds
+
+PAD, BOS, EOS, UNK = SpecialIds()
 
 KINDS = ("chars", "words", "bytes", "sentencepiece")
 TEXTS = [

@@ -22,7 +22,9 @@ from encdec.config import (
 from encdec.models import registry
 from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, train_step
-from encdec.types import EOS, InputError, Params
+from encdec.types import InputError, Params, SpecialIds
+
+EOS = SpecialIds().end
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 CONFIGS: dict[str, ModelConfig] = {

@@ -17,9 +17,11 @@ from encdec.data.sources import Pairs
 from encdec.inference.translator import Translator
 from encdec.runs.parameters import best_params
 from encdec.search.options import SearchOptions
-from encdec.types import BOS, InputError
+from encdec.types import InputError, SpecialIds
 from tests import oracles
 from tests.small_run import small_run
+
+BOS = SpecialIds().start
 
 MODELS: dict[str, ModelConfig] = {
     "seq2seq": Seq2SeqConfig(cell="lstm", layers=2, embed=6, hidden=8),

@@ -15,8 +15,10 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.models import registry
-from encdec.types import PAD
+from encdec.types import SpecialIds
 from tests import oracles
+
+PAD = SpecialIds().pad
 
 B, S, T, W, SRC, TGT = 3, 7, 5, 2, 11, 13
 LENGTHS = (7, 4, 1)

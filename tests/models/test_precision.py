@@ -16,8 +16,10 @@ from encdec.config import (
 )
 from encdec.models import registry
 from encdec.models.loss import batch_loss, cast
-from encdec.types import BOS, EOS, PAD, Batch
+from encdec.types import Batch, SpecialIds
 from tests.batches import padded_batch
+
+PAD, BOS, EOS, _ = SpecialIds()
 
 B, S, T, W, SRC, TGT = 5, 6, 7, 2, 11, 13
 CONFIGS: list[ModelConfig] = [

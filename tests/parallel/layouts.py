@@ -13,8 +13,10 @@ from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
 from encdec.training.step import StepReport, TrainState, init_state
-from encdec.types import BOS, EOS, PAD, Batch
+from encdec.types import Batch, SpecialIds
 from tests.batches import padded_batch
+
+PAD, BOS, EOS, _ = SpecialIds()
 
 LAYOUTS = [Layout(1, 1), Layout(4, 1), Layout(1, 4), Layout(2, 2)]
 B, S, T, SRC, TGT = 8, 6, 5, 19, 23  # neither vocabulary divides by 2 or 4

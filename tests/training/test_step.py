@@ -25,8 +25,10 @@ from encdec.training.step import (
     scheduled_inputs,
     train_step,
 )
-from encdec.types import BOS, EOS, PAD, Batch
+from encdec.types import Batch, SpecialIds
 from tests.batches import padded_batch
+
+PAD, BOS, EOS, _ = SpecialIds()
 
 B, S, T, V = 6, 5, 7, 11
 CONFIGS: list[ModelConfig] = [
