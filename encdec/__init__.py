@@ -8,16 +8,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from encdec.config import RunConfig
+    from encdec.config.presets import preset
+    from encdec.data.corpus import Corpus
     from encdec.inference.translator import Translation, Translator, load
     from encdec.search.options import SearchOptions
+    from encdec.training.trainer import TrainResult, train
+    from encdec.types import Batch
 
-__all__ = ["SearchOptions", "Translation", "Translator", "load"]
+__all__ = [
+    "Batch",
+    "Corpus",
+    "RunConfig",
+    "SearchOptions",
+    "TrainResult",
+    "Translation",
+    "Translator",
+    "load",
+    "preset",
+    "train",
+]
 
 _HOMES = {
+    "Batch": "types",
+    "Corpus": "data.corpus",
+    "RunConfig": "config",
     "SearchOptions": "search.options",
+    "TrainResult": "training.trainer",
     "Translation": "inference.translator",
     "Translator": "inference.translator",
     "load": "inference.translator",
+    "preset": "config.presets",
+    "train": "training.trainer",
 }
 """Where each public name is defined; its module is imported when the name is first used."""
 

@@ -91,7 +91,6 @@ from encdec.config.presets import preset
 from encdec.plots.runs import attention_picture, learning_picture
 from encdec.runs.metrics_log import measured
 from encdec.runs.run import load as load_run
-from encdec.training.trainer import train_run
 
 RUNS = Path("runs")
 if DRIVE:
@@ -130,7 +129,7 @@ def trained(model: str) -> Path:
     """The run folder of a model on dates, trained as far as its recipe says."""
     config = shortened(preset("dates", model))
     folder = RUNS / f"dates-{model}-{config.training.max_steps}"
-    train_run(config, folder)
+    encdec.train(config, run=folder)
     return folder
 
 
@@ -209,7 +208,7 @@ data = replace(
 training = replace(recipe.training, max_steps=1000)
 own = shortened(replace(recipe, data=data, training=training))
 own_run = RUNS / f"{Path(OWN_TSV).stem}-{own.training.max_steps}"
-train_run(own, own_run)
+encdec.train(own, run=own_run)
 
 # %%
 translator = encdec.load(own_run)

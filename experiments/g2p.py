@@ -29,7 +29,6 @@ from encdec.config import (
     TrainingConfig,
 )
 from encdec.data.sources import read_pairs
-from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 SIZES: dict[str, ModelConfig] = {
@@ -96,7 +95,7 @@ def main(options: Options) -> None:
     wrong: dict[Path, float] = {}
     for size in options.sizes:
         run = options.runs / f"g2p-{options.language}-{size}"
-        train_run(config(options, size), run)
+        encdec.train(config(options, size), run=run)
         found = encdec.load(run).evaluate(dev, search, names=["sequence_error_rate"])
         wrong[run] = found.scores.sequence_error_rate or 0.0
         print(f"{run}: word error rate on dev {wrong[run]:.2f}")

@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
+import encdec
 from encdec.cli.evaluate import run as evaluate_command
 from encdec.config import (
     AttentionConfig,
@@ -35,7 +36,6 @@ from encdec.evaluation.by_length import LengthBucket
 from encdec.plots.attention import save_figure
 from encdec.plots.curves import length_figure
 from encdec.runs.metrics_log import read_metrics
-from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
@@ -159,7 +159,7 @@ def main(options: Options) -> None:
         return
     run = options.runs / f"long-{options.model}"
     files = write_joined(options)
-    train_run(config(options, files["train"], files["val"]), run)
+    encdec.train(config(options, files["train"], files["val"]), run=run)
     bounds = [str(bound) for bound in BOUNDS]
     test = ["--tsv", str(files["test_2016_flickr"]), "--metrics", "bleu", "chrf"]
     search = ["--length-penalty", str(LENGTH_PENALTY)]

@@ -19,6 +19,7 @@ from typing import Literal
 
 import tyro
 
+import encdec
 from encdec.cli.evaluate import run as evaluate_command
 from encdec.config import (
     AttentionConfig,
@@ -29,7 +30,6 @@ from encdec.config import (
     TrainingConfig,
     TransformerConfig,
 )
-from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
@@ -117,7 +117,7 @@ def config(options: Options) -> RunConfig:
 def main(options: Options) -> None:
     """Trains, then prints and keeps the scores on val and on test_2016_flickr."""
     run = options.run or Path("runs") / f"multi30k-{options.model}"
-    train_run(config(options), run)
+    encdec.train(config(options), run=run)
     for split in ("val", "test_2016_flickr"):
         source, target = (str(options.folder / (split + end)) for end in ENDINGS)
         files = ["--source", source, "--target", target]

@@ -17,6 +17,7 @@ from typing import Literal
 
 import tyro
 
+import encdec
 from encdec.cli.evaluate import run as evaluate_command
 from encdec.config import (
     AttentionConfig,
@@ -28,7 +29,6 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.data.sources import Pairs, read_lines
-from encdec.training.trainer import train_run
 from encdec.types import InputError
 
 MODELS: dict[str, ModelConfig] = {
@@ -112,7 +112,7 @@ def main(options: Options) -> None:
     """Trains, then prints and keeps the share of test commands whose actions are all right."""
     train, test = (write_tsv(options, part) for part in ("train", "test"))
     run = options.runs / f"scan-{options.split}-{options.model}"
-    train_run(config(options, train), run)
+    encdec.train(config(options, train), run=run)
     # Longer than anything in training may be right: 48 actions for 8 words.
     search = ["--beam", "1", "--max-ratio", "8"]
     evaluate_command([str(run), "--tsv", str(test), "--metrics", "exact_match", *search])

@@ -40,7 +40,7 @@ def test_every_option_in_it_exists(arguments: list[str], tmp_path: Path, monkeyp
     def stop(*_: object, **__: object) -> None:
         raise FileNotFoundError
 
-    monkeypatch.setattr("encdec.cli.train.train_run", stop)
+    monkeypatch.setattr("encdec.training.trainer.train", stop)
     monkeypatch.setattr("encdec.cli.doctor.examined", stop)
     monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 8)
     monkeypatch.setattr("encdec.inference.translator.load", stop)

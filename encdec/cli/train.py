@@ -1,17 +1,15 @@
-"""`encdec train`: presets, overrides, or a run to resume; then training and the first results."""
+"""`encdec train`: reads the options, calls `encdec.train`, and shows the first results."""
 
-import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from tyro.conf import OmitArgPrefixes, arg
 
+import encdec
 from encdec import config as configs
-from encdec.cli.evaluate import evaluated, report
 from encdec.cli.parsing import parse
 from encdec.config import (
     MODELS,
@@ -21,19 +19,15 @@ from encdec.config import (
     TrainingDeviceConfig,
 )
 from encdec.config.presets import PRESETS, preset
-from encdec.evaluation import metrics
 from encdec.files import cache_folder
-from encdec.inference import translator as translators
-from encdec.inference.translator import Translator
-from encdec.parallel import processes
-from encdec.parallel.devices import keep_compiled_programs
-from encdec.runs import run as runs
 from encdec.search.options import SearchOptions
-from encdec.training.trainer import train_run
 from encdec.types import InputError
 
+if TYPE_CHECKING:
+    from encdec.inference.translator import Translator
 
-class Wanted(NamedTuple):
+
+class TrainRequest(NamedTuple):
     """What to train, where to keep it, and on which devices."""
 
     config: RunConfig
@@ -41,30 +35,30 @@ class Wanted(NamedTuple):
     devices: TrainingDeviceConfig
 
 
-def parse_train(arguments: Sequence[str]) -> Wanted:
-    """The settings, the run folder and the devices.
+def parse_train(arguments: Sequence[str]) -> TrainRequest:
+    """What the arguments ask for.
 
     Raises:
       InputError: an option, preset or setting cannot be used.
     """
     words = list(arguments)
-    return _resumed(words) if "--resume" in words else _wanted(words)
+    return _resume_request(words) if "--resume" in words else _request(words)
 
 
 @dataclass(frozen=True)
 class _Resume:
-    resume: Annotated[Path, arg(help="Run folder to go on with, under its own settings.")]
-    max_steps: Annotated[int | None, arg(help="Go on to this step instead of the run's own.")] = (
-        None
-    )
+    resume: Annotated[Path, arg(help="Run folder to resume, under its own settings.")]
+    max_steps: Annotated[int | None, arg(help="Last step, instead of the run's own.")] = None
     devices: Annotated[TrainingDeviceConfig, OmitArgPrefixes] = field(
         default_factory=TrainingDeviceConfig
     )
 
 
-def _resumed(arguments: list[str]) -> Wanted:
-    """The settings that stand in a run folder."""
-    options = parse(_Resume, arguments, "encdec train", "Goes on with a run.")
+def _resume_request(arguments: list[str]) -> TrainRequest:
+    """The settings of the run to resume."""
+    options = parse(_Resume, arguments, "encdec train", "Resumes a run.")
+    from encdec.runs import run as runs
+
     config = runs.load(options.resume).config
     if options.max_steps is not None:
         fixed = config.training.depends_on_max_steps
@@ -75,16 +69,16 @@ def _resumed(arguments: list[str]) -> Wanted:
             )
         training = replace(config.training, max_steps=options.max_steps)
         config = replace(config, training=training)
-    return Wanted(config, options.resume, options.devices)
+    return TrainRequest(config, options.resume, options.devices)
 
 
 def _train_options(kind: type[Any]) -> type[Any]:
     """The options of `encdec train` for one of the models."""
     flat = OmitArgPrefixes
     texts = {
-        "model": f"Which system: {', '.join(MODELS)}.",
-        "run": "Run folder; left out, one under runs/ named after the settings.",
-        "seed": "The one seed that every random number comes from.",
+        "model": f"Which model: {', '.join(MODELS)}.",
+        "run": "Run folder; by default one under runs/ named after the settings.",
+        "seed": "Seed of every random number.",
     }
     spec: list[Any] = [
         ("model", Annotated[str, arg(help=texts["model"], metavar="{" + ",".join(MODELS) + "}")]),
@@ -98,15 +92,15 @@ def _train_options(kind: type[Any]) -> type[Any]:
     return make_dataclass("TrainOptions", spec, frozen=True)
 
 
-def _wanted(arguments: list[str]) -> Wanted:
-    """What the command line asks for."""
+def _request(arguments: list[str]) -> TrainRequest:
+    """A run by preset and options."""
     name, arguments = _take_preset(arguments)
     model = _model_name(arguments)
     start = preset(name or "dates", model)
     description = (
-        f"Trains a run; running the same command again goes on with it, and so does "
-        f"`encdec train --resume RUN`. Presets: {', '.join(PRESETS)}. "
-        f"Shown: {name or 'dates'}, {model}."
+        f"Trains a run. The same command resumes a run that was stopped, and so does `encdec "
+        f"train --resume RUN`. Presets: {', '.join(PRESETS)}. The defaults shown are those of "
+        f"{name or 'dates'}, {model}."
     )
     kind = _train_options(type(start.model))
     default = kind(
@@ -115,7 +109,7 @@ def _wanted(arguments: list[str]) -> Wanted:
     options: Any = parse(kind, arguments, "encdec train [PRESET]", description, default)
     data = options.data
     if data.has_corpus and name is None:
-        return _wanted(["tiny", *arguments])
+        return _request(["tiny", *arguments])
     if data.has_corpus and name == "dates":
         raise InputError("preset dates makes its own corpus: for another use tiny, base or big")
     if not data.has_corpus and name not in (None, "dates"):
@@ -124,11 +118,12 @@ def _wanted(arguments: list[str]) -> Wanted:
         )
     config = RunConfig(options.sizes, _absolute(data), options.training, options.seed)
     folder = options.run or _default_folder(name or "dates", config)
-    return Wanted(config, folder, options.devices)
+    return TrainRequest(config, folder, options.devices)
 
 
 def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Takes the preset out: the first word, or a preset's name that no option stands before."""
+    """The preset and the other arguments. It is the first word, or a preset's name that is not the
+    value of an option."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
     for i, (before, word) in enumerate(itertools.pairwise(arguments)):
@@ -148,23 +143,19 @@ def _model_name(arguments: list[str]) -> str:
 
 
 def _absolute(data: DataConfig) -> DataConfig:
-    """Names of files and folders that hold from any working folder."""
+    """The same files and folders by their absolute names."""
     names = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
-    found: Any = {
+    files: Any = {
         name: tuple(str(Path(file).absolute()) for file in getattr(data, name)) for name in names
     }
     if data.corpus_folder is not None:
-        found["corpus_folder"] = str(Path(data.corpus_folder).absolute())
-    return replace(data, **found)
+        files["corpus_folder"] = str(Path(data.corpus_folder).absolute())
+    return replace(data, **files)
 
 
 def _default_folder(name: str, config: RunConfig) -> Path:
-    """A folder of its own for each set of settings, so that nothing collides."""
-    tree = configs.to_json(config)
-    if not config.training.depends_on_max_steps:
-        del tree["training"]["max_steps"]
-    mark = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
-    return Path("runs") / f"{name}-{config.model_name}-{mark}"
+    """A different folder for each set of settings."""
+    return Path("runs") / f"{name}-{config.model_name}-{configs.digest(config)[:8]}"
 
 
 def run(arguments: list[str]) -> None:
@@ -173,21 +164,27 @@ def run(arguments: list[str]) -> None:
     Raises:
       InputError: bad input, before anything is written.
     """
-    config, folder, devices = parse_train(arguments)
+    request = parse_train(arguments)
+    from encdec.parallel import processes
+    from encdec.parallel.devices import keep_compiled_programs
+
     keep_compiled_programs(cache_folder())
-    train_run(config, folder, devices=devices)
+    result = encdec.train(request.config, run=request.folder, devices=request.devices)
     if processes.is_main_process():
-        _finish(translators.load(folder))
+        _show(encdec.load(result.run.path))
     processes.barrier("the end")
 
 
-def _finish(translator: Translator) -> None:
-    """Prints the held-out score, a few translations, and where things are."""
+def _show(translator: "Translator") -> None:
+    """Prints metrics on the held-out pairs, a few translations, and where everything is."""
+    from encdec.cli.evaluate import evaluated, report
+    from encdec.evaluation import metrics
+
     run = translator.run
-    found = evaluated(translator, run.held_out, SearchOptions(), names=metrics.QUICK)
-    print(report(found))
+    evaluation = evaluated(translator, run.held_out, SearchOptions(), names=metrics.QUICK)
+    print(report(evaluation))
     for source, reference, hypothesis in itertools.islice(
-        zip(*run.held_out, found.hypotheses, strict=True), 5
+        zip(*run.held_out, evaluation.hypotheses, strict=True), 5
     ):
         print(f"\n  source     {source}\n  reference  {reference}\n  translated {hypothesis}")
     print(f"\nrun: {run.path}")
@@ -198,5 +195,5 @@ def _finish(translator: Translator) -> None:
 
         picture = run.path / "attention.png"
         save_figure(attention_picture(translator, alignment), picture)
-        print(f"where it looked: {picture}")
+        print(f"attention: {picture}")
     print(f"try: echo '{run.held_out.src[0]}' | encdec translate {run.path}")

@@ -4,6 +4,8 @@ Field docstrings are the command line's help.
 """
 
 import dataclasses
+import hashlib
+import json
 import types
 import typing
 from dataclasses import dataclass, field
@@ -35,6 +37,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingDeviceConfig",
     "TransformerConfig",
+    "digest",
     "from_json",
     "nearest",
     "to_json",
@@ -69,6 +72,15 @@ def to_json(config: RunConfig) -> dict[str, Any]:
     tree = dataclasses.asdict(config)
     tree["model"] = {"kind": config.model_name, **tree["model"]}
     return tree
+
+
+def digest(config: RunConfig) -> str:
+    """SHA-256 (hex) of all settings that decide the parameters after any one step: max_steps counts
+    only where the schedule depends on it."""
+    tree = to_json(config)
+    if not config.training.depends_on_max_steps:
+        del tree["training"]["max_steps"]
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def from_json(tree: dict[str, Any]) -> RunConfig:

@@ -1,8 +1,12 @@
-"""The corpus that a run's settings name: the dates, files, or one of TensorFlow Datasets."""
+"""The corpus of a run: the one that a caller passes, or the one that the settings name.
+
+Settings name the dates, files, or a corpus of TensorFlow Datasets.
+"""
 
 import hashlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +16,7 @@ from encdec.data.dates import dates
 from encdec.data.holdout import Kept, blank_note, digest, holdout_mask, read_holdout, scan
 from encdec.data.sources import (
     Listed,
+    Pair,
     Pairs,
     PairStream,
     Part,
@@ -19,51 +24,194 @@ from encdec.data.sources import (
     read_all,
     read_pairs,
 )
-from encdec.types import InputError
+from encdec.types import Batch, InputError
 
 
-class Corpus(NamedTuple):
-    """What a run learns from and is scored on.
+@dataclass(frozen=True)
+class Corpus:
+    """What `encdec.train` learns from and validates on.
+
+    Any object with the attributes `train` and `valid` can be passed instead; of `held_out` and
+    `digest` a missing one counts as None. The sides may be text or, without any text, batches
+    (see `encdec.data.given_batches`).
+
+    Attributes:
+      train: pairs (source, target) of text, read several times in the same order: a list, a
+        `Pairs`, or any object whose `__iter__` starts again at the first pair. Only what is in
+        memory already stays there: other objects are streamed. Or batches.
+      valid: pairs to validate on. Without any, a part of `train` is held out, as
+        `DataConfig.holdout` says. Or batches, without which there is no validation.
+      held_out: pairs on which the finished run is evaluated; those of `valid` if None.
+      digest: a text that changes when `train` does, by which a resumed run knows its corpus; a
+        SHA-256 of all pairs if None.
+    """
+
+    train: Any
+    valid: Any = None
+    held_out: Iterable[Pair] | None = None
+    digest: str | None = None
+
+
+class TrainingText(NamedTuple):
+    """The checked text of a run.
 
     Attributes:
       train: pairs to train on, with text on both sides.
       valid: pairs to validate on, blank ones too.
-      held_out: pairs the run is scored on in the end.
-      digest: SHA-256 (hex) of the training text, of the choice made from it, and of `valid`.
+      held_out: pairs on which the finished run is evaluated.
+      digest: SHA-256 (hex) of the training text, of the pairs left out of it, and of `valid`.
+      in_memory: whether `train` is in memory, so that its tokens may be too.
     """
 
     train: PairStream
     valid: Pairs
     held_out: Pairs
     digest: str
+    in_memory: bool = False
 
 
-def read_corpus(config: RunConfig, say: Callable[[str], None]) -> Corpus:
-    """The corpus that the settings name. What has nothing to validate on has a part held out.
+@dataclass(frozen=True)
+class GivenPairs:
+    """Pairs that a caller passes, each of them checked when it is read."""
 
-    Reads the training text once, twice where a part is held out, and keeps none of it.
+    pairs: Any
+    name: str = "the corpus"
+    unit: str = "pair"
+
+    def __iter__(self) -> Iterator[Pair]:
+        pairs = self.pairs
+        if isinstance(pairs, Pairs):
+            if len(pairs.src) != len(pairs.tgt):
+                raise InputError(
+                    f"{self.name} has {len(pairs.src)} sources but {len(pairs.tgt)} targets"
+                )
+            pairs = zip(*pairs, strict=True)
+        for index, pair in enumerate(pairs):
+            if not _is_pair(pair):
+                raise InputError(
+                    f"{self.name}: pair {index} (counted from 0) is {_shortened(pair)}, not a "
+                    "(source, target) of two str"
+                )
+            source, target = pair
+            yield source, target
+
+
+def _is_pair(pair: Any) -> bool:
+    is_two = isinstance(pair, tuple | list) and len(pair) == 2
+    return is_two and all(isinstance(text, str) for text in pair)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
+def as_corpus(given: Any) -> Corpus:
+    """What a caller passes to `encdec.train`: pairs, batches, or an object that has them.
 
     Raises:
-      InputError: see `encdec.data.sources`, `encdec.data.holdout` and `encdec.data.tfds`.
+      InputError: it is none of them, or lacks an attribute; the line names it.
+    """
+    kind = type(given).__name__
+    missing = [name for name in ("train", "valid") if not hasattr(given, name)]
+    if not missing:
+        parts = {name: getattr(given, name, None) for name in ("held_out", "digest")}
+        return Corpus(given.train, given.valid, **parts)
+    if len(missing) == 1:
+        raise InputError(f"the corpus, a {kind}, has no attribute {missing[0]!r}: None will do")
+    if isinstance(given, str | bytes | dict | Batch) or not (
+        isinstance(given, Iterable) or callable(given)
+    ):
+        raise InputError(
+            f"the corpus is a {kind}, with no attribute 'train' or 'valid': give a list of "
+            "(source, target) pairs, an encdec.Corpus, or a list of batches"
+        )
+    return Corpus(given)
+
+
+def has_batches(corpus: Corpus) -> bool:
+    """Whether a corpus is of batches: a function or an iterator is, since text is read again."""
+    train = corpus.train
+    if callable(train) or (isinstance(train, Iterable) and iter(train) is train):
+        return True
+    return isinstance(train, Iterable) and isinstance(next(iter(train), None), Batch)
+
+
+def read_corpus(
+    config: RunConfig, say: Callable[[str], None], given: Corpus | None = None
+) -> TrainingText:
+    """The text that a run learns from and is evaluated on.
+
+    Reads the training text once, twice if a part is held out, and keeps none of it.
+
+    Args:
+      config: settings, which name a corpus where none is given.
+      say: is called with a line for each thing worth knowing.
+      given: the text of a caller, if there is one.
+
+    Raises:
+      InputError: see `encdec.data.sources`, `encdec.data.holdout` and `encdec.data.tfds`; a corpus
+        is both given and named; what is given are no pairs of str, or pairs that can be read only
+        once.
     """
     data = config.data
+    if given is not None:
+        check_only_corpus(data)
+        return _given_text(given, config, say)
     if not data.has_corpus:
         made = dates(data.date_sentences, config.seed)
         train = Listed(made.train)
-        everything = np.ones(len(train), bool)
-        mark = _corpus_digest(digest(train), everything, made.valid)
-        return Corpus(train, made.valid, made.test, mark)
-    valid = _validation_pairs(data)
-    parts = _training_parts(data)
-    found = scan(parts, config.seed)
-    if note := blank_note(found):
+        all_pairs = np.ones(len(train), bool)
+        mark = _corpus_digest(digest(train), all_pairs, made.valid)
+        return TrainingText(train, made.valid, made.test, mark, in_memory=True)
+    return _split_text(_training_parts(data), _validation_pairs(data), config, say)
+
+
+def check_only_corpus(data: DataConfig) -> None:
+    """Raises InputError where the settings name a corpus although one was passed."""
+    if data.has_corpus:
+        named = data.corpus or ", ".join(data.tsv or data.source)
+        raise InputError(f"a corpus was passed, and the settings name {named}: give one of the two")
+
+
+def _given_text(given: Corpus, config: RunConfig, say: Callable[[str], None]) -> TrainingText:
+    for name in ("train", "valid", "held_out"):
+        side = getattr(given, name)
+        if side is not None and (not isinstance(side, Iterable) or iter(side) is side):
+            raise InputError(
+                f"{name} of the corpus is a {type(side).__name__}, which cannot be read again and "
+                "again: give a list of pairs, or an object whose __iter__ starts anew"
+            )
+    valid = None
+    if given.valid is not None:
+        valid = read_all(GivenPairs(given.valid, "valid of the corpus"))
+        if not valid.src:
+            raise InputError("valid of the corpus has no pair: leave it out to hold some out")
+    part = GivenPairs(given.train, "train of the corpus")
+    text = _split_text((part,), valid, config, say, given.digest)
+    if given.held_out is not None:
+        text = text._replace(held_out=read_all(GivenPairs(given.held_out, "held_out")))
+    return text._replace(in_memory=isinstance(given.train, list | tuple))
+
+
+def _split_text(
+    parts: tuple[Part, ...],
+    valid: Pairs | None,
+    config: RunConfig,
+    say: Callable[[str], None],
+    given_digest: str | None = None,
+) -> TrainingText:
+    """Text without its blank pairs; where nothing is there to validate on, a part is held out."""
+    statistics = scan(parts, config.seed)
+    if note := blank_note(statistics):
         say(note)
-    kept = found.full
+    kept = statistics.full
     if valid is None:
-        held = holdout_mask(found, data.holdout)
-        valid, kept = read_holdout(parts, held), kept & ~held
-        say(f"{len(valid.src)} of {found.full.sum()} pairs are held out to validate on")
-    return Corpus(Kept(parts, kept), valid, valid, _corpus_digest(found.digest, kept, valid))
+        held_out = holdout_mask(statistics, config.data.holdout)
+        valid, kept = read_holdout(parts, held_out), kept & ~held_out
+        say(f"{len(valid.src)} of {statistics.full.sum()} pairs are held out to validate on")
+    mark = _corpus_digest(given_digest or statistics.digest, kept, valid)
+    return TrainingText(Kept(parts, kept), valid, valid, mark)
 
 
 def _training_parts(data: DataConfig) -> tuple[Part, ...]:
@@ -78,8 +226,8 @@ def _validation_pairs(data: DataConfig) -> Pairs | None:
         return read_pairs(data.valid_source, data.valid_target, data.valid_tsv, data.tsv_columns)
     if data.corpus is None:
         return None
-    usual = data.valid_split == DataConfig.valid_split
-    if usual and data.valid_split not in tfds.splits(data.corpus, data.corpus_folder):
+    is_default = data.valid_split == DataConfig.valid_split
+    if is_default and data.valid_split not in tfds.splits(data.corpus, data.corpus_folder):
         return None
     split = _split(data, data.valid_split)
     if not (valid := read_all(split)).src:

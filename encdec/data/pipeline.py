@@ -54,20 +54,23 @@ def encode_training(
     corpus: str,
     vocabularies: tuple[Vocabulary, Vocabulary],
     say: Callable[[str], None],
+    *,
+    in_memory: bool = False,
 ) -> Examples:
-    """Tokens of the training text: of a corpus of one's own by way of the cache on disk.
+    """Tokens of the training text: in memory, or in the token cache on disk.
 
     Args:
       data: settings.
       train: the text.
       corpus: its digest.
       vocabularies: source and target.
-      say: told of a cache that must be made anew.
+      say: is called with a line when a damaged cache is written again.
+      in_memory: the text is in memory already, and its tokens are kept there too.
 
     Raises:
       InputError: the cache cannot be written.
     """
-    if not data.has_corpus:
+    if in_memory:
         return encode_pairs(read_all(train), *vocabularies)
     prepared_text = f"{corpus} {preprocessings(data)}"
     with ExitStack() as stack:

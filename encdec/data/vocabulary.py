@@ -170,6 +170,45 @@ class ByteVocabulary:
         return {"kind": "bytes"}
 
 
+@dataclass(frozen=True)
+class IdVocabulary:
+    """Token ids written as numbers with spaces between, "17 4 9": for a run without text."""
+
+    size: int
+
+    def encode(self, text: str) -> list[int]:
+        return [self._id(token) for token in text.split()]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return " ".join(self._label(i) for i in ids if i >= UNK)
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        return [self._label(i) for i in ids]
+
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        return list(ids)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "ids", "size": self.size}
+
+    def _label(self, i: int) -> str:
+        return SPECIALS[i] if i < FIRST else str(i)
+
+    def _id(self, token: str) -> int:
+        if not (token.isascii() and token.isdigit() and FIRST <= int(token) < self.size):
+            raise InputError(
+                f"{token!r} is not a token id: the run was trained on batches of ids, and has no "
+                f"vocabulary to read text with; give numbers from {FIRST} to {self.size - 1} with "
+                "spaces between"
+            )
+        return int(token)
+
+
 def build(
     kind: Kind, texts: Iterable[str], size: int | None, pieces: SentencePieceType = "unigram"
 ) -> Vocabulary:
@@ -241,6 +280,8 @@ def _from_json(tree: dict[str, Any]) -> Vocabulary:
     kind = tree["kind"]
     if kind == "bytes":
         return ByteVocabulary()
+    if kind == "ids":
+        return IdVocabulary(int(tree["size"]))
     if kind == "sentencepiece":
         vocabulary = SentencePieceVocabulary(base64.b64decode(tree["model"], validate=True))
         shown = vocabulary.decode([vocabulary.specials.unknown]).strip()

@@ -104,6 +104,15 @@ def on_all_processes(action: Callable[[], Result]) -> Result:
     return result
 
 
+def any_process(*flags: bool) -> tuple[bool, ...]:
+    """For each flag whether it is set on any process; all processes must ask at the same time."""
+    if jax.process_count() == 1:
+        return flags
+    barrier("any_process")
+    everyone = multihost_utils.process_allgather(np.array(flags))  # [processes, flags]
+    return tuple(everyone.any(0).tolist())
+
+
 def main_process_first(action: Callable[[], Result]) -> Result:
     """As `on_all_processes`, but the others start when the main process has finished.
 

@@ -39,7 +39,7 @@ class Run:
     Attributes:
       path: the folder.
       config: settings.
-      corpus: SHA-256 of the training and validation text.
+      corpus: SHA-256 of the training and validation text; None for a run trained on batches.
       extra_length: translations have at most 2 * source tokens + this many tokens.
       src_vocabulary, tgt_vocabulary: as built when the run began; they prepare text as the
         settings say.
@@ -48,7 +48,7 @@ class Run:
 
     path: Path
     config: RunConfig
-    corpus: str
+    corpus: str | None
     extra_length: int
     src_vocabulary: Vocabulary
     tgt_vocabulary: Vocabulary
@@ -119,7 +119,7 @@ def load(path: str | Path) -> Run:
     tree = _read_config(path / "config.json")
     try:
         text = (path / "heldout.jsonl").read_text(encoding="utf-8")
-        pairs = [json.loads(line) for line in text.removesuffix("\n").split("\n")]
+        pairs = [json.loads(line) for line in text.split("\n") if line]
         held_out = Pairs([source for source, _ in pairs], [target for _, target in pairs])
     except (OSError, ValueError) as error:
         raise InputError(f"{path / 'heldout.jsonl'} is damaged: {error}") from error
@@ -168,7 +168,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return tree
 
 
-def check_same(run: Run, wanted: RunConfig, corpus: str) -> None:
+def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
     """Refuses to go on with a run under other settings or on another corpus.
 
     The number of steps may change, unless the schedule depends on it.
@@ -178,11 +178,16 @@ def check_same(run: Run, wanted: RunConfig, corpus: str) -> None:
             f"{run.path} holds a run with {name} = {has!r}, not {asks!r}: to go on with it as it "
             f"is, `encdec train --resume {run.path}`; to start anew, name another folder by --run"
         )
-    if run.corpus != corpus:
+    if run.corpus == corpus:
+        return
+    another = "to start anew, name another run folder (--run)"
+    if run.corpus is None:
         raise InputError(
-            f"{run.path} was begun on another corpus (the text has changed since): to start anew, "
-            "name another folder by --run"
+            f"{run.path} was trained on batches from Python: resume it by passing them to "
+            f"encdec.train; {another}"
         )
+    changed = "the text has changed since, or pairs were passed to encdec.train from Python"
+    raise InputError(f"{run.path} was begun on another corpus ({changed}): {another}")
 
 
 def _differences(has: RunConfig, asks: RunConfig) -> dict[str, tuple[Any, Any]]:

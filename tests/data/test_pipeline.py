@@ -20,7 +20,6 @@ from encdec.data.tokens import encode_pairs
 from encdec.types import InputError
 
 PAIRS = dates(300, 0).train
-FILES = {"source": ("s",), "target": ("t",)}
 
 
 def test_the_cache_is_where_the_system_keeps_such_things(monkeypatch, tmp_path: Path) -> None:
@@ -62,17 +61,17 @@ def test_a_vocabulary_is_made_of_no_more_sentences_than_asked_for(joint: bool) -
     assert build_vocabularies(data, train, 4) != (source, target)
 
 
-def test_only_a_corpus_of_ones_own_is_kept_on_disk(monkeypatch, tmp_path: Path) -> None:
+def test_only_tokens_of_text_in_memory_are_not_kept_on_disk(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(files, "cache_folder", lambda: tmp_path)
     vocabularies = build_vocabularies(DataConfig(vocabulary="chars"), Listed(PAIRS), 0)
     expected = encode_pairs(PAIRS, *vocabularies)
-    for data in (DataConfig(), DataConfig(**FILES), DataConfig(corpus="tfds:some/where")):
-        kept = data != DataConfig()
-        found = encode_training(data, Listed(PAIRS), "digest", vocabularies, print)
+    for in_memory in (True, False):
+        arguments = (DataConfig(), Listed(PAIRS), "digest", vocabularies, print)
+        found = encode_training(*arguments, in_memory=in_memory)
         for side, other in zip(found, expected, strict=True):
             assert np.array_equal(side.flat, other.flat)
             assert np.array_equal(side.offsets, other.offsets)
-        assert (tmp_path / "tokens").exists() == kept
+        assert (tmp_path / "tokens").exists() == (not in_memory)
 
 
 def test_pairs_too_long_are_counted_and_not_planned() -> None:
@@ -124,7 +123,9 @@ def test_shapes_have_no_room_where_nothing_is_drawn() -> None:
 @pytest.mark.parametrize(("pieces", "alpha"), [("unigram", 0.2), ("bpe", 0.2), ("bpe", 0.4)])
 def test_shapes_have_room_for_four_of_five_ways_to_cut(pieces, alpha: float) -> None:
     """Of other draws than those the room was measured with."""
-    data = DataConfig(pieces=pieces, subword_sampling=alpha, vocabulary_size=250, num_buckets=1)
+    data = DataConfig(
+        sentencepiece_model=pieces, subword_sampling=alpha, vocabulary_size=250, num_buckets=1
+    )
     vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
     examples = encode_pairs(PAIRS, *vocabularies)
     sampling = subword_sampling(data, vocabularies)

@@ -34,10 +34,10 @@ SETTINGS = [
 
 FIT = """
 import sys
-from encdec.training.trainer import train_run
-from encdec.train_arguments import parse_train
+import encdec
+from encdec.cli.train import parse_train
 config, folder, devices = parse_train(sys.argv[1:])
-train_run(config, folder, devices=devices)
+encdec.train(config, run=folder, devices=devices)
 """
 """Trains without the command's last scores, which take longer than such a run."""
 

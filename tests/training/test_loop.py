@@ -15,6 +15,10 @@ from encdec.ops.cross_entropy import LossSums
 from encdec.runs import checkpoints
 from encdec.runs.checkpoints import Checkpoints
 from encdec.training import loop
+from encdec.training.callbacks import log_rows, show_progress
+from encdec.training.compiled_step import CompiledStep, Program
+from encdec.training.early_stopping import EarlyStopping
+from encdec.training.saving import Saver
 from encdec.training.step import StepReport, TrainState
 from encdec.types import Array, Batch
 from tests.batches import padded_batch
@@ -36,8 +40,8 @@ def batches(first: int = 1) -> Iterator[Batch]:
         number += 1
 
 
-class Alone:
-    """One device that runs a step as it stands."""
+class OneDevice:
+    """A single device, which runs a step as it is."""
 
     def __init__(self, step: Any) -> None:
         self.step = jax.jit(step)
@@ -54,8 +58,8 @@ class Alone:
     gather = gather_params = shard_params = lambda self, tree: tree
 
 
-class Told:
-    """Keeps all it is told."""
+class Record:
+    """Keeps what is logged and shown."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -71,18 +75,19 @@ class Told:
 def train(
     folder: Path,
     scores: list[float],
-    step: loop.Program = count,
+    step: Program = count,
     average: Any = None,
     **settings: Any,
-) -> tuple[TrainState, Told]:
+) -> tuple[TrainState, Record]:
     config = TrainingConfig(
         **{"max_steps": 12, "evaluate_every": 5, "log_every": 4, "best_metric": "bleu"} | settings
     )
-    told, coming = Told(), iter(scores)
+    record, coming = Record(), iter(scores)
     state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), average)
     with Checkpoints(folder, config.average_last) as saved:
-        last = loop.train(
-            loop.CompiledStep(Alone(step), 1, lambda line: None),
+        devices = OneDevice(step)
+        last, _ = loop.train(
+            CompiledStep(devices, 1, lambda line: None),
             state,
             0,
             batches(),
@@ -90,23 +95,22 @@ def train(
             config,
             lambda n: jnp.float32(n),
             evaluate=lambda params: {"bleu": (s := next(coming)), "loss": s},
-            checkpoints=saved,
-            standing=loop.EarlyStopping(),
-            log=told,
-            bar=told,
+            saver=Saver(devices, saved, config),
+            stopping=EarlyStopping(),
+            callbacks=(log_rows(record), show_progress(record)),
         )
     assert checkpoints.steps(folder, "latest") == [last]
     kept, _ = checkpoints.load(folder, "latest", jax.eval_shape(lambda: state))
     assert kept.step == last
-    return kept, told
+    return kept, record
 
 
 def test_rows_sums_and_steps(tmp_path: Path) -> None:
-    state, told = train(tmp_path, [1.0, 3.0, 2.0])
+    state, record = train(tmp_path, [1.0, 3.0, 2.0])
     assert state.step == 12
     assert state.params["sum"] == sum(range(1, 13))
-    trained = [row for row in told.rows if row["kind"] == "train"]
-    assert told.steps == [row["step"] for row in trained] == [4, 8, 12]
+    trained = [row for row in record.rows if row["kind"] == "train"]
+    assert record.steps == [row["step"] for row in trained] == [4, 8, 12]
     for row in trained:
         tokens = sum(range(row["step"] - 3, row["step"] + 1))
         assert row["loss"] == pytest.approx(1.0)  # nats a token
@@ -114,7 +118,7 @@ def test_rows_sums_and_steps(tmp_path: Path) -> None:
         assert row["learning_rate"] == row["step"] - 1  # of the update that made the row
         assert row["gradient_norm"] == 2 * row["step"]
         assert row["tokens_per_second"] == pytest.approx(tokens / row["seconds"])
-    valid = [row for row in told.rows if row["kind"] == "valid"]
+    valid = [row for row in record.rows if row["kind"] == "valid"]
     assert [(row["step"], row["bleu"]) for row in valid] == [(5, 1.0), (10, 3.0), (12, 2.0)]
 
 
@@ -131,7 +135,7 @@ def test_the_best_and_the_latest_are_kept(tmp_path: Path, best_metric: str, best
 
 def test_a_shape_is_compiled_once_and_a_late_one_is_told() -> None:
     said: list[str] = []
-    step = loop.CompiledStep(Alone(count), 2, said.append)
+    step = CompiledStep(OneDevice(count), 2, said.append)
     state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), None)
     for rows, length in ((2, 3), (1, 5), (2, 3), (1, 5), (4, 2)):
         batch = padded_batch(np.ones((rows, length), np.int32), np.ones((rows, 8), np.int32))
@@ -180,13 +184,13 @@ def test_a_best_that_a_kill_left_out_is_saved_after_it(tmp_path: Path, average_l
     like = {"params": state.params}
     expected, _ = checkpoints.load(tmp_path, "best", like)
     config = TrainingConfig(average_last=average_last)
-    for standing, there in (
-        (loop.EarlyStopping(9.0, 1, 11), []),
-        (loop.EarlyStopping(**note), [12]),
+    for stopping, there in (
+        (EarlyStopping(9.0, 1, 11), []),
+        (EarlyStopping(**note), [12]),
     ):
         shutil.rmtree(tmp_path / "checkpoints" / "best")
         with Checkpoints(tmp_path, average_last) as saved:
-            loop.save_missing_best(Alone(count), state, 12, config, saved, standing)
+            Saver(OneDevice(count), saved, config).save_missing_best(state, 12, stopping)
         assert checkpoints.steps(tmp_path, "best") == there
     assert checkpoints.load(tmp_path, "best", like)[0] == expected
 

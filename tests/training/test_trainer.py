@@ -10,7 +10,7 @@ import pytest
 from encdec.config import DataConfig, RunConfig, Seq2SeqConfig, TrainingConfig
 from encdec.runs import checkpoints
 from encdec.runs.metrics_log import read_metrics
-from encdec.training.trainer import train_run
+from encdec.training.trainer import train
 from encdec.types import InputError
 
 
@@ -33,7 +33,7 @@ def test_a_loss_that_is_not_finite_names_its_step_and_its_batch(tmp_path: Path) 
     run = tmp_path / "run"
     wild = config(learning_rate=1e37, clip_norm=0, schedule="constant", warmup=5)
     with pytest.raises(InputError, match=r"step \d+: the loss is .*learning_rate") as caught:
-        train_run(wild, run, lambda line: None)
+        train(wild, run=run, say=lambda line: None)
     step = int(str(caught.value).split()[1].rstrip(":"))
     assert [row["step"] for row in read_metrics(run / "metrics.jsonl")][-1] == step - 1
     kept = checkpoints.steps(run, "latest")
@@ -47,19 +47,19 @@ def test_a_loss_that_is_not_finite_names_its_step_and_its_batch(tmp_path: Path) 
 def test_a_run_that_lost_patience_has_ended(tmp_path: Path, monkeypatch) -> None:
     scores = iter([0.5, 0.4, 0.3])
     monkeypatch.setattr(
-        "encdec.training.trainer.Translator.evaluate",
+        "encdec.training.validation.Translator.evaluate",
         lambda *_, **__: SimpleNamespace(summary=lambda: {"loss": 1.0, "bleu": next(scores)}),
     )
     said: list[str] = []
-    assert train_run(config(patience=1), tmp_path, said.append).trained_steps == 6
+    assert train(config(patience=1), run=tmp_path, say=said.append).trained_steps == 6
     assert "stopped at step 6" in said[-1]
     assert checkpoints.steps(tmp_path, "best") == [3]
-    assert train_run(config(patience=1), tmp_path, said.append).trained_steps == 0
+    assert train(config(patience=1), run=tmp_path, say=said.append).trained_steps == 0
     assert "stopped at step 6" in said[-1]
 
 
 def test_a_run_says_where_and_when_it_trained(tmp_path: Path) -> None:
-    train_run(config(max_steps=3), tmp_path, lambda line: None)
+    train(config(max_steps=3), run=tmp_path, say=lambda line: None)
     start, *rest = read_metrics(tmp_path / "metrics.jsonl")
     assert start["kind"] == "start"
     assert {"device", "jax", "date"} <= start.keys()

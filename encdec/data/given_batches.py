@@ -1,0 +1,165 @@
+"""Batches that a caller passes to training, each of them checked when its turn comes.
+
+They stand in for a corpus: arrays only, without text and without vocabularies.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from encdec.data.batches import ALL_ROWS, Rows
+from encdec.types import Batch, InputError
+
+BatchSource = Iterable[Batch] | Callable[[int], Iterator[Batch]]
+"""A list of batches (or any iterable that can be read again), which is repeated until training
+ends; an iterator, which ends with its last batch and cannot be resumed; or a function from the
+number of steps that are done to the iterator over the batches that follow."""
+
+
+@dataclass(frozen=True)
+class BatchCheck:
+    """What a batch must be.
+
+    Attributes:
+      vocabulary_size: ids are below it, on both sides.
+      rows_multiple: divides the number of rows: data parts times parts of a batch.
+      reason: what the rows must be divided among, for the error.
+    """
+
+    vocabulary_size: int
+    rows_multiple: int
+    reason: str
+
+    def __call__(self, batch: Any, name: str) -> Batch:
+        """The batch, if training can use it.
+
+        Raises:
+          InputError: it cannot; the line says why, and starts with the batch's name.
+        """
+        if not isinstance(batch, Batch):
+            raise InputError(
+                f"{name} is a {type(batch).__name__}, not an encdec.Batch of arrays (pairs of text "
+                "must be given as a list)"
+            )
+        _check_shapes(batch, name)
+        for side in ("src", "tgt"):
+            array = np.asarray(getattr(batch, side))
+            if array.dtype == np.int32:
+                self._check_ids(array, f"{name}: {side}")
+        rows = len(batch.src)
+        if rows % self.rows_multiple:
+            raise InputError(
+                f"{name} has {rows} rows, which cannot be divided among {self.reason}: give a "
+                f"multiple of {self.rows_multiple}, with empty pairs (masks of False) at the end"
+            )
+        return batch
+
+    def _check_ids(self, ids: np.ndarray, name: str) -> None:
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= self.vocabulary_size:
+            raise InputError(
+                f"{name} has ids from {low} to {high}: they must be from 0 to vocabulary_size - 1 "
+                f"= {self.vocabulary_size - 1}"
+            )
+
+
+def _check_shapes(batch: Batch, name: str) -> None:
+    """Raises InputError unless dtypes and shapes are those of a Batch."""
+    shapes = {side: np.shape(getattr(batch, side)) for side in Batch._fields}
+    rows, source = (*shapes["src"], 0, 0)[:2]
+    target = (*shapes["tgt"], 0, 0)[1]
+    wanted: dict[str, tuple[type, tuple[int, ...]]] = {
+        "src": (np.int32, (rows, source)),
+        "src_mask": (np.bool_, (rows, source)),
+        "tgt": (np.int32, (rows, target)),
+        "tgt_mask": (np.bool_, (rows, target - 1)),
+    }
+    if len(shapes["src"]) == 3:
+        wanted["src"] = (np.float32, shapes["src"])
+    for side, (dtype, shape) in wanted.items():
+        array = getattr(batch, side)
+        if np.asarray(array).dtype != dtype or shapes[side] != shape or 0 in shape:
+            has = f"{np.asarray(array).dtype}{list(shapes[side])}"
+            raise InputError(
+                f"{name}: {side} is {has}, not {np.dtype(dtype)}{_wanted(side, shape)}"
+            )
+
+
+def _wanted(side: str, shape: tuple[int, ...]) -> str:
+    """A shape in numbers and in the glossary's letters."""
+    letters = {"src": "[B, S]", "src_mask": "[B, S]", "tgt": "[B, T + 1]", "tgt_mask": "[B, T]"}
+    return f"{list(shape)} ({letters[side]})"
+
+
+class GivenBatches(NamedTuple):
+    """What a run without a corpus learns from and validates on.
+
+    Attributes:
+      train: batches to train on.
+      valid: batches to validate on; none for no validation.
+      check: is called with each batch before it is used.
+    """
+
+    train: BatchSource
+    valid: tuple[Batch, ...]
+    check: BatchCheck
+
+
+def with_first_checked(
+    train: BatchSource, valid: tuple[Batch, ...], check: BatchCheck
+) -> GivenBatches:
+    """Given batches, once the first one was found to be usable.
+
+    Raises:
+      InputError: it is not, or there is none.
+    """
+    first = next(_following(train, 0), None)
+    if first is None:
+        raise InputError("there is no batch to train on")
+    check(first, "the batch of step 1")
+    if not callable(train) and iter(train) is train:
+        train = itertools.chain([first], train)
+    return GivenBatches(train, valid, check)
+
+
+def batches_from(given: GivenBatches, step: int, rows: Rows = ALL_ROWS) -> Iterator[Batch]:
+    """This process's rows of the batches that follow `step`.
+
+    Args:
+      given: batches.
+      step: updates that are done.
+      rows: which rows are this process's.
+
+    Raises:
+      InputError: a batch cannot be used, or an iterator is to start at another step than the first.
+    """
+    for number, batch in enumerate(_following(given.train, step), step + 1):
+        checked = given.check(batch, f"the batch of step {number}")
+        each = len(checked.src) // rows.parts
+        part = slice(rows.part * each, (rows.part + 1) * each)
+        yield Batch(*(side[part] for side in checked))
+
+
+def _following(source: BatchSource, step: int) -> Iterator[Batch]:
+    if callable(source):
+        return iter(source(step))
+    if iter(source) is source:
+        if step:
+            raise InputError(
+                f"the run has {step} steps already, and an iterator cannot return to there: pass a "
+                "list of batches, or a function from the number of steps done to an iterator"
+            )
+        return source
+    return itertools.islice(_repeated(source), step, None)
+
+
+def _repeated(batches: Iterable[Batch]) -> Iterator[Batch]:
+    while True:
+        batch = None
+        for batch in batches:
+            yield batch
+        if batch is None:
+            raise InputError("there is no batch to train on")

@@ -1,0 +1,90 @@
+"""A training step that is compiled once for each shape of batch, and says so."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from encdec.training.step import StepReport, TrainState
+from encdec.types import Array, Batch, Params
+
+Program = Callable[[TrainState, Batch, Array], tuple[TrainState, StepReport]]
+"""A compiled update; its state is donated."""
+
+
+class Devices(Protocol):
+    """How states and batches lie on devices (see `encdec.training.sharded_state`)."""
+
+    def shard_batch(self, batch: Batch) -> Batch:
+        """A batch on its devices."""
+
+    def compiled(
+        self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
+    ) -> tuple[Program, int | None]:
+        """The update for a batch of this shape, and the bytes of memory that a device needs for
+        it; between processes they are None unless `measure` asks for them."""
+
+    def unreplicate(self, report: StepReport) -> StepReport:
+        """What a step measured, as NumPy numbers."""
+
+    def gather(self, state: TrainState) -> TrainState:
+        """A state as NumPy arrays."""
+
+    def gather_params(self, params: Params) -> Params:
+        """Parameters as NumPy arrays."""
+
+    def shard_params(self, params: Params) -> Params:
+        """Parameters on their devices."""
+
+
+class CompiledStep:
+    """A training step that counts its compilations.
+
+    Args:
+      devices: compiles the step.
+      shapes: how many batch shapes the run has, so that one more is announced as unexpected; None
+        where the shapes are not known before.
+      announce: is called with a line for each compilation.
+    """
+
+    def __init__(
+        self, devices: Devices, shapes: int | None, announce: Callable[[str], None]
+    ) -> None:
+        self.devices = devices
+        self._programs: dict[tuple[int, ...], Program] = {}
+        self._shapes = shapes
+        self._announce = announce
+
+    def __call__(
+        self, state: TrainState, batch: Batch, key: Array
+    ) -> tuple[TrainState, StepReport]:
+        """One update."""
+        shape = _shape(batch)
+        if shape not in self._programs:
+            self.compile(state, batch, key)
+        return self._programs[shape](state, self.devices.shard_batch(batch), key)
+
+    def compile(
+        self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
+    ) -> int | None:
+        """Compiles the step for batches of this shape; returns the bytes that a device needs."""
+        start, shape = time.perf_counter(), _shape(batch)
+        sharded = self.devices.shard_batch(batch)
+        self._programs[shape], needed = self.devices.compiled(state, sharded, key, measure=measure)
+        rows, source, target = shape
+        self._announce(
+            f"compiled {rows} sentences of {source} + {target} tokens "
+            f"in {time.perf_counter() - start:.1f} s{self._remark()}"
+        )
+        return needed
+
+    def _remark(self) -> str:
+        count = len(self._programs)
+        if self._shapes is None:
+            return f" (shape {count} of the batches)"
+        return "" if count <= self._shapes else " (a shape that was not planned)"
+
+
+def _shape(batch: Batch) -> tuple[int, int, int]:
+    """Rows, source length and target length."""
+    rows, source = batch.src_mask.shape
+    return rows, source, batch.tgt_mask.shape[1]

@@ -1,0 +1,217 @@
+"""From text or batches to a run folder and all that the loop reads from.
+
+Whatever can be refused is refused before the folder is made.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from encdec.config import RunConfig
+from encdec.data.batches import Rows, training_iterator
+from encdec.data.bucketing import Bucketing
+from encdec.data.corpus import (
+    Corpus,
+    TrainingText,
+    as_corpus,
+    check_only_corpus,
+    has_batches,
+    read_corpus,
+)
+from encdec.data.given_batches import BatchCheck, GivenBatches, batches_from, with_first_checked
+from encdec.data.pipeline import (
+    bucket_training,
+    build_vocabularies,
+    encode_training,
+    note_long_sources,
+    subword_sampling,
+)
+from encdec.data.sources import Pairs
+from encdec.data.vocabulary import IdVocabulary
+from encdec.parallel import processes
+from encdec.parallel.layout import Layout
+from encdec.runs import run as runs
+from encdec.runs.parameters import abstract_params
+from encdec.runs.run import Run
+from encdec.training.initial import Initial, check_params
+from encdec.training.memory import check_rows
+from encdec.types import Batch, InputError
+
+Say = Callable[[str], None]
+
+
+class Pipeline(NamedTuple):
+    """What the loop needs besides parameters.
+
+    Attributes:
+      run: the run folder, which is there now.
+      batches: from the number of steps done to this process's rows of the batches that follow.
+      bucketing: the shapes of the batches, where they are known before.
+      valid: what to validate on.
+    """
+
+    run: Run
+    batches: Callable[[int], Iterator[Batch]]
+    bucketing: Bucketing | None
+    valid: Pairs | tuple[Batch, ...]
+
+
+def read_data(
+    config: RunConfig, given: Any, layout: Layout, say: Say
+) -> TrainingText | GivenBatches:
+    """What the run learns from, checked; writes nothing.
+
+    Args:
+      config: settings, which name a corpus where none is given.
+      given: what the caller passes as corpus to `encdec.train`, or None.
+      layout: the devices among which batches are divided.
+      say: is called with a line for each thing worth knowing.
+
+    Raises:
+      InputError: it cannot be read or used.
+    """
+    corpus = None if given is None else as_corpus(given)
+    if corpus is None or not has_batches(corpus):
+        return read_corpus(config, say, corpus)
+    return _given_batches(config, corpus, layout)
+
+
+def open_pipeline(
+    config: RunConfig,
+    folder: Path,
+    data: TrainingText | GivenBatches,
+    layout: Layout,
+    initial: Initial | None,
+    note: Say,
+    say: Say,
+) -> Pipeline:
+    """The folder's run, or a new one, and its batches.
+
+    Args:
+      config: settings.
+      folder: the run folder.
+      data: what to train on.
+      layout: the devices.
+      initial: what a new run starts from.
+      note: is called with what can wait until nothing can be refused any more.
+      say: is called with what cannot wait: that another process is waited for.
+
+    Raises:
+      InputError: the folder holds another run, or something cannot be trained.
+    """
+    digest = data.digest if isinstance(data, TrainingText) else None
+    run = _existing(folder, config, digest)
+    if run is None and not processes.is_main_process():
+        raise InputError(
+            f"process {jax.process_index()} does not see {folder.absolute()}, which process 0 has "
+            "made: name a run folder (--run) that all processes share"
+        )
+    if isinstance(data, TrainingText):
+        return _text_pipeline(config, folder, data, run, layout, initial, note, say)
+    return _batch_pipeline(config, folder, data, run, layout, initial)
+
+
+def local_rows(config: RunConfig, layout: Layout) -> Rows:
+    """Which rows of every batch this process trains on."""
+    multiple = layout.data * config.training.gradient_accumulation
+    return Rows(multiple, jax.process_index(), jax.process_count())
+
+
+def _text_pipeline(
+    config: RunConfig,
+    folder: Path,
+    text: TrainingText,
+    run: Run | None,
+    layout: Layout,
+    initial: Initial | None,
+    note: Say,
+    say: Say,
+) -> Pipeline:
+    data = config.data
+    if run:
+        vocabularies = (run.src_vocabulary, run.tgt_vocabulary)
+    elif initial and initial.vocabularies:
+        vocabularies = initial.vocabularies
+    else:
+        vocabularies = build_vocabularies(data, text.train, config.seed)
+    examples = encode_training(
+        data, text.train, text.digest, vocabularies, say, in_memory=text.in_memory
+    )
+    sampling = subword_sampling(data, vocabularies)
+    bucketing, extra = bucket_training(config, examples, sampling, note)
+    note_long_sources(config, text.valid.src, vocabularies[0], note)
+    check_rows(bucketing, data.batch_tokens, layout)
+    new = Run(folder, config, text.digest, extra, *vocabularies, text.held_out)
+    run = _begin(run, new, initial)
+    rows = local_rows(config, layout)
+
+    def batches(done: int) -> Iterator[Batch]:
+        return training_iterator(examples, bucketing, config.seed, done, sampling, rows)
+
+    return Pipeline(run, batches, bucketing, text.valid)
+
+
+def _batch_pipeline(
+    config: RunConfig,
+    folder: Path,
+    data: GivenBatches,
+    run: Run | None,
+    layout: Layout,
+    initial: Initial | None,
+) -> Pipeline:
+    vocabulary = IdVocabulary(data.check.vocabulary_size)
+    extra = config.data.max_target_length
+    new = Run(folder, config, None, extra, vocabulary, vocabulary, Pairs([], []))
+    run = _begin(run, new, initial)
+    rows = local_rows(config, layout)
+    return Pipeline(run, lambda done: batches_from(data, done, rows), None, data.valid)
+
+
+def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:
+    """The run that is there, which may go on to another step now; or the new one, written."""
+    if run is None:
+        if initial is not None:
+            check_params(initial.params, abstract_params(new))
+        runs.create(new)
+        return new
+    if run.config == new.config:
+        return run
+    return runs.set_max_steps(run, new.config.training.max_steps)
+
+
+def _existing(folder: Path, config: RunConfig, digest: str | None) -> Run | None:
+    """The run in the folder, if it is this one; None where there is nothing yet."""
+    if runs.is_run(folder):
+        run = runs.load(folder)
+        runs.check_same(run, config, digest)
+        return run
+    if not runs.is_vacant(folder):
+        raise InputError(f"{folder} exists and holds no run: name another run folder (--run)")
+    return None
+
+
+def _given_batches(config: RunConfig, corpus: Corpus, layout: Layout) -> GivenBatches:
+    """Batches of a caller; the first one is looked at, so that a wrong shape is refused early."""
+    check_only_corpus(config.data)
+    training, size = config.training, config.data.vocabulary_size
+    if size is None:
+        raise InputError(
+            "batches have no vocabulary whose tokens could be counted: set vocabulary_size to a "
+            "number above every id (pairs of text must be given as a list)"
+        )
+    valid = () if corpus.valid is None else tuple(corpus.valid)
+    if valid and training.best_metric != "loss":
+        raise InputError(
+            f"best_metric = {training.best_metric!r} needs text, and validation on batches has "
+            "only a loss: set best_metric to 'loss'"
+        )
+    if training.patience and not valid:
+        raise InputError("patience needs batches to validate on: give valid, or set it to 0")
+    parts = training.gradient_accumulation
+    reason = f"{layout.data} data parts" + (f" x {parts} parts of a batch" if parts > 1 else "")
+    check = BatchCheck(size, layout.data * parts, reason)
+    for number, batch in enumerate(valid):
+        check(batch, f"validation batch {number} (counted from 0)")
+    return with_first_checked(corpus.train, valid, check)

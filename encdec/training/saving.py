@@ -1,0 +1,64 @@
+"""Which states and parameters training saves, and in which order.
+
+At each validation the latest state is whole on disk before the best parameters are written: a
+resumed run never finds a best that is ahead of it. A kill between the two loses the best, which
+`Saver.save_missing_best` writes again from the state.
+"""
+
+from dataclasses import dataclass
+
+from encdec.config import TrainingConfig
+from encdec.runs.checkpoints import Checkpoints
+from encdec.training.compiled_step import Devices
+from encdec.training.early_stopping import EarlyStopping
+from encdec.training.step import TrainState
+from encdec.types import Params
+
+
+@dataclass(frozen=True)
+class Saver:
+    """Saves states and parameters that lie on devices.
+
+    Attributes:
+      devices: gathers arrays from devices, and shards them again.
+      checkpoints: those of the run.
+      config: which average of the parameters is kept.
+    """
+
+    devices: Devices
+    checkpoints: Checkpoints
+    config: TrainingConfig
+
+    def averaged(self, state: TrainState, done: int) -> Params:
+        """The parameters to translate with, on their devices, once those of this step are saved
+        among the recent ones."""
+        if self.config.average_last > 1:
+            recent = {"params": self.devices.gather_params(state.params)}
+            self.checkpoints.save("recent", done, recent, {})
+        return self._average(state)
+
+    def save_latest(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
+        """Saves the state to resume from; returns when it is on disk."""
+        self.checkpoints.save("latest", done, self.devices.gather(state), stopping._asdict())
+        self.checkpoints.wait()
+
+    def save_best(self, params: Params, done: int) -> None:
+        """Saves the parameters to translate with, in the background."""
+        self.checkpoints.save("best", done, {"params": self.devices.gather_params(params)}, {})
+
+    def save_missing_best(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
+        """Saves the best parameters if a kill came after their state was saved and before they."""
+        is_best = stopping.best is not None and stopping.step == done
+        if is_best and not self.checkpoints.has("best", done):
+            self.save_best(self._average(state), done)
+            self.checkpoints.wait()
+
+    def _average(self, state: TrainState) -> Params:
+        """The moving average, or the mean of the recent checkpoints, or the parameters: what the
+        settings say."""
+        if state.average is not None:
+            return state.average
+        if self.config.average_last == 1:
+            return state.params
+        like = {"params": self.devices.gather_params(state.params)}
+        return self.devices.shard_params(self.checkpoints.mean_recent(like)["params"])

@@ -1,0 +1,214 @@
+"""One session of training: from a run's latest checkpoint, or its first step, to where it ends."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
+
+import jax
+
+from encdec.config import TrainingDeviceConfig
+from encdec.data.batches import largest_batch
+from encdec.data.sources import Pairs
+from encdec.parallel import processes, sharding
+from encdec.parallel.devices import compute_dtype
+from encdec.parallel.layout import Layout
+from encdec.progress import Progress
+from encdec.runs import checkpoints
+from encdec.runs.checkpoints import Checkpoints
+from encdec.runs.metrics_log import MetricsLog, Silent
+from encdec.runs.parameters import build_model
+from encdec.runs.run import Run
+from encdec.training import loop
+from encdec.training.callbacks import Callback, log_rows, show_progress
+from encdec.training.compiled_step import CompiledStep
+from encdec.training.early_stopping import EarlyStopping
+from encdec.training.initial import Initial
+from encdec.training.loop import DivergedError, LoopEnd
+from encdec.training.memory import check_memory
+from encdec.training.optimizer import optimizer, schedule
+from encdec.training.pipeline import Pipeline, Say, local_rows
+from encdec.training.saving import Saver
+from encdec.training.sharded_state import StateSharding
+from encdec.training.step import TrainState
+from encdec.training.validation import loss_on_batches, translation_metrics
+from encdec.types import InputError
+
+
+class Start(NamedTuple):
+    """Where a session starts.
+
+    Attributes:
+      state: the train state on its devices.
+      done: the updates that it has had.
+      stopping: what its validations came to.
+    """
+
+    state: TrainState
+    done: int
+    stopping: EarlyStopping
+
+
+def train_session(
+    pipeline: Pipeline,
+    layout: Layout,
+    devices: TrainingDeviceConfig,
+    initial: Initial | None,
+    callbacks: Sequence[Callback],
+    say: Say,
+) -> tuple[int, int]:
+    """Trains a run as far as its settings say.
+
+    Args:
+      pipeline: the run and its batches.
+      layout, devices: where to compute.
+      initial: what a new run starts from.
+      callbacks: see `encdec.training.callbacks`.
+      say: is called with lines on where training starts and ends.
+
+    Returns:
+      The updates that the run had before, and those it has now.
+
+    Raises:
+      InputError: a batch does not fit into memory, or a loss is not finite.
+    """
+    run, training = pipeline.run, pipeline.run.config.training
+    with Checkpoints(run.path, training.average_last, processes.barrier) as saved:
+        state_sharding = _state_sharding(run, layout, devices)
+        start = _start(run, state_sharding, initial)
+        saved.drop_after(start.done)
+        saver = Saver(state_sharding, saved, training)
+        saver.save_missing_best(start.state, start.done, start.stopping)
+        if start.done >= training.max_steps:
+            say(f"{run.path} has its {start.done} steps already")
+            return start.done, start.done
+        if start.stopping.is_over(training.patience):
+            waited = f"{start.stopping.waited} validations without a better"
+            say(f"{run.path} stopped at step {start.done}: {waited}")
+            return start.done, start.done
+        say(f"{run.path}: from step {start.done} of {training.max_steps}")
+        end = _run_loop(pipeline, state_sharding, start, saver, callbacks)
+    if end.reason != "max_steps":
+        say(f"stopped at step {end.step}: {_reason(end, training.patience)}")
+    return start.done, end.step
+
+
+def _state_sharding(run: Run, layout: Layout, devices: TrainingDeviceConfig) -> StateSharding:
+    return StateSharding(
+        build_model(run),
+        build_model(run, layout, remat=devices.remat),
+        optimizer(run.config.training),
+        run.config.training,
+        layout,
+        compute_dtype(devices.precision),
+    )
+
+
+def _start(run: Run, state_sharding: StateSharding, initial: Initial | None) -> Start:
+    """The latest checkpoint, or the state before the first step."""
+    if checkpoints.steps(run.path, "latest"):
+        state, note = checkpoints.load(run.path, "latest", state_sharding.shapes)
+        return Start(state_sharding.shard(state), int(state.step), EarlyStopping(**note))
+    if initial is not None:
+        state = state_sharding.start(initial.params)
+    else:
+        state = state_sharding.init(jax.random.key(run.config.seed))
+    return Start(state, 0, EarlyStopping())
+
+
+def _run_loop(
+    pipeline: Pipeline,
+    state_sharding: StateSharding,
+    start: Start,
+    saver: Saver,
+    callbacks: Sequence[Callback],
+) -> LoopEnd:
+    """The loop, with what a run folder adds: log, progress bar, memory check, validation."""
+    run, layout, bucketing = pipeline.run, state_sharding.layout, pipeline.bucketing
+    config, key = run.config.training, jax.random.key(run.config.seed)
+    with _log(run, start.done) as log, _progress(config.max_steps, start.done) as bar:
+        log.write({"kind": "start", "step": start.done, **_surroundings(layout)})
+        step = CompiledStep(state_sharding, bucketing and len(bucketing.buckets), bar.say)
+        if bucketing:
+            largest = largest_batch(bucketing, local_rows(run.config, layout))
+            needed = step.compile(start.state, largest, key, measure=True)
+            fixed = sharding.bytes_per_device(start.state, layout)
+            fits = partial(check_memory, bucketing, run.config.data.batch_tokens, layout)
+            processes.on_all_processes(lambda: fits(needed, fixed))
+        try:
+            return loop.train(
+                step,
+                start.state,
+                start.done,
+                pipeline.batches(start.done),
+                key,
+                config,
+                schedule(config),
+                evaluate=_evaluate(pipeline, layout, state_sharding),
+                saver=saver,
+                stopping=start.stopping,
+                callbacks=(log_rows(log), show_progress(bar), *callbacks),
+            )
+        except DivergedError as error:
+            raise _diverged(run, error) from error
+
+
+def _evaluate(
+    pipeline: Pipeline, layout: Layout, state_sharding: StateSharding
+) -> loop.Evaluate | None:
+    """The validation, None where there is nothing to validate on."""
+    run, valid, dtype = pipeline.run, pipeline.valid, state_sharding.dtype
+    if isinstance(valid, Pairs):
+        return translation_metrics(run, valid, layout, dtype)
+    return loss_on_batches(run, valid, layout, dtype) if valid else None
+
+
+def _log(run: Run, done: int) -> AbstractContextManager[MetricsLog | Silent]:
+    return (
+        MetricsLog(run.path, resume_step=done)
+        if processes.is_main_process()
+        else nullcontext(Silent())
+    )
+
+
+def _progress(steps: int, done: int) -> AbstractContextManager[Progress | Silent]:
+    return Progress(steps, done) if processes.is_main_process() else nullcontext(Silent())
+
+
+def _surroundings(layout: Layout) -> dict[str, str]:
+    """What the first row of a session says of its devices, versions and time."""
+    kind = jax.devices()[0].device_kind
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "device": f"{layout.size} x {kind}, {cores} CPU cores",
+        "layout": str(layout),
+        "jax": jax.__version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _reason(end: LoopEnd, patience: int) -> str:
+    """Why training ended before its last step."""
+    if end.reason == "patience":
+        return f"{patience} validations without a better"
+    return "a callback asked for it" if end.reason == "callback" else "there are no more batches"
+
+
+def _diverged(run: Run, error: DivergedError) -> InputError:
+    """The error for a loss that is not finite; its batch is written to the run folder as text."""
+    path = run.path / "diverged.jsonl"
+    rows = zip(*(jax.device_get((error.batch.src, error.batch.tgt))), strict=True)
+    texts = [(run.src_vocabulary.decode(s), run.tgt_vocabulary.decode(t)) for s, t in rows]
+    lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in texts if any(pair)]
+    if processes.is_main_process():
+        path.write_text("".join(lines), encoding="utf-8")
+    good = checkpoints.steps(run.path, "latest")
+    kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was saved"
+    return InputError(
+        f"step {error.step}: {error}; {kept}, the batch's {len(lines)} sentences are in {path}: "
+        "look at them, or train a new run with a lower learning_rate, a longer warmup or a "
+        "clip_norm"
+    )
