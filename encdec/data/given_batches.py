@@ -66,6 +66,9 @@ class BatchCheck:
             )
 
 
+_LETTERS = {"src": "[B, S]", "src_mask": "[B, S]", "tgt": "[B, T + 1]", "tgt_mask": "[B, T]"}
+
+
 def _check_shapes(batch: Batch, name: str) -> None:
     """Raises InputError unless dtypes and shapes are those of a Batch."""
     shapes = {side: np.shape(getattr(batch, side)) for side in Batch._fields}
@@ -83,15 +86,8 @@ def _check_shapes(batch: Batch, name: str) -> None:
         array = getattr(batch, side)
         if np.asarray(array).dtype != dtype or shapes[side] != shape or 0 in shape:
             has = f"{np.asarray(array).dtype}{list(shapes[side])}"
-            raise InputError(
-                f"{name}: {side} is {has}, not {np.dtype(dtype)}{_wanted(side, shape)}"
-            )
-
-
-def _wanted(side: str, shape: tuple[int, ...]) -> str:
-    """A shape in numbers and in the glossary's letters."""
-    letters = {"src": "[B, S]", "src_mask": "[B, S]", "tgt": "[B, T + 1]", "tgt_mask": "[B, T]"}
-    return f"{list(shape)} ({letters[side]})"
+            wants = f"{np.dtype(dtype)}{list(shape)}"
+            raise InputError(f"{name}: {side} is {has}, not {wants}, {_LETTERS[side]}")
 
 
 class GivenBatches(NamedTuple):

@@ -172,9 +172,13 @@ class ByteVocabulary:
 
 @dataclass(frozen=True)
 class IdVocabulary:
-    """Token ids written as numbers with spaces between, "17 4 9": for a run without text."""
+    """Token ids as numbers with spaces between, "17 4 9": for a run trained without text."""
 
     size: int
+
+    @property
+    def specials(self) -> SpecialIds:
+        return _SPECIALS
 
     def encode(self, text: str) -> list[int]:
         return [self._id(token) for token in text.split()]
@@ -183,7 +187,7 @@ class IdVocabulary:
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        return " ".join(self._label(i) for i in ids if i >= UNK)
+        return " ".join(self._label(i) for i in ids if i >= _SPECIALS.unknown)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return [self._label(i) for i in ids]
@@ -197,13 +201,13 @@ class IdVocabulary:
         return {"kind": "ids", "size": self.size}
 
     def _label(self, i: int) -> str:
-        return SPECIALS[i] if i < FIRST else str(i)
+        return _LABELS[i] if i < _FIRST else str(i)
 
     def _id(self, token: str) -> int:
-        if not (token.isascii() and token.isdigit() and FIRST <= int(token) < self.size):
+        if not (token.isascii() and token.isdigit() and _FIRST <= int(token) < self.size):
             raise InputError(
                 f"{token!r} is not a token id: the run was trained on batches of ids, and has no "
-                f"vocabulary to read text with; give numbers from {FIRST} to {self.size - 1} with "
+                f"vocabulary to read text with; give numbers from {_FIRST} to {self.size - 1} with "
                 "spaces between"
             )
         return int(token)
