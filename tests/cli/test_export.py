@@ -1,0 +1,76 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from encdec import config as configs
+from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
+from encdec.data.dates import dates
+from encdec.inference import translator
+from encdec.runs import checkpoints
+from encdec.runs import run as runs
+from encdec.runs.parameters import best_params
+from encdec.search.options import SearchOptions
+from encdec.types import SpecialIds
+from tests.commands import refused
+from tests.small_run import SMALL, small_run
+
+PAD, _, EOS, _ = SpecialIds()
+
+LENGTH = 48
+WITHOUT_ENCDEC = """
+import sys
+import jax.export
+import numpy as np
+with open(sys.argv[1], "rb") as file:
+    program = jax.export.deserialize(bytearray(file.read()))
+tokens, lengths = program.call(np.load(sys.argv[2]))
+np.savez(sys.argv[3], tokens=tokens, lengths=lengths)
+assert not {"encdec", "flax"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.parametrize(
+    "model", [SMALL, Seq2SeqConfig(embed=4, hidden=6), AttentionConfig(embed=4, hidden=6)]
+)
+def test_the_exported_search_finds_the_same_tokens(
+    encdec, tmp_path: Path, model: ModelConfig
+) -> None:
+    """On 200 sentences, in a process that imports JAX but neither encdec nor Flax."""
+    path, out = small_run(tmp_path / "run", model).path, tmp_path / "out"
+    assert encdec("export", path, "--out", out, "--source-length", LENGTH).code == 0
+    opened = translator.load(path)
+    source, target = opened.run.src_vocabulary, opened.run.tgt_vocabulary
+    texts = list(dates(300, 1).train.src[:200])
+    src = np.full((len(texts), LENGTH), PAD, np.int32)
+    for row, text in zip(src, texts, strict=True):
+        ids = [*source.encode(text), EOS]
+        row[: len(ids)] = ids
+    np.save(tmp_path / "src.npy", src)
+    files = [out / "greedy.stablehlo", tmp_path / "src.npy", tmp_path / "tokens.npz"]
+    subprocess.run([sys.executable, "-c", WITHOUT_ENCDEC, *files], check=True, cwd=tmp_path)
+    exported = np.load(files[2])
+    expected = opened.translate(texts, SearchOptions(beam=1))
+    for tokens, length, best in zip(exported["tokens"], exported["lengths"], expected, strict=True):
+        assert target.tokens(tokens[:length].tolist()) == best.tgt_tokens
+
+
+def test_weights_and_settings_are_exported(encdec, tmp_path: Path) -> None:
+    path, out = small_run(tmp_path / "run").path, tmp_path / "out"
+    assert encdec("export", path, "--out", out).code == 0
+    run = runs.load(path)
+    params, _ = best_params(run)
+    weights = load_file(out / "model.safetensors")
+    assert weights.keys() == checkpoints.flat(params).keys()
+    for name, leaf in checkpoints.flat(params).items():
+        np.testing.assert_array_equal(weights[name], leaf)
+    written = json.loads((out / "config.json").read_text())
+    assert configs.from_json(written["config"]) == run.config
+    assert (out / "source.vocab").read_bytes() == (path / "source.vocab").read_bytes()
+    refused(encdec("export", path, "--out", out), "is there already")
+    refused(encdec("export", path, "--out", out / "b", "--source-length", 1), "from 2 to")
+    refused(encdec("export", path, "--out", out / "b", "--source-length", 9999), "from 2 to")

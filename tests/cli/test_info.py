@@ -1,0 +1,32 @@
+import json
+from pathlib import Path
+
+from encdec.runs import checkpoints
+from encdec.runs import run as runs
+from encdec.runs.parameters import best_params
+from tests.commands import refused
+from tests.small_run import small_run
+
+
+def test_what_a_run_is_and_how_it_scored(encdec, measured: Path) -> None:
+    info = json.loads(encdec("info", measured, "--json").out)
+    params, _ = best_params(runs.load(measured))
+    assert info["parameters"] == sum(leaf.size for leaf in checkpoints.flat(params).values())
+    assert info["model"] == "transformer"
+    assert info["steps"] == {"done": 0, "of": 1}  # it has only the best parameters
+    assert info["minutes"] == 3.0
+    assert info["trained on"]["device"] == "1 x abacus"
+    assert info["best"] == {"step": 5, "bleu": 11.0}
+    assert info["tested"] == [{"name": "a", "step": 5, "beam": 5, "bleu": 12.0}]
+    text = encdec("info", measured).out
+    for part in ("transformer", "1 x abacus", "step 5, bleu 11", "name a, step 5, beam 5, bleu 12"):
+        assert part in text
+
+
+def test_a_run_without_measurements(encdec, tmp_path: Path) -> None:
+    info = json.loads(encdec("info", small_run(tmp_path / "run").path, "--json").out)
+    assert not {"best", "tested", "minutes", "trained on"} & info.keys()
+
+
+def test_a_folder_that_is_no_run_is_refused(encdec, tmp_path: Path) -> None:
+    refused(encdec("info", tmp_path), "not a run folder")

@@ -1,0 +1,69 @@
+import jax
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from encdec.ops import cross_entropy as losses
+from encdec.ops.cross_entropy import cross_entropy
+from tests import oracles
+
+B, T, D, V = 2, 5, 3, 7
+
+
+def batch():
+    rng = np.random.default_rng(0)
+    shapes = (B, T, D), (D, V), (V,)
+    factors = tuple(1.5 * rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    labels = rng.integers(1, V, (B, T)).astype(np.int32)
+    mask = np.ones((B, T), bool)
+    mask[1, 2:] = False
+    return factors, labels, mask
+
+
+@pytest.fixture(params=[10**9, 21], ids=["all tokens at once", "three tokens at once"])
+def split_tokens(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_CELLS", request.param)
+
+
+@pytest.mark.usefixtures("split_tokens")
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_sums_are_those_of_a_loop_over_tokens(smoothing: float) -> None:
+    (x, kernel, bias), labels, mask = batch()
+    loss = nll = correct = tokens = 0.0
+    for features, y, real in zip(x.reshape(-1, D), labels.ravel(), mask.ravel(), strict=True):
+        if not real:
+            continue
+        logits = features @ kernel + bias
+        q = np.full(V, smoothing / V)
+        q[y] += 1 - smoothing
+        log_probs = np.log(oracles.softmax(logits))
+        loss -= q @ log_probs
+        nll -= log_probs[y]
+        correct += logits.argmax() == y
+        tokens += 1
+    sums = jax.jit(cross_entropy, static_argnums=5)(x, kernel, bias, labels, mask, smoothing)
+    np.testing.assert_allclose(sums, (loss, nll, correct, tokens), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("split_tokens")
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_gradient_is_p_minus_q(with_bias: bool) -> None:
+    (x, kernel, bias), labels, mask = batch()
+    bias = bias if with_bias else None
+    gradient = jax.grad(lambda f: 3 * cross_entropy(*f, labels, mask, 0.1).loss)((x, kernel, bias))
+    q = np.full((B, T, V), 0.1 / V)
+    np.put_along_axis(q, labels[..., None], 0.9 + 0.1 / V, -1)
+    z = x @ kernel + (bias if with_bias else 0)
+    dz = 3 * (oracles.softmax(z) - q) * mask[..., None]
+    np.testing.assert_allclose(gradient[0], dz @ kernel.T, atol=2e-5)
+    np.testing.assert_allclose(gradient[1], np.einsum("btd,btv->dv", x, dz), atol=2e-5)
+    if with_bias:
+        np.testing.assert_allclose(gradient[2], dz.sum((0, 1)), atol=2e-5)
+    else:
+        assert gradient[2] is None
+
+
+def test_gradient_against_finite_differences() -> None:
+    factors, labels, mask = batch()
+    loss = jax.jit(lambda *f: cross_entropy(*f, labels, mask, 0.1).loss)
+    check_grads(loss, factors, order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
