@@ -15,7 +15,7 @@ Seen, 1,000,000 pairs of shuffled Multi30k (lower-cased, tokenised), batches of 
     unigram                  178 s      58 s   2 s  1.08 GB              14 M       0.901
 
 Words and byte pairs were measured before SentencePiece's text was with_dropout above 40 million
-characters, and not again since. Cut anew each time (`--data.subword-sampling`), of 100,000 pairs,
+characters, and not again since. Cut anew each time (`--data.subword-regularization`, `--data.bpe-dropout`), of 100,000 pairs,
 nothing beside: joint BPE, 0.1, 33 k target tokens/s and real cells 0.796; unigram, 0.2, 33 k and
 0.842.
 """

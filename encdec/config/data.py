@@ -62,11 +62,13 @@ class DataConfig:
     """What a token is on the target side; left out, as on the source side."""
     sentencepiece_model: Literal["unigram", "bpe"] = "unigram"
     """How sentencepiece cuts: unigram language model (Kudo 2018) or byte pairs (Sennrich 2016)."""
-    subword_sampling: float = 0.0
-    """Each time a sentence is trained on it is cut anew; 0 always takes the best cut. Of unigram
-    pieces the exponent of a cut's probability among the 64 best, such as 0.2 (subword
-    regularisation, Kudo 2018); of byte pairs the chance that a merge is left out, such as 0.1
-    (BPE-dropout, Provilkov 2020)."""
+    subword_regularization: float = 0.0
+    """For unigram: in training, a sentence is split at random into one of its 64 likeliest
+    segmentations, with their probabilities raised to this power, such as 0.2 (Kudo 2018). 0 always
+    takes the likeliest."""
+    bpe_dropout: float = 0.0
+    """For bpe: in training, each merge is dropped with this probability, such as 0.1 (Provilkov
+    2020)."""
     vocabulary_size: int | None = None
     """Tokens in a vocabulary. Left out: all chars or words there are; 8,000 sentencepieces, or
     fewer where the text has not as many."""
@@ -89,10 +91,11 @@ class DataConfig:
             self,
             positive="date_sentences max_source_length max_target_length batch_tokens num_buckets "
             "vocabulary_sentences",
+            fractions="bpe_dropout",
         )
+        require(self.subword_regularization >= 0, self, "subword_regularization", "at least 0")
         whole = isinstance(self.holdout, int) and self.holdout >= 1
         require(whole or 0 < self.holdout < 1, self, "holdout", "at least 1, or a share below 1")
-        require(self.subword_sampling >= 0, self, "subword_sampling", "at least 0")
         require(min(self.tsv_columns) >= 1, self, "tsv_columns", "two columns, counted from 1")
         if self.corpus is not None and not self.corpus.startswith("tfds:"):
             raise InputError(f"corpus = {self.corpus!r} cannot be used: say tfds:NAME/CONFIG")
@@ -115,11 +118,19 @@ class DataConfig:
                 f"a joint vocabulary cannot be {self.vocabulary} on one side and "
                 f"{self.target_vocabulary} on the other: leave target_vocabulary out"
             )
-        if self.subword_sampling and "sentencepiece" not in kinds:
-            raise InputError("subword_sampling needs vocabulary = 'sentencepiece'")
-        if self.sentencepiece_model == "bpe":
-            below_one = self.subword_sampling < 1
-            require(below_one, self, "subword_sampling", "a chance below 1 with byte pairs")
+        for name, model, other in (
+            ("subword_regularization", "unigram", "bpe_dropout"),
+            ("bpe_dropout", "bpe", "subword_regularization"),
+        ):
+            if not getattr(self, name):
+                continue
+            if "sentencepiece" not in kinds:
+                raise InputError(f"{name} needs vocabulary = 'sentencepiece'")
+            if self.sentencepiece_model != model:
+                raise InputError(
+                    f"{name} needs sentencepiece_model = {model!r}: with "
+                    f"{self.sentencepiece_model!r} use {other}"
+                )
 
     def _check_pair(self, source: str, target: str, tsv: str) -> None:
         given = [name for name in (source, target, tsv) if getattr(self, name)]

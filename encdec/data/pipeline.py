@@ -87,8 +87,8 @@ def encode_training(
 def subword_sampling(
     data: DataConfig, vocabularies: tuple[Vocabulary, Vocabulary]
 ) -> SubwordSampling | None:
-    """How sentences are cut anew in training, where they are."""
-    alpha = data.subword_sampling
+    """How sentences are split at random in training; None where they are not."""
+    alpha = data.subword_regularization or data.bpe_dropout
     return SubwordSampling(*vocabularies, alpha) if alpha else None
 
 

@@ -120,11 +120,12 @@ def test_shapes_have_no_room_where_nothing_is_drawn() -> None:
     assert shape == tuple(int(side.max()) for side in examples.lengths())
 
 
-@pytest.mark.parametrize(("pieces", "alpha"), [("unigram", 0.2), ("bpe", 0.2), ("bpe", 0.4)])
-def test_shapes_have_room_for_four_of_five_ways_to_cut(pieces, alpha: float) -> None:
+@pytest.mark.parametrize(("model", "alpha"), [("unigram", 0.2), ("bpe", 0.2), ("bpe", 0.4)])
+def test_shapes_have_room_for_four_of_five_ways_to_cut(model, alpha: float) -> None:
     """Of other draws than those the room was measured with."""
+    option = "bpe_dropout" if model == "bpe" else "subword_regularization"
     data = DataConfig(
-        sentencepiece_model=pieces, subword_sampling=alpha, vocabulary_size=250, num_buckets=1
+        sentencepiece_model=model, **{option: alpha}, vocabulary_size=250, num_buckets=1
     )
     vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
     examples = encode_pairs(PAIRS, *vocabularies)
