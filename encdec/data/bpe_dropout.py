@@ -1,39 +1,42 @@
-"""Byte pairs merged with some merges left out (Provilkov 2020)."""
+"""Byte-pair encoding of a word in which merges are dropped at random (Provilkov 2020)."""
 
 from collections.abc import Iterator, Mapping
 from operator import add
 
 import numpy as np
 
-_CHUNK = 256  # numbers drawn at once: one by one they would cost more than the merges
+_BLOCK = 256
+"""Random numbers that are generated at once: one at a time they would cost more than merging."""
 
 
-def merge(
-    word: str, ranks: Mapping[str, int], dropout: float, chances: Iterator[float]
+def segment(
+    word: str, ranks: Mapping[str, int], dropout: float, uniforms: Iterator[float]
 ) -> list[str]:
-    """A word's pieces: again and again the pair of the lowest rank becomes one, the left one first.
+    """Splits a word into subwords by BPE-dropout (Provilkov 2020, algorithm 1).
 
-    Before each merge any pair is passed over with some chance, for that one merge; when all are,
-    the word stays as it is (BPE-dropout: Provilkov 2020, algorithm 1).
+    The word starts as single characters. In each step, each pair of neighbours that a merge could
+    join is dropped with probability `dropout`, for that step only; of the others, the pair whose
+    merge has the lowest rank is joined, the leftmost if there are several. The word is done when no
+    pair is left, be it because all were dropped.
 
     Args:
-      word: any text, cut into characters at first.
-      ranks: for each piece of two characters or more, its place in the order of merges.
-      dropout: the chance, 0 to 1; 0 leaves the byte pairs of Sennrich 2016.
-      chances: numbers in [0, 1), one for each pair that could be merged, at each merge.
+      word: any text.
+      ranks: the rank of each merge, by the subword that it makes.
+      dropout: probability, 0 to 1; 0 is deterministic byte-pair encoding (Sennrich 2016).
+      uniforms: random numbers in [0, 1); one is taken for each pair in each step.
     """
-    parts = list(word)
+    subwords = list(word)
     while True:
-        joined = map(add, parts, parts[1:])
-        known = ((ranks[pair], i) for i, pair in enumerate(joined) if pair in ranks)
-        kept = [found for found in known if next(chances) >= dropout]
+        joined = map(add, subwords, subwords[1:])
+        merges = ((ranks[pair], i) for i, pair in enumerate(joined) if pair in ranks)
+        kept = [merge for merge in merges if next(uniforms) >= dropout]
         if not kept:
-            return parts
+            return subwords
         _, i = min(kept)
-        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+        subwords[i : i + 2] = [subwords[i] + subwords[i + 1]]
 
 
 def uniform(rng: np.random.Generator) -> Iterator[float]:
-    """Numbers in [0, 1) without end."""
+    """Yields random numbers in [0, 1) without end."""
     while True:
-        yield from rng.random(_CHUNK).tolist()
+        yield from rng.random(_BLOCK).tolist()

@@ -1,7 +1,8 @@
-"""Which sentences share a batch, and of what shape: pure functions of lengths, seed and epoch.
+"""Bucketing: which sentences share a batch, and the shape of that batch.
 
-XLA compiles each shape once. So all sentences are sorted into a few buckets, each of one shape
-(rows, S, T), such that few cells are padding.
+XLA compiles a program for each shape, so there are only a few: all sentences are sorted into
+buckets, and all batches of a bucket have the same shape (rows, S, T). The shapes are chosen such
+that little of a batch is padding. All functions are pure functions of lengths, seed and epoch.
 """
 
 from typing import NamedTuple
@@ -10,25 +11,35 @@ import numpy as np
 
 from encdec.types import InputError
 
-_LEVELS = 64
-"""Most lengths of a side that a shape's bounds are chosen from."""
-_SWEEPS = 20
-"""Most rounds of improvement after each new shape; a few are enough."""
+_MAX_LEVELS = 64
+"""Most lengths of a side that are considered as the bound of a shape."""
+_MAX_SWEEPS = 20
+"""Most rounds in which all shapes are moved after one was added; a few are enough."""
+
+Shape = tuple[int, int]
+"""Indices (p, q) of a shape's longest source and longest target among the levels."""
 
 
 class Bucket(NamedTuple):
-    """Sentences that share one batch shape: src [rows, source_length], tgt [rows, T + 1]."""
+    """Sentences whose batches have the same shape: src [rows, S], tgt [rows, T + 1].
+
+    Attributes:
+      rows: sentences in a batch.
+      source_length: S, tokens with EOS.
+      target_length: T, predicted tokens, with EOS.
+      batches: the number of batches in an epoch.
+      members: indices of the sentences, int32 (int64 where there are more than 2^31).
+    """
 
     rows: int
     source_length: int
     target_length: int
     batches: int
     members: np.ndarray
-    """Indices of the sentences, int32 (int64 where there are more than 2^31)."""
 
 
 class Bucketing(NamedTuple):
-    """How an epoch falls into batches: each sentence once, in a batch of its bucket's shape."""
+    """The buckets of a corpus. In an epoch each sentence is in one batch of its bucket."""
 
     buckets: tuple[Bucket, ...]
 
@@ -37,24 +48,28 @@ class Bucketing(NamedTuple):
         return sum(bucket.batches for bucket in self.buckets)
 
 
-def rows_within(
+def select_by_length(
     source_lengths: np.ndarray,
     target_lengths: np.ndarray,
     max_source_length: int,
     max_target_length: int,
 ) -> np.ndarray:
-    """Indices of the pairs that are not too long; lengths and maxima count tokens without EOS.
+    """Returns the indices of the pairs that are not too long, int [m].
+
+    Args:
+      source_lengths, target_lengths: int [n], tokens without EOS.
+      max_source_length, max_target_length: limits in the same unit.
 
     Raises:
       InputError: every pair is too long.
     """
-    short = (source_lengths <= max_source_length) & (target_lengths <= max_target_length)
-    if not short.any():
+    fits = (source_lengths <= max_source_length) & (target_lengths <= max_target_length)
+    if not fits.any():
         raise InputError(
-            f"all {len(short)} pairs are longer than max_source_length = {max_source_length} "
+            f"all {len(fits)} pairs are longer than max_source_length = {max_source_length} "
             f"or max_target_length = {max_target_length} tokens: raise these"
         )
-    return np.flatnonzero(short)
+    return np.flatnonzero(fits)
 
 
 def make_buckets(
@@ -64,52 +79,57 @@ def make_buckets(
     batch_tokens: int,
     num_buckets: int,
     rows_multiple: int = 1,
-    rows: np.ndarray | None = None,
+    selected: np.ndarray | None = None,
 ) -> Bucketing:
-    """Buckets that waste few cells on padding.
+    """Sorts sentences into buckets such that few tokens are padding.
 
     Args:
       source_lengths: int [n], tokens with EOS.
-      target_lengths: int [n], predicted tokens, EOS among them.
-      batch_tokens: most cells of a batch's longer side: rows * max(S, T).
+      target_lengths: int [n], predicted tokens, with EOS.
+      batch_tokens: most tokens, padding included, of a batch's longer side: rows * max(S, T).
       num_buckets: most buckets.
-      rows_multiple: what must divide each batch's rows: devices times parts of a batch.
-      rows: int [m], the sentences to train on; all when left out.
+      rows_multiple: the rows of each batch are a multiple of this.
+      selected: int [m], indices of the sentences to train on; all if None.
 
     Raises:
-      InputError: the longest sentence does not fit `rows_multiple` times.
+      InputError: a batch of `rows_multiple` sentences as long as the longest is too large.
     """
-    if rows is not None:
-        source_lengths, target_lengths = source_lengths[rows], target_lengths[rows]
+    if selected is not None:
+        source_lengths, target_lengths = source_lengths[selected], target_lengths[selected]
     longest = int(max(source_lengths.max(), target_lengths.max()))
     if batch_tokens < rows_multiple * longest:
         raise InputError(
             f"batch_tokens = {batch_tokens} cannot hold {rows_multiple} row(s) of the longest "
             f"sentence, {longest} tokens: at least {rows_multiple * longest} can"
         )
-    S, T = _levels(source_lengths), _levels(target_lengths)  # [P], [Q]; P * Q < 2^16
-    place = np.searchsorted(S, source_lengths).astype(np.uint16) * np.uint16(len(T))
-    place += np.searchsorted(T, target_lengths).astype(np.uint16)
-    counts = np.bincount(place, minlength=len(S) * len(T)).reshape(len(S), len(T))
-    chosen = _worth_their_batches(
-        _cheapest_shapes(counts, S, T, num_buckets), counts, S, T, batch_tokens, rows_multiple
-    )
-    owner = _owners(chosen, S, T).ravel().astype(np.uint16)[place]
+    # The search sees no sentences, only a histogram over P source and Q target lengths. The cell
+    # of a sentence fits into uint16, since P * Q <= 2^12.
+    S, T = _levels(source_lengths), _levels(target_lengths)  # [P], [Q]
+    cell = np.searchsorted(S, source_lengths).astype(np.uint16) * np.uint16(len(T))
+    cell += np.searchsorted(T, target_lengths).astype(np.uint16)
+    counts = np.bincount(cell, minlength=len(S) * len(T)).reshape(len(S), len(T))
+    shapes = _search_shapes(counts, S, T, num_buckets)
+    shapes = _drop_small_buckets(shapes, counts, S, T, batch_tokens, rows_multiple)
+    bucket_of = _assign(shapes, S, T).ravel().astype(np.uint16)[cell]
     buckets = []
-    for k in range(len(chosen)):
-        members = np.flatnonzero(owner == k)
+    for k in range(len(shapes)):
+        members = np.flatnonzero(bucket_of == k)
+        # The levels may be coarser than the lengths: the shape is as small as its sentences allow.
         s, t = int(source_lengths[members].max()), int(target_lengths[members].max())
-        batches = -(-len(members) // _rows(batch_tokens, s, t, rows_multiple))
-        # Rows no more than an even share needs: the last batch is as full as the others.
-        share = -(-len(members) // (batches * rows_multiple)) * rows_multiple
-        members = members if rows is None else rows[members]
-        narrow = np.int32 if members.max() < 2**31 else np.int64
-        buckets.append(Bucket(share, s, t, batches, members.astype(narrow)))
+        batches = -(-len(members) // _max_rows(batch_tokens, s, t, rows_multiple))
+        # The sentences are spread evenly, so that the last batch is as full as the others.
+        rows = -(-len(members) // (batches * rows_multiple)) * rows_multiple
+        members = members if selected is None else selected[members]
+        dtype = np.int32 if members.max() < 2**31 else np.int64
+        buckets.append(Bucket(rows, s, t, batches, members.astype(dtype)))
     return Bucketing(tuple(buckets))
 
 
 def epoch_order(bucketing: Bucketing, seed: int, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
-    """The batches of an epoch: each its bucket and its sentences (int, `rows` at most)."""
+    """Returns the batches of an epoch in random order: the bucket and the sentences of each.
+
+    A batch has at most `bucket.rows` sentences, given by their indices, int [rows].
+    """
     rng = np.random.default_rng((seed, epoch))
     batches = [
         (bucket, sentences)
@@ -120,118 +140,131 @@ def epoch_order(bucketing: Bucketing, seed: int, epoch: int) -> list[tuple[Bucke
 
 
 def _levels(lengths: np.ndarray) -> np.ndarray:
-    """The lengths that occur, int64, rising; of very many, some that hold about equal shares."""
+    """Returns the lengths that may bound a shape, int64, ascending; the longest is the last.
+
+    These are all lengths that occur or, where there are too many, quantiles of them.
+    """
     values, counts = np.unique(lengths, return_counts=True)
-    if len(values) > _LEVELS:
-        shares = np.linspace(0, counts.sum(), _LEVELS + 1)[1:]
-        values = values[np.unique(np.searchsorted(np.cumsum(counts), shares))]
+    if len(values) > _MAX_LEVELS:
+        quantiles = np.linspace(0, counts.sum(), _MAX_LEVELS + 1)[1:]
+        values = values[np.unique(np.searchsorted(np.cumsum(counts), quantiles))]
     return values.astype(np.int64)
 
 
-def _rows(batch_tokens: int, s: int, t: int, multiple: int) -> int:
+def _max_rows(batch_tokens: int, s: int, t: int, multiple: int) -> int:
+    """Most rows of a batch with sources of length s and targets of length t."""
     return batch_tokens // max(s, t) // multiple * multiple
 
 
-def _costs(shapes: list[tuple[int, int]], S: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """Cells of a row of each shape, where a sentence fits it: float [K, P, Q], else inf."""
+def _row_costs(shapes: list[Shape], S: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Tokens that a row of each shape takes with padding: float [K, P, Q].
+
+    It is S + T of the shape where a sentence of the p-th and q-th lengths fits, infinite elsewhere.
+    """
     costs = np.full((len(shapes), len(S), len(T)), np.inf)
     for k, (i, j) in enumerate(shapes):
         costs[k, : i + 1, : j + 1] = S[i] + T[j]
     return costs
 
 
-def _owners(shapes: list[tuple[int, int]], S: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """For each pair of lengths, the shape with the fewest cells that holds it: int [P, Q]."""
-    return _costs(shapes, S, T).argmin(axis=0)
+def _assign(shapes: list[Shape], S: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """For each pair of lengths, the index of the cheapest shape that it fits: int [P, Q]."""
+    return _row_costs(shapes, S, T).argmin(axis=0)
 
 
-def _cheapest_shapes(
-    counts: np.ndarray, S: np.ndarray, T: np.ndarray, most: int
-) -> list[tuple[int, int]]:
-    """Shapes for which the sum over sentences of the cells of the cheapest that fits is small.
+def _search_shapes(
+    counts: np.ndarray, S: np.ndarray, T: np.ndarray, max_shapes: int
+) -> list[Shape]:
+    """Searches for shapes with little padding; finds a local optimum.
 
-    The first holds all. Each next is put where it saves most, and then each in turn is put where
-    it saves most beside the others, until none moves: a local optimum.
+    The cost is the sum over all sentences of S + T of the cheapest shape that each fits. The first
+    shape holds the longest source and the longest target and never moves, so every sentence fits
+    one. Shapes are added where they save most, and after each addition all are moved, one at a
+    time, to where they save most given the others.
 
     Args:
-      counts: int [P, Q], sentences of the p-th source and the q-th target length.
-      S, T: int [P] and [Q], these lengths, rising.
-      most: most shapes.
-
-    Returns:
-      Indices (p, q) of the shapes' bounds.
+      counts: int [P, Q], the number of sentences of the p-th source and the q-th target length.
+      S, T: int [P] and [Q], these lengths, ascending.
+      max_shapes: most shapes.
     """
     shapes = [(len(S) - 1, len(T) - 1)]
-    while len(shapes) < most:
-        shape, saved = _best_addition(_costs(shapes, S, T).min(axis=0), counts, S, T)
+    while len(shapes) < max_shapes:
+        shape, saved = _best_addition(shapes, counts, S, T)
         if saved <= 0:
             break
-        shapes = _settled([*shapes, shape], counts, S, T)
+        shapes = _move_shapes([*shapes, shape], counts, S, T)
     return shapes
 
 
-def _settled(
-    shapes: list[tuple[int, int]], counts: np.ndarray, S: np.ndarray, T: np.ndarray
-) -> list[tuple[int, int]]:
-    """The shapes, each but the first where it saves most while the others stay."""
-    for _ in range(_SWEEPS):
+def _move_shapes(
+    shapes: list[Shape], counts: np.ndarray, S: np.ndarray, T: np.ndarray
+) -> list[Shape]:
+    """Moves each shape but the first to where it saves most, until none moves."""
+    for _ in range(_MAX_SWEEPS):
         before = list(shapes)
         for k in range(1, len(shapes)):
             others = shapes[:k] + shapes[k + 1 :]
-            shapes[k], _ = _best_addition(_costs(others, S, T).min(axis=0), counts, S, T)
+            shapes[k], _ = _best_addition(others, counts, S, T)
         if shapes == before:
             break
     return shapes
 
 
 def _best_addition(
-    now: np.ndarray, counts: np.ndarray, S: np.ndarray, T: np.ndarray
-) -> tuple[tuple[int, int], float]:
-    """The shape that saves most cells beside others, and how many it saves.
+    shapes: list[Shape], counts: np.ndarray, S: np.ndarray, T: np.ndarray
+) -> tuple[Shape, float]:
+    """Finds the shape that saves most if it is added to others, and the tokens that it saves.
 
-    saved(p, q) = sum over i <= p, j <= q of counts(i, j) * max(0, now(i, j) - S(p) - T(q)); for
-    one S + T the sums of all its shapes are one cumulative sum.
+    A shape (p, q) saves, for each sentence that fits it, what its row costs now less S_p + T_q:
+
+      saved(p, q) = sum over i <= p, j <= q of counts_ij * max(0, now_ij - S_p - T_q)
+
+    For all shapes with the same cost c = S_p + T_q the summand is the same, so that their sums are
+    entries of one cumulative sum over both axes. The loop is over the values of c.
 
     Args:
-      now: float [P, Q], cells that a row takes with the others.
-      counts, S, T: as in `_cheapest_shapes`.
+      shapes: the others.
+      counts, S, T: as in `_search_shapes`.
     """
-    cells = S[:, None] + T
-    best, place = -1.0, (0, 0)
-    for c in np.unique(cells):
+    now = _row_costs(shapes, S, T).min(axis=0)  # [P, Q]
+    cost = S[:, None] + T  # [P, Q]
+    most, best = -1.0, (0, 0)
+    for c in np.unique(cost):
         gains = counts * np.maximum(0, now - c)
         saved = gains.cumsum(axis=0).cumsum(axis=1)
-        saved[cells != c] = -1
-        at = int(saved.argmax())
-        if saved.flat[at] > best:
-            best, place = float(saved.flat[at]), divmod(at, len(T))
-    return place, best
+        saved[cost != c] = -1
+        i = int(saved.argmax())
+        if saved.flat[i] > most:
+            most, best = float(saved.flat[i]), divmod(i, len(T))
+    return best, most
 
 
-def _worth_their_batches(
-    shapes: list[tuple[int, int]],
+def _drop_small_buckets(
+    shapes: list[Shape],
     counts: np.ndarray,
     S: np.ndarray,
     T: np.ndarray,
     batch_tokens: int,
     multiple: int,
-) -> list[tuple[int, int]]:
-    """The shapes without those whose few sentences fit into the batches of others.
+) -> list[Shape]:
+    """Removes shapes whose few sentences cost less in the batches of other shapes.
 
-    Each bucket is charged for half a batch at least:
-    sum over shapes of max(sentences, rows / 2) * (S + T).
+    A bucket that cannot fill a batch still takes a training step. So each is charged for at least
+    half a batch: the cost is the sum over shapes of max(sentences, rows / 2) * (S + T).
     """
 
-    def cost(kept: list[tuple[int, int]]) -> float:
-        held = np.bincount(_owners(kept, S, T).ravel(), counts.ravel(), len(kept))
-        bounds = [(int(S[i]), int(T[j])) for i, j in kept]
-        least = [_rows(batch_tokens, s, t, multiple) / 2 for s, t in bounds]
-        return float(np.maximum(held, least) @ [s + t for s, t in bounds])
+    def bucket_sizes(kept: list[Shape]) -> np.ndarray:
+        return np.bincount(_assign(kept, S, T).ravel(), counts.ravel(), len(kept))
 
+    def cost(kept: list[Shape]) -> float:
+        bounds = [(int(S[i]), int(T[j])) for i, j in kept]
+        least = [_max_rows(batch_tokens, s, t, multiple) / 2 for s, t in bounds]
+        return float(np.maximum(bucket_sizes(kept), least) @ [s + t for s, t in bounds])
+
+    # The first shape stays: it is the one that every sentence fits.
     while len(shapes) > 1:
         fewer = min((shapes[:k] + shapes[k + 1 :] for k in range(1, len(shapes))), key=cost)
         if cost(fewer) > cost(shapes):
             break
         shapes = fewer
-    held = np.bincount(_owners(shapes, S, T).ravel(), counts.ravel(), len(shapes))
-    return [shape for shape, sentences in zip(shapes, held, strict=True) if sentences]
+    return [shape for shape, size in zip(shapes, bucket_sizes(shapes), strict=True) if size]

@@ -13,14 +13,20 @@ import numpy as np
 from encdec.config import DataConfig, RunConfig
 from encdec.data import tfds
 from encdec.data.dates import dates
-from encdec.data.holdout import Kept, blank_note, digest, holdout_mask, read_holdout, scan
+from encdec.data.holdout import (
+    SelectedPairs,
+    corpus_statistics,
+    describe_blank_pairs,
+    digest,
+    holdout_mask,
+)
 from encdec.data.sources import (
-    Listed,
+    InMemoryPairs,
     Pair,
+    PairReader,
     Pairs,
     PairStream,
-    Part,
-    file_parts,
+    file_readers,
     read_all,
     read_pairs,
 )
@@ -140,13 +146,13 @@ def has_batches(corpus: Corpus) -> bool:
 def read_corpus(
     config: RunConfig, say: Callable[[str], None], given: Corpus | None = None
 ) -> TrainingText:
-    """The text that a run learns from and is evaluated on.
+    """Opens the text that a run is trained, validated and evaluated on.
 
-    Reads the training text once, twice if a part is held out, and keeps none of it.
+    The training text is read once, or twice if pairs are held out, and is not kept in memory.
 
     Args:
       config: settings, which name a corpus where none is given.
-      say: is called with a line for each thing worth knowing.
+      say: receives lines about blank pairs and about pairs that are held out.
       given: the text of a caller, if there is one.
 
     Raises:
@@ -160,11 +166,11 @@ def read_corpus(
         return _given_text(given, config, say)
     if not data.has_corpus:
         made = dates(data.date_sentences, config.seed)
-        train = Listed(made.train)
-        all_pairs = np.ones(len(train), bool)
-        mark = _corpus_digest(digest(train), all_pairs, made.valid)
-        return TrainingText(train, made.valid, made.test, mark, in_memory=True)
-    return _split_text(_training_parts(data), _validation_pairs(data), config, say)
+        train = InMemoryPairs(made.train)
+        keep = np.ones(len(train), bool)
+        corpus_digest = _digest(digest(train), keep, made.valid)
+        return TrainingText(train, made.valid, made.test, corpus_digest, in_memory=True)
+    return _split_text(_training_readers(data), _validation_pairs(data), config, say)
 
 
 def check_only_corpus(data: DataConfig) -> None:
@@ -179,67 +185,68 @@ def _given_text(given: Corpus, config: RunConfig, say: Callable[[str], None]) ->
         side = getattr(given, name)
         if side is not None and (not isinstance(side, Iterable) or iter(side) is side):
             raise InputError(
-                f"{name} of the corpus is a {type(side).__name__}, which cannot be read again and "
-                "again: give a list of pairs, or an object whose __iter__ starts anew"
+                f"{name} of the corpus is a {type(side).__name__}, which can be read only once: "
+                "give a list of pairs, or an object whose __iter__ starts again at the first"
             )
     valid = None
     if given.valid is not None:
         valid = read_all(GivenPairs(given.valid, "valid of the corpus"))
         if not valid.src:
             raise InputError("valid of the corpus has no pair: leave it out to hold some out")
-    part = GivenPairs(given.train, "train of the corpus")
-    text = _split_text((part,), valid, config, say, given.digest)
+    reader = GivenPairs(given.train, "train of the corpus")
+    text = _split_text((reader,), valid, config, say, given.digest)
     if given.held_out is not None:
         text = text._replace(held_out=read_all(GivenPairs(given.held_out, "held_out")))
     return text._replace(in_memory=isinstance(given.train, list | tuple))
 
 
 def _split_text(
-    parts: tuple[Part, ...],
+    readers: tuple[PairReader, ...],
     valid: Pairs | None,
     config: RunConfig,
     say: Callable[[str], None],
     given_digest: str | None = None,
 ) -> TrainingText:
-    """Text without its blank pairs; where nothing is there to validate on, a part is held out."""
-    statistics = scan(parts, config.seed)
-    if note := blank_note(statistics):
+    """Leaves out blank pairs and, if there are no pairs to validate on, holds some out."""
+    statistics = corpus_statistics(readers, config.seed)
+    if note := describe_blank_pairs(statistics):
         say(note)
-    kept = statistics.full
+    keep = statistics.nonblank
     if valid is None:
         held_out = holdout_mask(statistics, config.data.holdout)
-        valid, kept = read_holdout(parts, held_out), kept & ~held_out
-        say(f"{len(valid.src)} of {statistics.full.sum()} pairs are held out to validate on")
-    mark = _corpus_digest(given_digest or statistics.digest, kept, valid)
-    return TrainingText(Kept(parts, kept), valid, valid, mark)
+        valid, keep = read_all(SelectedPairs(readers, held_out)), keep & ~held_out
+        say(f"{len(valid.src)} of {statistics.nonblank.sum()} pairs are held out to validate on")
+    corpus_digest = _digest(given_digest or statistics.digest, keep, valid)
+    return TrainingText(SelectedPairs(readers, keep), valid, valid, corpus_digest)
 
 
-def _training_parts(data: DataConfig) -> tuple[Part, ...]:
+def _training_readers(data: DataConfig) -> tuple[PairReader, ...]:
     if data.corpus is None:
-        return file_parts(data.source, data.target, data.tsv, data.tsv_columns)
-    return (_split(data, data.train_split),)
+        return file_readers(data.source, data.target, data.tsv, data.tsv_columns)
+    return (_open_split(data, data.train_split),)
 
 
 def _validation_pairs(data: DataConfig) -> Pairs | None:
-    """Pairs to validate on, in memory; None where a part of the training text is held out."""
+    """The pairs to validate on; None where training pairs are to be held out."""
     if data.has_validation_files:
         return read_pairs(data.valid_source, data.valid_target, data.valid_tsv, data.tsv_columns)
     if data.corpus is None:
         return None
+    # The default split may be missing; one that a person names may not.
     is_default = data.valid_split == DataConfig.valid_split
     if is_default and data.valid_split not in tfds.splits(data.corpus, data.corpus_folder):
         return None
-    split = _split(data, data.valid_split)
+    split = _open_split(data, data.valid_split)
     if not (valid := read_all(split)).src:
         raise InputError(f"{split.name}: there is no pair to validate on")
     return valid
 
 
-def _split(data: DataConfig, split: str) -> Part:
+def _open_split(data: DataConfig, split: str) -> PairReader:
     languages = (data.source_language, data.target_language)
     return tfds.open_split(str(data.corpus), split, data.corpus_folder, languages, data.reverse)
 
 
-def _corpus_digest(text: str, kept: np.ndarray, valid: Pairs) -> str:
-    marks = f"{text} {digest(Listed(valid))} ".encode()
-    return hashlib.sha256(marks + np.packbits(kept).tobytes()).hexdigest()
+def _digest(train_digest: str, keep: np.ndarray, valid: Pairs) -> str:
+    digests = f"{train_digest} {digest(InMemoryPairs(valid))} ".encode()
+    return hashlib.sha256(digests + np.packbits(keep).tobytes()).hexdigest()

@@ -1,7 +1,9 @@
-"""One pass over a training corpus: its size, its digest, what to leave out and what to hold out.
+"""Statistics of a training corpus in one pass, and the choice of pairs that are held out.
 
-Held out is by a seeded hash of the source text, so that all pairs of one source fall on the same
-side and the choice needs no text in memory: 9 bytes a pair stay, 8 more while it is sorted.
+The choice must not split pairs with the same source text between training and validation, must be
+the same whenever it is made, and must not need the text in memory. So each source text is hashed
+with the seed as key, and the pairs with the smallest hashes are held out. A pair takes 9 bytes of
+memory, and 8 more while the hashes are sorted.
 """
 
 import hashlib
@@ -13,52 +15,64 @@ from typing import NamedTuple
 
 import numpy as np
 
-from encdec.data.sources import Pair, Pairs, Part, read_all
+from encdec.data.sources import Pair, PairReader
 from encdec.types import InputError
 
-_NAMED = 5  # blank pairs that are named
+_MAX_LISTED = 5
+"""Blank pairs that a message lists."""
+_BLOCK = 1 << 20
+"""Hashes that are looked up at once, to bound the memory of temporary arrays."""
 
 
-class Scan(NamedTuple):
-    """What one pass over a corpus finds.
+class CorpusStatistics(NamedTuple):
+    """What one pass over a corpus of n pairs computes.
 
     Attributes:
-      sources: uint64 [n], a seeded hash of each source text.
-      full: bool [n], whether a pair has text on both sides.
-      first_blanks: part and number, counted from 1, of the first pairs that have not.
+      source_hashes: uint64 [n], a keyed hash of each source text.
+      nonblank: bool [n], whether a pair has text on both sides.
+      first_blank: the reader and the number, counted from 1, of the first pairs that are blank.
       digest: SHA-256 (hex) of the text, see `digest`.
     """
 
-    sources: np.ndarray
-    full: np.ndarray
-    first_blanks: tuple[tuple[Part, int], ...]
+    source_hashes: np.ndarray
+    nonblank: np.ndarray
+    first_blank: tuple[tuple[PairReader, int], ...]
     digest: str
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """The pairs of a corpus that `kept` (bool [n]) marks, as a stream."""
+class SelectedPairs:
+    """A stream of those pairs of a corpus that a mask keeps.
 
-    parts: tuple[Part, ...]
-    kept: np.ndarray
+    Attributes:
+      readers: the parts of the corpus.
+      keep: bool [n], True for the pairs of the stream.
+    """
+
+    readers: tuple[PairReader, ...]
+    keep: np.ndarray
 
     def __iter__(self) -> Iterator[Pair]:
-        pairs = itertools.chain.from_iterable(self.parts)
-        for kept, pair in itertools.zip_longest(self.kept, pairs):
-            if kept is None or pair is None:
+        pairs = itertools.chain.from_iterable(self.readers)
+        for keep, pair in itertools.zip_longest(self.keep, pairs):
+            if keep is None or pair is None:
                 raise InputError(
-                    f"{self.parts[0].name}: the corpus has changed while it was read: start again "
-                    "once nothing writes to it"
+                    f"{self.readers[0].name}: the corpus has changed while it was read: start "
+                    "again once nothing writes to it"
                 )
-            if kept:
+            if keep:
                 yield pair
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self.kept))
+        return int(np.count_nonzero(self.keep))
 
 
 class Digest:
-    """SHA-256 of pairs; each text goes in with its length, so no two corpora share one."""
+    """SHA-256 of a sequence of pairs.
+
+    The lengths of both texts are hashed with them, so that two different sequences never give the
+    hash function the same bytes.
+    """
 
     def __init__(self) -> None:
         self._state = hashlib.sha256()
@@ -72,96 +86,104 @@ class Digest:
 
 
 def digest(pairs: Iterable[Pair]) -> str:
-    """SHA-256 (hex) of a corpus, in its order."""
+    """SHA-256 (hex) of the text of pairs, in their order."""
     state = Digest()
     for pair in pairs:
         state.add(pair)
     return state.hex()
 
 
-def scan(parts: Sequence[Part], seed: int) -> Scan:
-    """Reads a corpus once; `seed` is that of the hash.
+def corpus_statistics(readers: Sequence[PairReader], seed: int) -> CorpusStatistics:
+    """Reads a corpus once and computes what the choice of training pairs needs.
+
+    Args:
+      readers: the parts of the corpus.
+      seed: the key of the hash, so that another seed holds out other pairs.
 
     Raises:
       InputError: a part cannot be read, or no pair has text on both sides.
     """
     key, state = struct.pack("<Q", seed), Digest()
-    sources, full = bytearray(), bytearray()
-    blanks: list[tuple[Part, int]] = []
-    for part in parts:
-        for number, pair in enumerate(part, 1):
+    source_hashes, nonblank = bytearray(), bytearray()  # far smaller than lists of numbers
+    first_blank: list[tuple[PairReader, int]] = []
+    for reader in readers:
+        for number, pair in enumerate(reader, 1):
             state.add(pair)
-            text = pair[0].encode("utf-8", "surrogatepass")
-            sources += hashlib.blake2b(text, digest_size=8, key=key).digest()
-            whole = bool(pair[0].strip() and pair[1].strip())
-            full.append(whole)
-            if not whole and len(blanks) < _NAMED:
-                blanks.append((part, number))
-    if not any(full):
-        raise InputError(f"{parts[0].name}: no pair of the corpus has text on both sides")
-    return Scan(
-        np.frombuffer(sources, "<u8"), np.frombuffer(full, bool), tuple(blanks), state.hex()
+            source = pair[0].encode("utf-8", "surrogatepass")
+            source_hashes += hashlib.blake2b(source, digest_size=8, key=key).digest()
+            has_text = bool(pair[0].strip() and pair[1].strip())
+            nonblank.append(has_text)
+            if not has_text and len(first_blank) < _MAX_LISTED:
+                first_blank.append((reader, number))
+    if not any(nonblank):
+        raise InputError(f"{readers[0].name}: no pair of the corpus has text on both sides")
+    return CorpusStatistics(
+        np.frombuffer(source_hashes, "<u8"),
+        np.frombuffer(nonblank, bool),
+        tuple(first_blank),
+        state.hex(),
     )
 
 
-def blank_note(found: Scan) -> str | None:
-    """How many pairs have an empty side, and where the first of them are; None without any."""
-    blank = len(found.full) - int(np.count_nonzero(found.full))
-    if not blank:
+def describe_blank_pairs(statistics: CorpusStatistics) -> str | None:
+    """One line that counts the blank pairs and says where the first are; None without any."""
+    count = len(statistics.nonblank) - int(np.count_nonzero(statistics.nonblank))
+    if not count:
         return None
-    groups = itertools.groupby(found.first_blanks, lambda place: place[0])
-    places = [(part, [number for _, number in group]) for part, group in groups]
-    one_part = len(places) == 1
-    named = "; ".join(
-        f"{'' if one_part else part.name + ', '}{part.unit}{'s' if len(numbers) > 1 else ''} "
-        f"{', '.join(map(str, numbers))}"
-        for part, numbers in places
+    groups = itertools.groupby(statistics.first_blank, lambda place: place[0])
+    places = [(reader, [number for _, number in group]) for reader, group in groups]
+    listed = "; ".join(
+        f"{'' if len(places) == 1 else reader.name + ', '}"
+        f"{reader.unit}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+        for reader, numbers in places
     )
-    more = ", ..." if blank > len(found.first_blanks) else ""
-    pairs, are = ("pair", "is") if blank == 1 else ("pairs", "are")
-    return f"{blank} {pairs} with an empty side {are} left out of training ({named}{more})"
+    more = ", ..." if count > len(statistics.first_blank) else ""
+    pairs, are = ("pair", "is") if count == 1 else ("pairs", "are")
+    return f"{count} {pairs} with an empty side {are} left out of training ({listed}{more})"
 
 
-def holdout_mask(found: Scan, count: int | float) -> np.ndarray:
-    """Which pairs to hold out, bool [n]; no source text stands on both sides.
+def holdout_mask(statistics: CorpusStatistics, count: int | float) -> np.ndarray:
+    """Chooses the pairs to hold out, bool [n], True for held out.
 
-    All pairs of one source text go to the same side, so none leaks. Held out are `count` pairs
-    (below 1: that share of all), or the nearest number below that such groups allow, a tenth of
-    all at most. Pairs with an empty side are not among them, nor counted.
+    All pairs with the same source text are on the same side of the split. Blank pairs are neither
+    held out nor counted.
+
+    Args:
+      statistics: of the corpus.
+      count: how many pairs to hold out, or the fraction of all if it is below 1. At most a tenth
+        of all are held out, and fewer than `count` where the groups of equal sources do not add up
+        to it.
 
     Raises:
-      InputError: too few different source texts to hold any out.
+      InputError: the corpus has too few different source texts to hold any out.
     """
-    ranked = found.sources[found.full]
-    ranked.sort()
-    wanted = count if count >= 1 else int(count * len(ranked))
-    room = min(int(wanted), len(ranked) // 10)
-    taken: list[int] = []
-    for source, group in itertools.groupby(ranked):
-        if not room:
+    ordered = statistics.source_hashes[statistics.nonblank]
+    ordered.sort()
+    wanted = count if count >= 1 else int(count * len(ordered))
+    remaining = min(int(wanted), len(ordered) // 10)
+    # Groups of equal hashes, from the smallest hash on; a group that is too large is skipped.
+    chosen: list[int] = []
+    for source_hash, group in itertools.groupby(ordered):
+        if not remaining:
             break
         size = sum(1 for _ in group)
-        if size <= room:
-            taken.append(source)
-            room -= size
-    if not taken:
+        if size <= remaining:
+            chosen.append(source_hash)
+            remaining -= size
+    if not chosen:
         raise InputError(
-            f"{len(ranked)} pairs with {len(np.unique(ranked))} different sources are too few to "
+            f"{len(ordered)} pairs with {len(np.unique(ordered))} different sources are too few to "
             "hold any out: give validation files (valid_source and valid_target, or valid_tsv)"
         )
-    return found.full & _among(found.sources, np.array(taken, np.uint64))
+    chosen_hashes = np.array(chosen, np.uint64)
+    return statistics.nonblank & _is_in_sorted(statistics.source_hashes, chosen_hashes)
 
 
-def _among(values: np.ndarray, ranked: np.ndarray) -> np.ndarray:
-    """Which values are in a rising array, bool [n]; np.isin would sort all of them."""
+def _is_in_sorted(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Which values occur in an ascending array, bool [n]; np.isin would sort the values too."""
     result = np.empty(len(values), bool)
-    for start in range(0, len(values), 1 << 20):
-        block = values[start : start + (1 << 20)]
-        nearest = np.minimum(np.searchsorted(ranked, block), len(ranked) - 1)
-        result[start : start + (1 << 20)] = ranked[nearest] == block
+    for start in range(0, len(values), _BLOCK):
+        block = values[start : start + _BLOCK]
+        nearest = np.minimum(np.searchsorted(ordered, block), len(ordered) - 1)
+        result[start : start + _BLOCK] = ordered[nearest] == block
     return result
-
-
-def read_holdout(parts: Sequence[Part], held: np.ndarray) -> Pairs:
-    """The pairs that `holdout_mask` chose (bool [n]), in memory and in the corpus's order."""
-    return read_all(Kept(tuple(parts), held))

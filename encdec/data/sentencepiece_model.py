@@ -1,4 +1,4 @@
-"""Subwords by SentencePiece: training, text to ids and back, other ways to cut the same text."""
+"""A vocabulary of SentencePiece subwords: training, encoding, random segmentation."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import sentencepiece
 
-from encdec.data.bpe_dropout import merge, uniform
+from encdec.data.bpe_dropout import segment, uniform
 from encdec.types import InputError, SpecialIds
 
 SentencePieceType = Literal["unigram", "bpe"]
@@ -20,15 +20,22 @@ SentencePieceType = Literal["unigram", "bpe"]
 UNKNOWN_LABEL = "⁇"
 """How an unknown token is shown, in text too."""
 
-_SIZE = 8000  # where none is given
-_SEGMENTATIONS = 64  # l in Kudo 2018
-_DRAWS = 8  # of a sentence, until one fits: then it stays as it was encoded
-_MOST_CHARACTERS = 40_000_000  # of training text: for each, SentencePiece takes 20 bytes of memory
+_DEFAULT_SIZE = 8000
+_NBEST = 64
+"""Segmentations that subword regularization chooses from, l in Kudo 2018."""
+_ATTEMPTS = 8
+"""Random segmentations of a sentence by BPE-dropout, until one is short enough."""
+_MAX_CHARACTERS = 40_000_000
+"""Characters of training text: SentencePiece takes 20 bytes of memory for each."""
 
 
 @dataclass(frozen=True)
 class SentencePieceVocabulary:
-    """Subwords of SentencePiece (Kudo and Richardson 2018), held as its own proto."""
+    """Subwords of SentencePiece (Kudo and Richardson 2018).
+
+    Attributes:
+      proto: the serialized model; as plain bytes it can be compared, copied and saved.
+    """
 
     proto: bytes
 
@@ -38,25 +45,29 @@ class SentencePieceVocabulary:
 
     @cached_property
     def _log_probs(self) -> np.ndarray:
-        """Log-probability of each piece of a unigram model, nats."""
+        """Log-probability of each subword of a unigram model, nats, float64 [size]."""
         return np.array([self._model.get_score(i) for i in range(self.size)])
 
     @cached_property
     def _is_unigram(self) -> bool:
-        """Byte pairs have no probabilities, so no second best way to cut a text."""
+        """Whether the model is unigram: only that can list the n best segmentations of a text."""
         try:
             return bool(self._model.nbest_encode("", nbest_size=2))
-        except RuntimeError:  # sentencepiece before 0.2.2 answers with nothing instead
+        except RuntimeError:  # raised from 0.2.2 on; earlier versions return an empty list
             return False
 
     @cached_property
     def _ids(self) -> dict[str, int]:
+        """The id of each subword."""
         return {self._model.id_to_piece(i): i for i in range(self.size) if i not in self.specials}
 
     @cached_property
     def _ranks(self) -> dict[str, int]:
-        """The order of merges: byte pairs come before all single characters, in their order."""
-        return {piece: i for piece, i in self._ids.items() if len(piece) > 1}
+        """The rank of each merge of a bpe model, by the subword that it makes.
+
+        SentencePiece numbers these subwords in the order of their merges, so ids serve as ranks.
+        """
+        return {subword: i for subword, i in self._ids.items() if len(subword) > 1}
 
     @property
     def size(self) -> int:
@@ -84,43 +95,53 @@ class SentencePieceVocabulary:
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
-        if self.specials.unknown in ids:
+        if self.specials.unknown in ids:  # its text is lost, so it cannot be split again
             return list(ids)
-        draw = self._by_probability if self._is_unigram else self._by_dropout
-        return draw(list(ids), alpha, longest, rng)
+        sample = self._sample_unigram if self._is_unigram else self._sample_bpe
+        return sample(list(ids), alpha, longest, rng)
 
-    def _by_probability(
+    def _sample_unigram(
         self, ids: list[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
-        """Kudo 2018, section 3.3: of the likeliest segmentations x that are no longer than allowed
-        one is drawn with probability P(x)^alpha / sum of P(x')^alpha."""
-        cuts, log_probs = self.segmentations(ids)
-        fit = np.array([len(cut) <= longest for cut in cuts])
-        sums = np.where(fit, np.exp(alpha * (log_probs - log_probs[0])), 0).cumsum()
-        return cuts[int(np.searchsorted(sums / sums[-1], rng.random(), "right"))]
+        """Subword regularization (Kudo 2018, section 3.3).
+
+        Of the n best segmentations x that are short enough, one is sampled with probability
+        P(x)^alpha / sum over x' of P(x')^alpha.
+        """
+        nbest, log_probs = self.segmentations(ids)
+        fits = np.array([len(segmentation) <= longest for segmentation in nbest])
+        # Relative to the best, so that exp does not underflow; then by inverting the CDF.
+        cdf = np.where(fits, np.exp(alpha * (log_probs - log_probs[0])), 0).cumsum()
+        return nbest[int(np.searchsorted(cdf / cdf[-1], rng.random(), "right"))]
 
     def segmentations(self, ids: list[int]) -> tuple[list[list[int]], np.ndarray]:
-        """The 64 likeliest ways of a unigram model to cut the text of `encode`d ids, these first.
+        """Returns the 64 likeliest segmentations of a text by a unigram model.
 
-        With their log-probabilities, float64 [n], nats.
+        Args:
+          ids: the text as `encode` gives it.
+
+        Returns:
+          The segmentations, `ids` first, and their log-probabilities, float64 [n], nats.
         """
-        found = self._model.nbest_encode(self._model.decode(ids), nbest_size=_SEGMENTATIONS)
-        if not ids or found[0] != ids:  # what has no way back to its own text is left alone
+        nbest = self._model.nbest_encode(self._model.decode(ids), nbest_size=_NBEST)
+        if not ids or nbest[0] != ids:  # decoding does not give back the text of these ids
             return [ids], np.zeros(1)
-        starts = [0, *accumulate(map(len, found[:-1]))]
-        return found, np.add.reduceat(self._log_probs[[*chain(*found)]], starts)
+        # The log-probability of a segmentation is the sum over its subwords; all at once.
+        starts = [0, *accumulate(map(len, nbest[:-1]))]
+        return nbest, np.add.reduceat(self._log_probs[[*chain(*nbest)]], starts)
 
-    def _by_dropout(
-        self, ids: list[int], alpha: float, longest: int, rng: np.random.Generator
+    def _sample_bpe(
+        self, ids: list[int], dropout: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
-        """Byte pairs without some merges; drawn again, a few times, where it is too long."""
+        """BPE-dropout of each word; returns `ids` where several attempts are all too long."""
+        # SentencePiece writes a space as ▁ before a word; no merge crosses the start of a word.
         words = re.findall("▁?[^▁]+|▁", "".join(map(self._model.id_to_piece, ids)))
-        chances = uniform(rng)
-        for _ in range(_DRAWS):
-            parts = chain(*(merge(word, self._ranks, alpha, chances) for word in words))
-            cut = [self._ids[part] for part in parts]
-            if len(cut) <= longest:
-                return cut
+        uniforms = uniform(rng)
+        for _ in range(_ATTEMPTS):
+            subwords = chain(*(segment(word, self._ranks, dropout, uniforms) for word in words))
+            segmentation = [self._ids[subword] for subword in subwords]
+            if len(segmentation) <= longest:
+                return segmentation
         return ids
 
     def to_json(self) -> dict[str, Any]:
@@ -130,28 +151,29 @@ class SentencePieceVocabulary:
 def train(
     texts: Iterable[str], size: int | None, pieces: SentencePieceType
 ) -> SentencePieceVocabulary:
-    """A model of some texts.
+    """Trains a SentencePiece model.
 
     Args:
-      texts: sentences; read once. Of more than 40 million characters every second, fourth, ...
-        sentence is taken.
-      size: pieces, special ids included; None means 8,000, or what a smaller text allows.
+      texts: sentences, read once. Of more than 40 million characters, every second (fourth, ...)
+        sentence is used.
+      size: number of ids, the special ones included; None means 8,000, or fewer if the text has
+        not as many subwords.
       pieces: a unigram language model, or byte pairs.
 
     Raises:
-      InputError: no text, or a size that it does not allow, with one that it does.
+      InputError: there is no text, or it does not allow the size; the error names one that it does.
     """
     proto, specials = io.BytesIO(), SpecialIds()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(_thinned(_some_text(texts), _MOST_CHARACTERS)),
+            sentence_iterator=iter(_thinned(_nonblank(texts), _MAX_CHARACTERS)),
             model_writer=proto,
             model_type=pieces,
-            vocab_size=_SIZE if size is None else size,
+            vocab_size=_DEFAULT_SIZE if size is None else size,
             hard_vocab_limit=size is not None,
             normalization_rule_name="identity",
             character_coverage=1.0,
-            max_sentence_length=1 << 24,  # the default leaves out sentences above 4 KB, silently
+            max_sentence_length=1 << 24,  # the default drops sentences above 4 KB in silence
             pad_id=specials.pad,
             bos_id=specials.start,
             eos_id=specials.end,
@@ -160,24 +182,24 @@ def train(
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise _explain(error, size or _SIZE) from error
+        raise _explain(error, size or _DEFAULT_SIZE) from error
     return SentencePieceVocabulary(proto.getvalue())
 
 
 def too_large(size: int, most: int) -> InputError:
-    """What is said of a vocabulary larger than its text allows."""
+    """The error of a vocabulary larger than its text allows."""
     return InputError(
         f"vocabulary_size = {size} is too large for this text: at most {most} can be used"
     )
 
 
 def _well_formed(text: str) -> str:
-    """The text without lone surrogates, which UTF-8 cannot hold."""
+    """Replaces lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
 
-def _some_text(texts: Iterable[str]) -> Iterator[str]:
-    """The texts that are not empty; an InputError at the end if there was none."""
+def _nonblank(texts: Iterable[str]) -> Iterator[str]:
+    """Yields the texts that are not blank; raises InputError at the end if there was none."""
     empty = True
     for text in texts:
         if text.strip():
@@ -188,7 +210,10 @@ def _some_text(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _thinned(texts: Iterable[str], most: int) -> list[str]:
-    """Every 1st, 2nd, 4th, ... text: the first such step that leaves no more characters."""
+    """Returns every text, or every 2nd, 4th, ..., such that there are at most so many characters.
+
+    No more than that is ever in memory: whenever the texts are too many, every second is dropped.
+    """
     kept: list[str] = []
     step, characters = 1, 0
     for number, text in enumerate(texts):
@@ -202,7 +227,7 @@ def _thinned(texts: Iterable[str], most: int) -> list[str]:
 
 
 def _explain(error: RuntimeError, size: int) -> InputError:
-    """SentencePiece's two complaints about a size, in the words of this library."""
+    """The error of SentencePiece as one that says which vocabulary size would do."""
     if most := re.search(r"value <= (\d+)", str(error)):
         return too_large(size, int(most[1]))
     if least := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):

@@ -1,4 +1,7 @@
-"""Parallel text, read again and again without all of it in memory: two files, or TSV files."""
+"""Readers of parallel text: two files with one sentence a line, or tab-separated files.
+
+A corpus can be larger than memory, so its pairs are read as a stream, as often as needed.
+"""
 
 import codecs
 import gzip
@@ -16,25 +19,25 @@ Pair = tuple[str, str]
 
 
 class Pairs(NamedTuple):
-    """Sentences and their translations in memory: src[i] and tgt[i] belong together."""
+    """Pairs in memory: tgt[i] is the translation of src[i]."""
 
     src: list[str]
     tgt: list[str]
 
 
 class PairStream(Protocol):
-    """Pairs that can be read again and again, in one order, without all of them in memory."""
+    """Pairs of known number that can be read many times, each time in the same order."""
 
     def __iter__(self) -> Iterator[Pair]:
-        """Source and target of each pair."""
+        """Yields the source and the target of each pair."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Returns the number of pairs."""
 
 
 @dataclass(frozen=True)
-class Listed:
-    """Pairs in memory as a stream."""
+class InMemoryPairs:
+    """A stream of pairs that are in memory."""
 
     pairs: Pairs
 
@@ -45,24 +48,27 @@ class Listed:
         return len(self.pairs.src)
 
 
-class Part(Protocol):
-    """A file, two files side by side, or a split: what is read of a corpus at a stretch."""
+class PairReader(Protocol):
+    """A reader of one part of a corpus: a file, two parallel files, or a split of a data set.
+
+    The number of pairs is not known before they are read.
+    """
 
     @property
     def name(self) -> str:
-        """What a person knows it by."""
+        """The name of the file or of the split, for messages."""
 
     @property
     def unit(self) -> str:
-        """What a pair is there: a line or a row."""
+        """What messages call the place of a pair: "line" or "row"."""
 
     def __iter__(self) -> Iterator[Pair]:
-        """All pairs in order; raises InputError where something cannot be read."""
+        """Yields all pairs in order; raises InputError where one cannot be read."""
 
 
 @dataclass(frozen=True)
 class ParallelFiles:
-    """Two text files, line i of one the translation of line i of the other."""
+    """Two text files: line i of `target` is the translation of line i of `source`."""
 
     source: str | Path
     target: str | Path
@@ -87,9 +93,14 @@ class ParallelFiles:
 
 @dataclass(frozen=True)
 class TsvFile:
-    """A text file with a pair in each line, in two of its tab-separated columns (from 1).
+    """A text file with a pair in each line, in two of its tab-separated columns.
 
-    A blank line is a pair with nothing on either side, as it is of two files.
+    A blank line is a pair of two empty texts, as a line that is blank in two parallel files is.
+
+    Attributes:
+      path: the file.
+      columns: the columns of the source and of the target, counted from 1.
+      unit: see `PairReader`.
     """
 
     path: str | Path
@@ -115,26 +126,31 @@ class TsvFile:
             yield cells[source], cells[target]
 
 
-def file_parts(
+def file_readers(
     source: Sequence[str | Path] = (),
     target: Sequence[str | Path] = (),
     tsv: Sequence[str | Path] = (),
     columns: tuple[int, int] = (1, 2),
-) -> tuple[Part, ...]:
-    """As many source as target files, two and two, or TSV files alone; nothing is opened yet.
+) -> tuple[PairReader, ...]:
+    """Readers of parallel files or of TSV files; no file is opened yet.
+
+    Args:
+      source, target: as many source files as target files.
+      tsv: TSV files, instead of these.
+      columns: the columns of TSV files that hold source and target, counted from 1.
 
     Raises:
-      InputError: neither, both, or not as many of each.
+      InputError: both kinds of files are given, or none, or not as many targets as sources.
     """
     if bool(tsv) == bool(source or target) or len(source) != len(target):
-        raise InputError("give source and target, as many files of each, or tsv alone")
+        raise InputError("give as many source files as target files, or only tsv files")
     if tsv:
         return tuple(TsvFile(path, columns) for path in tsv)
-    return tuple(ParallelFiles(*paths) for paths in zip(source, target, strict=True))
+    return tuple(map(ParallelFiles, source, target))
 
 
 def read_all(pairs: Iterable[Pair]) -> Pairs:
-    """Pairs of a part or a stream in memory."""
+    """Reads all pairs of a reader or a stream into memory."""
     src, tgt = [], []
     for source, target in pairs:
         src.append(source)
@@ -148,23 +164,24 @@ def read_pairs(
     tsv: Sequence[str | Path] = (),
     columns: tuple[int, int] = (1, 2),
 ) -> Pairs:
-    """All pairs of the files (see `file_parts`) in memory, blank ones too.
+    """Reads all pairs of files, blank ones too, into memory; arguments as in `file_readers`.
 
     Raises:
-      InputError: a file cannot be read, line counts differ, a TSV line has too few columns.
+      InputError: a file cannot be read, two parallel files differ in their number of lines, or a
+        TSV line has too few columns.
     """
-    return read_all(itertools.chain.from_iterable(file_parts(source, target, tsv, columns)))
+    return read_all(itertools.chain.from_iterable(file_readers(source, target, tsv, columns)))
 
 
 def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
-    """Lines of text, one at a time, from lines of bytes.
+    """Decodes lines of UTF-8 bytes, one at a time.
 
-    Only `\\n` ends a line, so U+2028 and its like stay inside one; a `\\r` before it and a byte
-    order mark before the first line are cut.
+    Only `\\n` ends a line: U+2028 and other separators of Unicode stay inside it. A `\\r` before
+    `\\n` and a byte order mark before the first line are removed.
 
     Args:
-      stream: what a file open in binary mode yields.
-      name: the file's name for errors.
+      stream: lines with their ends, as a file that is open in binary mode yields them.
+      name: the name of the file, for errors.
 
     Raises:
       InputError: a line is not UTF-8.
@@ -181,15 +198,15 @@ def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """All lines of a file: `stream_lines` in memory."""
+    """Reads all lines of a file into memory; see `stream_lines`."""
     return list(stream_lines(path))
 
 
 def stream_lines(path: str | Path) -> Iterator[str]:
-    """Lines of a UTF-8 text file, one at a time; one whose name ends in `.gz` is unpacked.
+    """Yields the lines of a UTF-8 text file; a file whose name ends in `.gz` is unpacked.
 
     Raises:
-      InputError: the file is missing, empty, not readable, not UTF-8 or not whole.
+      InputError: the file is missing, empty, not readable, not UTF-8, or a truncated gzip file.
     """
     empty = True
     try:
@@ -198,11 +215,11 @@ def stream_lines(path: str | Path) -> Iterator[str]:
                 empty = False
                 yield line
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise InputError(f"{path} is no whole gzip file ({error}): copy it anew") from error
+        raise InputError(f"{path} is a damaged gzip file ({error}): copy it again") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if empty:
-        raise InputError(f"{path} is empty: give a file with one sentence a line")
+        raise InputError(f"{path} is empty: give a file with one sentence in each line")
 
 
 def _open(path: Path) -> BinaryIO | gzip.GzipFile:

@@ -1,7 +1,7 @@
-"""Text on its way to a vocabulary and back: Unicode normalisation, Moses tokens, lower case.
+"""Preprocessing of text before a vocabulary, and postprocessing of translations after it.
 
-A vocabulary is built from prepared text and stays plain on disk; `PreprocessedVocabulary` puts the
-preparation before it and the restoration behind it.
+Unicode normalization, Moses tokenization and lower-casing. A vocabulary is built from preprocessed
+text and is saved without its preprocessing, which the settings of the run describe.
 """
 
 import re
@@ -18,18 +18,20 @@ from encdec.config import DataConfig
 from encdec.data.vocabulary import Vocabulary
 from encdec.types import SpecialIds
 
-_TURKIC = ("tr", "az")  # I and i are two letters, with a dot or without, in both cases
+_TURKIC = ("tr", "az")
+"""Languages in which I and i are two letters, each with a dotted and a dotless form."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the text of one side is prepared, and made fit to read again.
+    """The preprocessing of one side of the text.
 
     Attributes:
-      normalization: nfkc folds what looks alike (ﬁ, full-width letters) into one form.
-      tokenizer: moses sets what is punctuation apart with spaces, as the Moses scripts do.
-      lowercase: whether letters become small, by the rules of the language.
-      language: two letters (ISO 639-1); one that Moses has no rules for gets those of English.
+      normalization: nfkc replaces characters that look alike (ligatures, full-width letters) by
+        one form.
+      tokenizer: moses separates punctuation from words by spaces, as the Moses scripts do.
+      lowercase: whether letters are lower-cased, by the rules of the language.
+      language: ISO 639-1 code; a language for which Moses has no rules gets those of English.
     """
 
     normalization: Literal["none", "nfkc"] = "none"
@@ -38,99 +40,112 @@ class Preprocessing:
     language: str = "en"
 
     @property
-    def changes(self) -> bool:
-        """Whether it does anything at all."""
-        return self.lowercase or (self.normalization, self.tokenizer) != ("none", "none")
+    def is_identity(self) -> bool:
+        """Whether it leaves every text as it is."""
+        return not self.lowercase and (self.normalization, self.tokenizer) == ("none", "none")
 
-    def prepare(self, text: str) -> str:
-        """Text as the vocabulary sees it. To prepare twice without Moses changes no more."""
+    def preprocess(self, text: str) -> str:
+        """Returns the text that the vocabulary encodes.
+
+        Without Moses it is idempotent: a text that is preprocessed already does not change.
+        """
         if self.normalization == "nfkc":
             text = unicodedata.normalize("NFKC", text)
-        if self.tokenizer == "moses":  # before lower-casing: "Mr." keeps its dot by its capital
-            text = _split(self.language)(text)
+        if self.tokenizer == "moses":
+            # Before lower-casing: Moses keeps the dot of "Mr." only if it sees the capital.
+            text = _moses_tokenizer(self.language)(text)
         return lower(text, self.language) if self.lowercase else text
 
-    def restore(self, text: str) -> str:
-        """Text for a reader: Moses tokens joined. Case and Unicode forms do not come back."""
-        return _join(self.language)(text.split()) if self.tokenizer == "moses" else text
+    def postprocess(self, text: str) -> str:
+        """Joins Moses tokens. Case and the original Unicode forms cannot be recovered."""
+        if self.tokenizer == "moses":
+            return _moses_detokenizer(self.language)(text.split())
+        return text
 
 
 @dataclass(frozen=True)
 class PreprocessedVocabulary:
-    """A vocabulary of prepared text that takes any text and gives text to read."""
+    """A vocabulary that preprocesses the text it encodes and postprocesses what it decodes.
 
-    plain: Vocabulary
-    preparation: Preprocessing
+    Attributes:
+      vocabulary: built from preprocessed text.
+      preprocessing: of that text.
+    """
+
+    vocabulary: Vocabulary
+    preprocessing: Preprocessing
 
     @property
     def size(self) -> int:
-        return self.plain.size
+        return self.vocabulary.size
 
     @property
     def specials(self) -> SpecialIds:
-        return self.plain.specials
+        return self.vocabulary.specials
 
     def encode(self, text: str) -> list[int]:
-        return self.plain.encode(self.preparation.prepare(text))
+        return self.vocabulary.encode(self.preprocessing.preprocess(text))
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.plain.encode_all([self.preparation.prepare(text) for text in texts])
+        return self.vocabulary.encode_all([self.preprocessing.preprocess(text) for text in texts])
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
-        return self.plain.sample_segmentation(ids, alpha, longest, rng)
+        return self.vocabulary.sample_segmentation(ids, alpha, longest, rng)
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self.preparation.restore(self.plain.decode(ids))
+        return self.preprocessing.postprocess(self.vocabulary.decode(ids))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        return self.plain.tokens(ids)
+        return self.vocabulary.tokens(ids)
 
     def to_json(self) -> dict[str, Any]:
-        return self.plain.to_json()
+        return self.vocabulary.to_json()
 
 
-def prepared(plain: Vocabulary, preparation: Preprocessing) -> Vocabulary:
-    """The vocabulary with its preparation, or as it is where there is none."""
-    return PreprocessedVocabulary(plain, preparation) if preparation.changes else plain
+def with_preprocessing(vocabulary: Vocabulary, preprocessing: Preprocessing) -> Vocabulary:
+    """Adds preprocessing to a vocabulary; returns it unchanged where there is none."""
+    if preprocessing.is_identity:
+        return vocabulary
+    return PreprocessedVocabulary(vocabulary, preprocessing)
 
 
 def preprocessings(data: DataConfig) -> tuple[Preprocessing, Preprocessing]:
-    """How the text of either side is prepared before its vocabulary sees it."""
+    """The preprocessing of the source side and of the target side."""
     how = (data.normalization, data.tokenizer, data.lowercase)
     return Preprocessing(*how, data.source_language), Preprocessing(*how, data.target_language)
 
 
 def lower(text: str, language: str) -> str:
-    """Small letters, by the rules of a language (ISO 639-1)."""
+    """Lower-cases a text by the rules of a language (ISO 639-1)."""
     if language in _TURKIC:
         text = text.replace("I\u0307", "i").replace("İ", "i").replace("I", "ı")
     return text.lower()
 
 
 @cache
-def _split(language: str) -> Callable[[str], str]:
-    """Text to tokens with spaces between, unescaped: & stays &, not &amp;."""
+def _moses_tokenizer(language: str) -> Callable[[str], str]:
+    """A function from text to tokens with spaces between them, unescaped: & stays &, not &amp;."""
     from sacremoses import MosesTokenizer
 
     tokenizer = MosesTokenizer(language)
-    # Perl's IsAlnum leaves most combining marks out, and Moses would set them apart.
-    word = tokenizer.IsAlnum + _marks()
+    # Most combining marks are not in Perl's IsAlnum: Moses would split them from their letters.
+    word = tokenizer.IsAlnum + _combining_marks()
     tokenizer.PAD_NOT_ISALNUM = (re.compile(rf"([^{word}\s\.'\`\,\-])"), r" \1 ")
     return lambda text: tokenizer.tokenize(text, return_str=True, escape=False)
 
 
 @cache
-def _join(language: str) -> Callable[[list[str]], str]:
+def _moses_detokenizer(language: str) -> Callable[[list[str]], str]:
     from sacremoses import MosesDetokenizer
 
-    joiner = MosesDetokenizer(language)
-    return lambda tokens: joiner.detokenize(tokens, unescape=False)
+    detokenizer = MosesDetokenizer(language)
+    return lambda tokens: detokenizer.detokenize(tokens, unescape=False)
 
 
 @cache
-def _marks() -> str:
-    """All combining marks and the two joiners: no letter, yet never apart from one."""
-    every = map(chr, range(sys.maxunicode + 1))
-    return "\u200c\u200d" + "".join(c for c in every if unicodedata.category(c)[0] == "M")
+def _combining_marks() -> str:
+    """All combining marks and the two joiners, which belong to the letter before them."""
+    characters = map(chr, range(sys.maxunicode + 1))
+    return "\u200c\u200d" + "".join(c for c in characters if unicodedata.category(c)[0] == "M")

@@ -7,12 +7,11 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -26,7 +25,6 @@ from encdec.data.sentencepiece_model import (
 from encdec.files import write_text
 from encdec.types import InputError, SpecialIds
 
-Item = TypeVar("Item")
 Kind = Literal["chars", "words", "bytes", "sentencepiece"]
 
 _FORMAT = "encdec vocabulary 1"
@@ -236,16 +234,6 @@ def build(
     if kind == "sentencepiece":
         return train(texts, size, pieces)
     return TableVocabulary(kind, _most_frequent(kind, texts, size))
-
-
-def drawn(items: Iterable[Item], count: int, most: int, seed: int) -> Iterator[Item]:
-    """At most `most` of `count` items, chosen at random by the seed, in their original order."""
-    if count <= most:
-        yield from items
-        return
-    chosen = np.zeros(count, bool)
-    chosen[np.random.default_rng(seed).choice(count, most, replace=False, shuffle=False)] = True
-    yield from compress(items, chosen)
 
 
 def digest(vocabulary: Vocabulary) -> str:

@@ -20,7 +20,7 @@ from encdec import config as configs
 from encdec.config import DataConfig, RunConfig
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
-from encdec.data.text import preprocessings, prepared
+from encdec.data.text import preprocessings, with_preprocessing
 from encdec.data.vocabulary import Vocabulary
 from encdec.files import leftovers, write_text
 from encdec.types import InputError
@@ -132,8 +132,8 @@ def load(path: str | Path) -> Run:
         config=config,
         corpus=tree["corpus"],
         extra_length=tree["extra_length"],
-        src_vocabulary=prepared(source, before_source),
-        tgt_vocabulary=prepared(target, before_target),
+        src_vocabulary=with_preprocessing(source, before_source),
+        tgt_vocabulary=with_preprocessing(target, before_target),
         held_out=held_out,
     )
 

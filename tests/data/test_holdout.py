@@ -1,4 +1,4 @@
-"""What one pass over a corpus finds, against plain loops over the pairs in memory."""
+"""Corpus statistics and the holdout, against plain loops over pairs in memory."""
 
 import random
 import re
@@ -9,14 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from encdec.data.holdout import Kept, blank_note, digest, holdout_mask, read_holdout, scan
+from encdec.data.holdout import (
+    SelectedPairs,
+    corpus_statistics,
+    describe_blank_pairs,
+    digest,
+    holdout_mask,
+)
 from encdec.data.sources import Pair, Pairs, ParallelFiles, read_all
 from encdec.types import InputError
 
 
 @dataclass
 class Memory:
-    """A part in memory."""
+    """A reader of pairs in memory."""
 
     pairs: list[Pair]
     name: str = "memory"
@@ -27,7 +33,7 @@ class Memory:
 
 
 def repeated(n: int) -> list[Pair]:
-    """n pairs; many source texts stand there several times, some pairs have an empty side."""
+    """n pairs; many source texts occur several times, and some pairs have an empty side."""
     src = [f"s{i // 3 if i % 3 == 0 else i + n}" for i in range(n)]
     src = [f"s{i % 7}" if i % 11 == 0 else text for i, text in enumerate(src)]
     return [("" if i % 50 == 7 else s, " " if i % 60 == 9 else f"t{i}") for i, s in enumerate(src)]
@@ -35,30 +41,32 @@ def repeated(n: int) -> list[Pair]:
 
 def split(pairs: list[Pair], count: int | float, seed: int) -> tuple[Pairs, Pairs]:
     """The training and the held-out pairs, from a corpus in two parts."""
-    parts = (Memory(pairs[:100]), Memory(pairs[100:]))
-    found = scan(parts, seed)
-    held = holdout_mask(found, count)
-    return read_all(Kept(parts, found.full & ~held)), read_holdout(parts, held)
+    readers = (Memory(pairs[:100]), Memory(pairs[100:]))
+    statistics = corpus_statistics(readers, seed)
+    held_out = holdout_mask(statistics, count)
+    train = SelectedPairs(readers, statistics.nonblank & ~held_out)
+    return read_all(train), read_all(SelectedPairs(readers, held_out))
 
 
 @pytest.mark.parametrize(
     ("count", "expected"), [(13, 13), (1000, 40), (0.05, 20), (0.5, 40), (1, 1)]
 )
-def test_held_out_sources_never_stand_in_training(count: int | float, expected: int) -> None:
+def test_held_out_sources_are_never_trained_on(count: int | float, expected: int) -> None:
     pairs = repeated(423)
-    full = [pair for pair in pairs if pair[0].strip() and pair[1].strip()]
-    assert 400 <= len(full) < 410
+    nonblank = [pair for pair in pairs if pair[0].strip() and pair[1].strip()]
+    assert 400 <= len(nonblank) < 410
     train, held = split(pairs, count, seed=5)
     assert not set(train.src) & set(held.src)
     assert len(held.src) == expected
-    assert Counter(zip(*train, strict=True)) + Counter(zip(*held, strict=True)) == Counter(full)
-    assert list(zip(*train, strict=True)) == [p for p in full if p[0] not in held.src]  # in order
+    assert Counter(zip(*train, strict=True)) + Counter(zip(*held, strict=True)) == Counter(nonblank)
+    in_order = [pair for pair in nonblank if pair[0] not in held.src]
+    assert list(zip(*train, strict=True)) == in_order
     assert split(pairs, count, seed=5) == (train, held)
     assert split(pairs, count, seed=6) != (train, held)
 
 
-def test_what_is_held_out_hangs_on_the_source_alone() -> None:
-    """Another order or another translation holds the same sources out."""
+def test_the_holdout_depends_only_on_the_sources() -> None:
+    """With another order and other translations the same sources are held out."""
     pairs = [(f"s{i}", f"t{i}") for i in range(200)]
     shuffled = [(s, t[::-1]) for s, t in random.Random(0).sample(pairs, 200)]
     assert set(split(pairs, 17, 3)[1].src) == set(split(shuffled, 17, 3)[1].src)
@@ -86,17 +94,19 @@ def test_a_source_too_frequent_to_hold_out_stays() -> None:
 def test_blank_pairs_are_named(tmp_path) -> None:
     pairs = [("a", "b") if i % 10 else ("", "b") for i in range(65)]
     note = "7 pairs with an empty side are left out of training (lines 1, 11, 21, 31, 41, ...)"
-    found = scan([Memory(pairs)], 0)
-    assert blank_note(found) == note
-    assert len(read_all(Kept((Memory(pairs),), found.full)).src) == 58
-    assert blank_note(scan([Memory([("a", "b"), (" \u3000", "b")])], 0)) == (
+    statistics = corpus_statistics([Memory(pairs)], 0)
+    assert describe_blank_pairs(statistics) == note
+    assert len(read_all(SelectedPairs((Memory(pairs),), statistics.nonblank)).src) == 58
+    second = [Memory([("a", "b"), (" \u3000", "b")])]
+    assert describe_blank_pairs(corpus_statistics(second, 0)) == (
         "1 pair with an empty side is left out of training (line 2)"
     )
     two = [Memory([("a", "b"), ("a", " ")], "one"), Memory([("", ""), ("", "b")], "two")]
-    assert "training (one, line 2; two, lines 1, 2)" in blank_note(scan(two, 0))
-    assert blank_note(scan([Memory([("a", "b")])], 0)) is None
+    places = "training (one, line 2; two, lines 1, 2)"
+    assert places in describe_blank_pairs(corpus_statistics(two, 0))
+    assert describe_blank_pairs(corpus_statistics([Memory([("a", "b")])], 0)) is None
     with pytest.raises(InputError, match="memory: no pair of the corpus has text on both sides"):
-        scan([Memory([("a", ""), ("", "b")])], 0)
+        corpus_statistics([Memory([("a", ""), ("", "b")])], 0)
 
 
 def test_no_two_corpora_share_a_digest() -> None:
@@ -115,9 +125,10 @@ def test_no_two_corpora_share_a_digest() -> None:
         [("\ud800", "")],
     ]
     assert len({digest(corpus) for corpus in corpora}) == len(corpora)
-    assert digest(corpora[0]) == digest(iter(corpora[0])) == scan([Memory(corpora[0])], 9).digest
+    statistics = corpus_statistics([Memory(corpora[0])], 9)
+    assert digest(corpora[0]) == digest(iter(corpora[0])) == statistics.digest
     halves = [Memory(corpora[0][:1]), Memory(corpora[0][1:])]
-    assert scan(halves, 0).digest == digest(corpora[0])  # by its text, not by its files
+    assert corpus_statistics(halves, 0).digest == digest(corpora[0])  # the text, not its files
     assert re.fullmatch("[0-9a-f]{64}", digest(corpora[0]))
 
 
@@ -126,8 +137,8 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(tmp_path) -> None:
     for longer in (False, True):
         source.write_text("a\nb\nc\n")
         target.write_text("A\nB\nC\n")
-        parts = (ParallelFiles(source, target),)
-        stream = Kept(parts, scan(parts, 0).full)
+        readers = (ParallelFiles(source, target),)
+        stream = SelectedPairs(readers, corpus_statistics(readers, 0).nonblank)
         assert len(stream) == len(list(stream)) == 3
         for path in (source, target):
             path.write_text("a\nb\nc\nd\n" if longer else "a\nb\n")
@@ -136,7 +147,7 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(tmp_path) -> None:
 
 
 def test_memory_stays_small() -> None:
-    """Sixteen bytes a pair beside what Python takes for the pass itself, and no text."""
+    """No text is kept: 17 bytes a pair, and what Python takes for the loop itself."""
     n = 100_000
 
     class Long:
@@ -148,23 +159,22 @@ def test_memory_stays_small() -> None:
             )
 
     tracemalloc.start()
-    found = scan([Long()], 0)
-    held = holdout_mask(found, 1000)
+    held_out = holdout_mask(corpus_statistics([Long()], 0), 1000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert held.sum() == 1000
+    assert held_out.sum() == 1000
     assert peak < 24 * n + 1_500_000
 
 
-def test_the_greedy_choice_is_that_of_a_plain_loop() -> None:
+def test_the_holdout_is_that_of_a_plain_loop() -> None:
     pairs = repeated(423)
-    found = scan([Memory(pairs)], 8)
+    statistics = corpus_statistics([Memory(pairs)], 8)
     groups = defaultdict(list)
-    for row, hashed in enumerate(found.sources.tolist()):
-        if found.full[row]:
+    for row, hashed in enumerate(statistics.source_hashes.tolist()):
+        if statistics.nonblank[row]:
             groups[hashed].append(row)
     chosen: list[int] = []
     for hashed in sorted(groups):
         if len(chosen) + len(groups[hashed]) <= 25:
             chosen += groups[hashed]
-    assert np.flatnonzero(holdout_mask(found, 25)).tolist() == sorted(chosen)
+    assert np.flatnonzero(holdout_mask(statistics, 25)).tolist() == sorted(chosen)

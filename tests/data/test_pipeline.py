@@ -13,9 +13,10 @@ from encdec.data.pipeline import (
     build_vocabularies,
     encode_training,
     note_long_sources,
+    random_subset,
     subword_sampling,
 )
-from encdec.data.sources import Listed, Pairs
+from encdec.data.sources import InMemoryPairs, Pairs
 from encdec.data.tokens import encode_pairs
 from encdec.types import InputError
 
@@ -33,7 +34,7 @@ def test_the_cache_is_where_the_system_keeps_such_things(monkeypatch, tmp_path: 
 
 def test_sides_may_have_tokens_of_their_own_kind() -> None:
     """Grapheme to phoneme: characters in, symbols between spaces out."""
-    train = Listed(Pairs(["chat", "chien"], ["ʃ a", "ʃ j ɛ̃"]))
+    train = InMemoryPairs(Pairs(["chat", "chien"], ["ʃ a", "ʃ j ɛ̃"]))
     data = DataConfig(vocabulary="chars", target_vocabulary="words")
     source, target = build_vocabularies(data, train, 0)
     assert source.tokens(source.encode("chien")) == list("chien")
@@ -44,15 +45,26 @@ def test_sides_may_have_tokens_of_their_own_kind() -> None:
 
 def test_a_joint_vocabulary_holds_both_sides() -> None:
     data = DataConfig(vocabulary="words", joint_vocabulary=True)
-    source, target = build_vocabularies(data, Listed(PAIRS), 0)
+    source, target = build_vocabularies(data, InMemoryPairs(PAIRS), 0)
     assert source is target
     words = Counter(word for text in chain(*PAIRS) for word in text.split())
     assert set(source.table) == set(words)
 
 
+def test_a_random_subset_depends_on_the_seed_keeps_the_order_and_is_even() -> None:
+    texts = [str(i) for i in range(10)]
+    assert list(random_subset(iter(texts), 10, 10, 3)) == texts
+    draws = [tuple(random_subset(iter(texts), 10, 4, seed)) for seed in range(2000)]
+    assert draws[7] == tuple(random_subset(texts, 10, 4, 7))
+    assert all(len(set(draw)) == 4 and list(draw) == sorted(draw) for draw in draws)
+    counts = Counter(text for draw in draws for text in draw)
+    # Binomial: 4 of 10 in each of 2,000 draws; five standard deviations.
+    assert all(abs(counts[text] - 800) < 5 * (2000 * 0.4 * 0.6) ** 0.5 for text in texts)
+
+
 @pytest.mark.parametrize("joint", [False, True])
 def test_a_vocabulary_is_made_of_no_more_sentences_than_asked_for(joint: bool) -> None:
-    train = Listed(Pairs([f"s{i}" for i in range(50)], [f"t{i}" for i in range(50)]))
+    train = InMemoryPairs(Pairs([f"s{i}" for i in range(50)], [f"t{i}" for i in range(50)]))
     data = DataConfig(vocabulary="words", vocabulary_sentences=12, joint_vocabulary=joint)
     source, target = build_vocabularies(data, train, 3)
     assert len(source.table) == len(target.table) == 12
@@ -63,10 +75,10 @@ def test_a_vocabulary_is_made_of_no_more_sentences_than_asked_for(joint: bool) -
 
 def test_only_tokens_of_text_in_memory_are_not_kept_on_disk(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr(files, "cache_folder", lambda: tmp_path)
-    vocabularies = build_vocabularies(DataConfig(vocabulary="chars"), Listed(PAIRS), 0)
+    vocabularies = build_vocabularies(DataConfig(vocabulary="chars"), InMemoryPairs(PAIRS), 0)
     expected = encode_pairs(PAIRS, *vocabularies)
     for in_memory in (True, False):
-        arguments = (DataConfig(), Listed(PAIRS), "digest", vocabularies, print)
+        arguments = (DataConfig(), InMemoryPairs(PAIRS), "digest", vocabularies, print)
         found = encode_training(*arguments, in_memory=in_memory)
         for side, other in zip(found, expected, strict=True):
             assert np.array_equal(side.flat, other.flat)
@@ -76,7 +88,7 @@ def test_only_tokens_of_text_in_memory_are_not_kept_on_disk(monkeypatch, tmp_pat
 
 def test_pairs_too_long_are_counted_and_not_planned() -> None:
     data = DataConfig(vocabulary="chars", max_source_length=12, max_target_length=20)
-    vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
+    vocabularies = build_vocabularies(data, InMemoryPairs(PAIRS), 0)
     said: list[str] = []
     made, extra = bucket_training(
         RunConfig(data=data), encode_pairs(PAIRS, *vocabularies), None, said.append
@@ -99,7 +111,7 @@ def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:
         data=DataConfig(vocabulary="chars", max_source_length=5),
         training=TrainingConfig(evaluate_sentences=4),
     )
-    vocab, _ = build_vocabularies(config.data, Listed(PAIRS), 0)
+    vocab, _ = build_vocabularies(config.data, InMemoryPairs(PAIRS), 0)
     said: list[str] = []
     note_long_sources(config, ["11111", "1", ""], vocab, said.append)
     assert said == []
@@ -112,7 +124,7 @@ def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:
 
 def test_shapes_have_no_room_where_nothing_is_drawn() -> None:
     data = DataConfig(num_buckets=1)
-    vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
+    vocabularies = build_vocabularies(data, InMemoryPairs(PAIRS), 0)
     examples = encode_pairs(PAIRS, *vocabularies)
     sampling = subword_sampling(data, vocabularies)
     (bucket,) = bucket_training(RunConfig(data=data), examples, sampling, print)[0].buckets
@@ -127,7 +139,7 @@ def test_shapes_have_room_for_four_of_five_ways_to_cut(model, alpha: float) -> N
     data = DataConfig(
         sentencepiece_model=model, **{option: alpha}, vocabulary_size=250, num_buckets=1
     )
-    vocabularies = build_vocabularies(data, Listed(PAIRS), 0)
+    vocabularies = build_vocabularies(data, InMemoryPairs(PAIRS), 0)
     examples = encode_pairs(PAIRS, *vocabularies)
     sampling = subword_sampling(data, vocabularies)
     (bucket,) = bucket_training(RunConfig(data=data), examples, sampling, print)[0].buckets

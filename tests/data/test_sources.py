@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from encdec.data.sources import (
-    Listed,
+    InMemoryPairs,
     Pairs,
     ParallelFiles,
     TsvFile,
@@ -51,9 +51,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path, monkeypatch) -> None:
     contents = {
         "empty": (b"", " is empty"),
         "latin": (b"ok\nok\nStra\xdfe\n", ", line 3: not UTF-8"),
-        "cut.gz": (whole[:-9], " is no whole gzip file"),
-        "flipped.gz": (whole[:20] + b"\x00\xff\x00" + whole[23:], " is no whole gzip file"),
-        "plain.gz": (b"not gzip\n", " is no whole gzip file"),
+        "cut.gz": (whole[:-9], " is a damaged gzip file"),
+        "flipped.gz": (whole[:20] + b"\x00\xff\x00" + whole[23:], " is a damaged gzip file"),
+        "plain.gz": (b"not gzip\n", " is a damaged gzip file"),
         "empty.gz": (gzip.compress(b""), " is empty"),
     }
     for name, (content, complaint) in contents.items():
@@ -81,9 +81,9 @@ def test_two_files_and_a_tsv_hold_the_same_pairs(tmp_path) -> None:
     tsv.write_text("".join(f"{s}\t{t}\tignored\n" for s, t in columns))
     every = Pairs(["a", "", "c", "d", " ", "e e"], ["A", "B", "C", "\u3000", "E", "EE E"])
     assert read_pairs([source], [target]) == read_pairs(tsv=[tsv]) == every
-    for part in (ParallelFiles(source, target), TsvFile(tsv), Listed(every)):
-        assert list(part) == list(part) == columns  # again and again
-    assert len(Listed(every)) == 6
+    for reader in (ParallelFiles(source, target), TsvFile(tsv), InMemoryPairs(every)):
+        assert list(reader) == list(reader) == columns  # again and again
+    assert len(InMemoryPairs(every)) == 6
 
 
 @pytest.mark.parametrize("columns", [(1, 2), (3, 1)], ids=str)
@@ -103,7 +103,7 @@ def test_several_files_follow_each_other(tmp_path) -> None:
     assert read_pairs([a, b], [A, B]) == Pairs(["1", "2", "3"], ["one", "two", "three"])
     with pytest.raises(InputError, match=rf"{a} has 2 lines but {B} has 1"):
         read_pairs([a, b], [B, A])
-    with pytest.raises(InputError, match="as many files of each"):
+    with pytest.raises(InputError, match="as many source files as target files"):
         read_pairs([a, b], [A])
 
 
@@ -139,7 +139,5 @@ def test_pairs_that_do_not_match_are_refused(tmp_path) -> None:
     with pytest.raises(InputError, match=r"line 2 has 2 columns .* \(1, 3\) asks for column 3"):
         read_pairs(tsv=[tsv], columns=(1, 3))
     for given in ({}, {"source": [source]}, {"source": [source], "target": [target], "tsv": [tsv]}):
-        with pytest.raises(
-            InputError, match="give source and target, as many files of each, or tsv alone"
-        ):
+        with pytest.raises(InputError, match="as many source files as target files, or only tsv"):
             read_pairs(**given)

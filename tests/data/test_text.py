@@ -8,7 +8,7 @@ import pytest
 from sacremoses import MosesTokenizer
 
 from encdec.data import vocabulary
-from encdec.data.text import PreprocessedVocabulary, Preprocessing, prepared
+from encdec.data.text import PreprocessedVocabulary, Preprocessing, with_preprocessing
 from encdec.types import SpecialIds
 
 _, _, EOS, UNK = SpecialIds()
@@ -35,11 +35,11 @@ MARKED = [
 
 def test_nothing_asked_changes_nothing() -> None:
     plain = vocabulary.build("chars", ["abc"], None)
-    assert not Preprocessing(language="tr").changes
-    assert prepared(plain, Preprocessing()) is plain
+    assert Preprocessing(language="tr").is_identity
+    assert with_preprocessing(plain, Preprocessing()) is plain
     for text in (*HARD, *ENGLISH):
-        assert Preprocessing().prepare(text) == Preprocessing().restore(text) == text
-    assert all(how.changes for how in EVERY[1:])
+        assert Preprocessing().preprocess(text) == Preprocessing().postprocess(text) == text
+    assert not any(how.is_identity for how in EVERY[1:])
 
 
 def test_nfkc_and_lower_case_are_pythons_own_and_once_is_enough() -> None:
@@ -47,36 +47,36 @@ def test_nfkc_and_lower_case_are_pythons_own_and_once_is_enough() -> None:
     both = Preprocessing("nfkc", "none", True)
     every = list(map(chr, range(sys.maxunicode + 1)))
     normal = [unicodedata.normalize("NFKC", character) for character in every]
-    assert list(map(folded.prepare, every)) == normal
-    assert list(map(lower.prepare, every)) == [character.lower() for character in every]
-    once = list(map(both.prepare, every))
-    assert list(map(both.prepare, once)) == once
-    assert both.prepare("Ａﬁ ÉE\u0301 ΟΔΟΣ Straße") == "afi éé οδος straße"
-    assert both.prepare("e\u0301") == both.prepare("É") == "é"
+    assert list(map(folded.preprocess, every)) == normal
+    assert list(map(lower.preprocess, every)) == [character.lower() for character in every]
+    once = list(map(both.preprocess, every))
+    assert list(map(both.preprocess, once)) == once
+    assert both.preprocess("Ａﬁ ÉE\u0301 ΟΔΟΣ Straße") == "afi éé οδος straße"
+    assert both.preprocess("e\u0301") == both.preprocess("É") == "é"
 
 
 def test_a_turkish_i_keeps_its_dot() -> None:
     turkish = Preprocessing(lowercase=True, language="tr")
-    assert turkish.prepare("DIŞ İSTANBUL I\u0307Ç") == "dış istanbul iç"
-    assert Preprocessing(lowercase=True).prepare("DIŞ İ") == "diş i\u0307"
+    assert turkish.preprocess("DIŞ İSTANBUL I\u0307Ç") == "dış istanbul iç"
+    assert Preprocessing(lowercase=True).preprocess("DIŞ İ") == "diş i\u0307"
 
 
 @pytest.mark.parametrize("text", ENGLISH)
 def test_moses_splits_as_sacremoses_and_joins_again(text: str) -> None:
-    tokens = MOSES.prepare(text)
+    tokens = MOSES.preprocess(text)
     assert tokens == MosesTokenizer("en").tokenize(text, return_str=True, escape=False)
-    assert MOSES.restore(tokens).replace(" ", "") == text.replace(" ", "")
-    assert MOSES.restore(MOSES.prepare(ENGLISH[0])) == ENGLISH[0]
+    assert MOSES.postprocess(tokens).replace(" ", "") == text.replace(" ", "")
+    assert MOSES.postprocess(MOSES.preprocess(ENGLISH[0])) == ENGLISH[0]
 
 
 def test_moses_follows_the_language() -> None:
     text = "l'homme d'Etat z.B. etc. heute"
     french, german = (Preprocessing(tokenizer="moses", language=code) for code in ("fr", "de"))
-    assert french.prepare(text).split()[:4] == ["l'", "homme", "d'", "Etat"]
-    assert "etc." in german.prepare(text).split()
-    assert french.restore(french.prepare("l'homme d'Etat.")) == "l'homme d'Etat."
+    assert french.preprocess(text).split()[:4] == ["l'", "homme", "d'", "Etat"]
+    assert "etc." in german.preprocess(text).split()
+    assert french.postprocess(french.preprocess("l'homme d'Etat.")) == "l'homme d'Etat."
     capital = Preprocessing("none", "moses", True, "en")
-    assert capital.prepare("Mr. Smith left.") == "mr. smith left ."  # split before lower-casing
+    assert capital.preprocess("Mr. Smith left.") == "mr. smith left ."  # split before lower-casing
 
 
 @pytest.mark.parametrize("language", ["en", "de", "hi"])
@@ -84,15 +84,15 @@ def test_moses_follows_the_language() -> None:
 def test_moses_leaves_combining_marks_with_their_letters(text: str, language: str) -> None:
     moses = Preprocessing(tokenizer="moses", language=language)
     words = [word.strip("!,") for word in text.split()]
-    assert [token for token in moses.prepare(text).split() if token not in ("!", ",")] == words
-    assert moses.restore(moses.prepare(text)) == text
+    assert [token for token in moses.preprocess(text).split() if token not in ("!", ",")] == words
+    assert moses.postprocess(moses.preprocess(text)) == text
 
 
 @pytest.mark.parametrize("how", EVERY)
 def test_any_text_can_be_prepared_and_given_back(how: Preprocessing) -> None:
     assert pickle.loads(pickle.dumps(how)) == how
     for kind in ("chars", "words", "bytes"):
-        built = prepared(vocabulary.build(kind, map(how.prepare, ENGLISH), None), how)
+        built = with_preprocessing(vocabulary.build(kind, map(how.preprocess, ENGLISH), None), how)
         for text in (*HARD, *ENGLISH):
             ids = built.encode(text)
             assert all(UNK <= i < built.size for i in ids)
@@ -102,8 +102,8 @@ def test_any_text_can_be_prepared_and_given_back(how: Preprocessing) -> None:
 
 def test_a_vocabulary_sees_prepared_text_and_is_saved_plain(tmp_path) -> None:
     how = Preprocessing("nfkc", "moses", True, "en")
-    plain = vocabulary.build("words", map(how.prepare, ENGLISH), None)
-    built = prepared(plain, how)
+    plain = vocabulary.build("words", map(how.preprocess, ENGLISH), None)
+    built = with_preprocessing(plain, how)
     assert built == PreprocessedVocabulary(plain, how)
     assert UNK not in built.encode("MR. SMITH, ＷＯＲＬＤ!")
     assert built.tokens(built.encode("Hello, Smith")) == ["hello", ",", "smith"]

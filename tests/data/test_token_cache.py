@@ -13,7 +13,7 @@ import pytest
 from encdec.data import token_cache as cache
 from encdec.data import vocabulary
 from encdec.data.dates import dates
-from encdec.data.sources import Listed
+from encdec.data.sources import InMemoryPairs
 from encdec.data.token_cache import cached_examples
 from encdec.data.tokens import Examples, encode_pairs
 from encdec.data.vocabulary import TableVocabulary
@@ -34,7 +34,7 @@ class Reads:
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         self.times += 1
-        for i, pair in enumerate(Listed(PAIRS)):
+        for i, pair in enumerate(InMemoryPairs(PAIRS)):
             if self._error and i == 30:
                 raise self._error
             yield pair
@@ -77,7 +77,7 @@ def test_the_cache_holds_what_encoding_in_memory_gives_and_text_is_read_once(
 def test_ids_have_two_bytes_where_both_vocabularies_are_small(tmp_path, size, dtype) -> None:
     large = TableVocabulary("words", tuple(f"w{i}" for i in range(size - 4)))
     last = f"w{size - 5}"
-    pairs = Listed(type(PAIRS)(["a"], [last]))
+    pairs = InMemoryPairs(type(PAIRS)(["a"], [last]))
     examples, _ = opened(tmp_path, pairs, (CHARS[0], large))
     assert examples.src.flat.dtype == examples.tgt.flat.dtype == dtype
     assert list(examples.tgt[0]) == [size - 1, 2]
@@ -170,7 +170,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from encdec.data import token_cache as cache
-from encdec.data.sources import Listed
+from encdec.data.sources import InMemoryPairs
 from tests.data.test_token_cache import CHARS, PAIRS
 
 root, name = Path(sys.argv[1]), sys.argv[2]
@@ -182,7 +182,7 @@ class Held:
         return len(PAIRS.src)
     def __iter__(self):
         (root / f"reading-{name}").touch()
-        yield from Listed(PAIRS)
+        yield from InMemoryPairs(PAIRS)
         while not (root / "go").exists():
             time.sleep(0.01)
 

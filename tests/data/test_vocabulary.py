@@ -8,13 +8,11 @@ import sentencepiece
 from sentencepiece.sentencepiece_pb2 import NBestSentencePieceText
 
 from encdec.data import (
-    bpe_dropout as merges,
+    bpe_dropout,
+    vocabulary,
 )
 from encdec.data import (
     sentencepiece_model as pieces,
-)
-from encdec.data import (
-    vocabulary,
 )
 from encdec.data.dates import dates
 from encdec.types import InputError, SpecialIds
@@ -145,16 +143,6 @@ def test_many_texts_are_encoded_as_each_alone(kind: str) -> None:
     assert built.encode_all([*HARD, *TEXTS]) == [built.encode(text) for text in [*HARD, *TEXTS]]
 
 
-def test_texts_are_drawn_by_the_seed_alone_in_their_order_and_evenly() -> None:
-    texts = [str(i) for i in range(10)]
-    assert list(vocabulary.drawn(iter(texts), 10, 10, 3)) == texts
-    draws = [tuple(vocabulary.drawn(iter(texts), 10, 4, seed)) for seed in range(2000)]
-    assert draws[7] == tuple(vocabulary.drawn(texts, 10, 4, 7))
-    assert all(len(set(draw)) == 4 and list(draw) == sorted(draw) for draw in draws)
-    counts = Counter(text for draw in draws for text in draw)
-    assert all(abs(counts[text] - 800) < 5 * (2000 * 0.4 * 0.6) ** 0.5 for text in texts)
-
-
 def test_text_too_long_for_memory_is_thinned_evenly() -> None:
     texts = [str(i) * 3 for i in range(1000)]
     for most in (10**6, 5000, 999, 100, 1):
@@ -223,7 +211,7 @@ def test_byte_pairs_without_dropout_are_sentencepieces_own() -> None:
 
 def test_byte_pairs_are_left_out_as_often_as_the_algorithm_says() -> None:
     """Provilkov 2020, algorithm 1, by hand for three letters; a chi-squared statistic."""
-    p, n, chances = 0.3, 4000, merges.uniform(np.random.default_rng(0))
+    p, n, chances = 0.3, 4000, bpe_dropout.uniform(np.random.default_rng(0))
     q = 1 - p
     ranks = {"ab": 0, "bc": 1, "abc": 2}
     expected = {
@@ -232,7 +220,7 @@ def test_byte_pairs_are_left_out_as_often_as_the_algorithm_says() -> None:
         ("a", "bc"): p * q * p,
         ("a", "b", "c"): p * p,
     }
-    drawn = Counter(tuple(merges.merge("abc", ranks, p, chances)) for _ in range(n))
+    drawn = Counter(tuple(bpe_dropout.segment("abc", ranks, p, chances)) for _ in range(n))
     assert set(drawn) == set(expected)
     statistic = sum((drawn[cut] - n * e) ** 2 / (n * e) for cut, e in expected.items())
     assert statistic < 16  # three degrees of freedom: passed by chance once in a thousand seeds

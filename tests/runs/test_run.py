@@ -39,12 +39,12 @@ def test_what_is_written_is_read_again(made: Run) -> None:
         assert getattr(found, side).encode(text) == getattr(made, side).encode(text)
 
 
-def test_text_is_prepared_as_the_settings_say(made: Run, tmp_path: Path) -> None:
+def test_text_is_preprocessed_as_the_settings_say(made: Run, tmp_path: Path) -> None:
     held_out = Pairs(["L'Été\u2028 Étudié,\x85 Mr. X!", ""], ["UNE ﬁn", " "])
     how = {"lowercase": True, "normalization": "nfkc", "tokenizer": "moses"}
     data = DataConfig(**how, source_language="fr", vocabulary="words")
     french, english = (Preprocessing("nfkc", "moses", True, code) for code in ("fr", "en"))
-    plain = vocabulary.build("words", map(french.prepare, held_out.src), None)
+    plain = vocabulary.build("words", map(french.preprocess, held_out.src), None)
     config = RunConfig(data=data)
     both = PreprocessedVocabulary(plain, french), PreprocessedVocabulary(plain, english)
     runs.create(Run(tmp_path / "run", config, "0" * 64, 10, *both, held_out))
