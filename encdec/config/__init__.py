@@ -14,6 +14,7 @@ from typing import Any, Literal
 from encdec.config.checks import nearest, require
 from encdec.config.data import DataConfig
 from encdec.config.devices import DeviceConfig, TrainingDeviceConfig
+from encdec.config.fine_tuning import FineTuningConfig
 from encdec.config.models import (
     MODELS,
     AttentionConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "BleuTokenizer",
     "DataConfig",
     "DeviceConfig",
+    "FineTuningConfig",
     "ModelConfig",
     "RunConfig",
     "Seq2SeqConfig",
@@ -53,9 +55,11 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     """Corpus, vocabulary, batches."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """Loss, optimiser, schedule, validation."""
+    """Loss, optimizer, schedule, validation."""
     seed: int = 0
     """The one seed that every random number comes from."""
+    fine_tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
+    """What the run begins from, and which parameters are trained."""
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**31, self, "seed", "at least 0 and below 2^31")
@@ -94,6 +98,7 @@ def from_json(tree: dict[str, Any]) -> RunConfig:
         "model": _build(MODELS[kind], model, "model."),
         "data": _build(DataConfig, tree.pop("data", {}), "data."),
         "training": _build(TrainingConfig, tree.pop("training", {}), "training."),
+        "fine_tuning": _build(FineTuningConfig, tree.pop("fine_tuning", {}), "fine_tuning."),
     }
     return _build(RunConfig, {**tree, **parts}, "")
 

@@ -1,4 +1,4 @@
-"""Schedules and optimisers, from Optax."""
+"""Learning-rate schedules and optimizers, from Optax."""
 
 from collections.abc import Callable
 
@@ -11,16 +11,19 @@ from encdec.types import Array, Params
 
 
 def schedule(config: TrainingConfig) -> optax.Schedule:
-    """Learning rate of update n = 0, 1, ...: a linear warm-up, then
+    """The learning rate of update n = 0, 1, ...: a linear warm-up, then one of
 
     inverse-sqrt: rate * sqrt(warmup / step) (Vaswani 2017, equation 3);
     cosine: half a cosine down to 0 at max_steps (Loshchilov 2017, without restarts);
     constant.
+
+    Returns:
+      A function of n, int32 [], that gives the rate, float32 [].
     """
     warmup = max(config.warmup, 1)
     decays = {
         "inverse-sqrt": lambda step: jnp.sqrt(warmup / step),
-        "cosine": lambda step: 0.5 * (1 + jnp.cos(jnp.pi * _progress(config, step))),
+        "cosine": lambda step: 0.5 * (1 + jnp.cos(jnp.pi * _fraction_done(config, step))),
         "constant": lambda step: jnp.ones_like(step),
     }
     decay = decays[config.schedule]
@@ -33,16 +36,18 @@ def schedule(config: TrainingConfig) -> optax.Schedule:
     return rate
 
 
-def _progress(config: TrainingConfig, step: Array) -> Array:
-    """Share of the steps after the warm-up that lie behind, 0 to 1."""
+def _fraction_done(config: TrainingConfig, step: Array) -> Array:
+    """The fraction of the steps after the warm-up that are done, 0 to 1."""
     length = max(config.max_steps - config.warmup, 1)
     return jnp.clip((step - config.warmup) / length, 0, 1)
 
 
 def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """Adam (Kingma 2015) or AdamW (Loshchilov 2019), element by element.
+    """Adam (Kingma 2015) or AdamW (Loshchilov 2019).
 
-    `TrainingConfig.weight_decay_mask` chooses what AdamW decays: biases and norms seldom should.
+    Every transformation works element by element, so that devices can each update a slice of the
+    parameters. `TrainingConfig.weight_decay_mask` chooses what AdamW decays: biases and the scales
+    of norms usually should not.
     """
     parts = [optax.scale_by_adam(config.beta1, config.beta2, config.epsilon)]
     if config.optimizer == "adamw":
@@ -71,4 +76,5 @@ WEIGHT_DECAY_MASKS: dict[str, Callable[[Params], Params] | None] = {
     "not-embeddings": _not_embeddings,
     "all": None,
 }
-"""Masks of the parameters that decay."""
+"""For each choice of `weight_decay_mask`, the mask (bool) of the parameters that decay; None is
+all."""

@@ -1,4 +1,4 @@
-"""One update, as a pure function."""
+"""One update of the parameters, as a pure function of one device's arrays."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,23 +14,27 @@ from encdec.models.loss import batch_loss, cast
 from encdec.ops.cross_entropy import LossSums
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axes
+from encdec.training.fine_tuning import Roles, merge
 from encdec.types import Array, Batch, Params
 
 
 class TrainState(NamedTuple):
-    """All that training changes.
+    """All that training changes, and the parameters that it does not.
 
     Attributes:
-      step: int32 [], updates done.
-      params: float32 pytree.
-      optimizer: Optax's state.
+      step: int32 [], updates so far.
+      params: float32 pytree, the trainable parameters.
+      optimizer: Optax's state, of the trainable parameters.
       average: an exponential moving average of params, or None where there is none.
+      frozen: float32 pytree, the frozen parameters; None where all are trained (see
+        `encdec.training.fine_tuning`).
     """
 
     step: Array
     params: Params
     optimizer: Any
     average: Params | None
+    frozen: Params | None = None
 
 
 class StepReport(NamedTuple):
@@ -38,7 +42,7 @@ class StepReport(NamedTuple):
 
     Attributes:
       sums: the batch's loss before the update.
-      gradient_norm: of the mean gradient a token, before clipping, float32 [].
+      gradient_norm: of the mean gradient per token, before clipping, float32 [].
     """
 
     sums: LossSums
@@ -46,14 +50,14 @@ class StepReport(NamedTuple):
 
 
 class StepSharding(NamedTuple):
-    """How devices share a step; each sees its own part of parameters, optimiser and batch.
+    """How devices divide a step: each has its own shards of parameters, optimizer and batch.
 
     Attributes:
       axes: the devices.
-      split: a pytree like the parameters of the array axis (int) that each is split along over
-        `axes.model`, -1 for none; None where there is no such axis.
-      shard_optimizer: each device updates a slice of the parameters over `axes.data` and holds the
-        optimiser's state for it alone (Rajbhandari 2020, "ZeRO", stage 1).
+      split: a pytree like the trainable parameters of the array axis (int) that each is split along
+        over `axes.model`, -1 for none; None where there is no such axis.
+      shard_optimizer: each device updates a slice of the parameters over `axes.data`, and holds the
+        optimizer's state for that slice only (Rajbhandari 2020, "ZeRO", stage 1).
     """
 
     axes: Axes = Axes()
@@ -62,27 +66,34 @@ class StepSharding(NamedTuple):
 
 
 SINGLE_DEVICE = StepSharding()
-"""One device does everything."""
+"""One device computes everything."""
 
 
 def init_state(
-    params: Params, optimizer: optax.GradientTransformation, config: TrainingConfig
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    config: TrainingConfig,
+    frozen: Params | None = None,
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step, of trainable and frozen parameters."""
     # A copy, since the step donates every buffer of the state.
     average = jax.tree.map(jnp.copy, params) if config.ema_decay else None
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), average)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), average, frozen)
 
 
 def state_axes(
-    optimizer: optax.GradientTransformation, state: TrainState, split: Params
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    split: Params,
+    frozen_split: Params | None = None,
 ) -> TrainState:
     """The axis (int) that each array of a state is split along, -1 for none.
 
     Args:
-      optimizer: whose state it is.
+      optimizer: the optimizer that made the state.
       state: arrays or shapes.
-      split: of the parameters.
+      split: the axes of the trainable parameters.
+      frozen_split: the axes of the frozen ones.
     """
     of_optimizer: Any = optax.tree_utils.tree_map_params(
         optimizer, lambda _, axis: axis, state.optimizer, split, transform_non_params=lambda _: -1
@@ -92,22 +103,24 @@ def state_axes(
         params=split,
         optimizer=of_optimizer,
         average=None if state.average is None else split,
+        frozen=frozen_split,
     )
 
 
 def scheduled_inputs(
-    model: nn.Module, params: Params, batch: Batch, share: Array, key: Array
+    model: nn.Module, params: Params, batch: Batch, rate: Array, key: Array
 ) -> Array:
-    """The decoder's inputs with a share of them drawn by the model (Bengio 2015, section 2.4).
+    """The decoder's inputs, some of them drawn by the model (Bengio 2015, section 2.4).
 
-    At each step a coin decides for each sentence between the target's token and one drawn from
-    p(y_t | y_<t, x), where y_<t are the inputs so far, drawn ones among them. The start token
-    stays, and so does padding. No gradient goes through the draws, as in the paper; dropout is off
-    for them.
+    At each step each sentence takes the target's token or, with probability `rate`, one drawn from
+    p(y_t | y_<t, x), where y_<t are the inputs so far, drawn ones among them. The start token and
+    padding are never replaced. No gradient goes through the draws, as in the paper, and dropout is
+    off for them.
 
     Args:
+      model, params: the decoder to draw from.
       batch: B sentence pairs.
-      share: float32 [], probability of the model's own token.
+      rate: float32 [], probability of a drawn token.
       key: for coins and draws.
 
     Returns:
@@ -124,10 +137,10 @@ def scheduled_inputs(
     def step(carry: tuple[Any, Array], now: tuple[Array, Array, Array]) -> tuple[Any, Array]:
         (cache, drawn), (tokens, may_change, key) = carry, now
         coin_key, draw_key = jax.random.split(key)
-        own = jax.random.bernoulli(coin_key, share, (rows,)) & may_change
-        tokens = jnp.where(own, drawn, tokens)
-        found: Any = apply(memory, cache, tokens[:, None], method="decode_step")
-        logits, _, cache = found
+        replace = jax.random.bernoulli(coin_key, rate, (rows,)) & may_change
+        tokens = jnp.where(replace, drawn, tokens)
+        decoded: Any = apply(memory, cache, tokens[:, None], method="decode_step")
+        logits, _, cache = decoded
         drawn = jax.random.categorical(draw_key, logits[:, 0]).astype(jnp.int32)
         return (cache, drawn), tokens
 
@@ -147,9 +160,10 @@ def train_step(
     key: Array,
     *,
     sharing: StepSharding = SINGLE_DEVICE,
+    roles: Roles | None = None,
     dtype: Any = jnp.float32,
 ) -> tuple[TrainState, StepReport]:
-    """One update of the parameters by the mean loss a token.
+    """One update of the trainable parameters by the mean loss per token.
 
     With `config.gradient_accumulation` the batch is split into parts that are computed one after
     another: losses and gradients are summed over the parts and divided once, so the update is that
@@ -158,116 +172,133 @@ def train_step(
     Args:
       model, optimizer, config: static.
       state: its buffers may be donated.
-      batch: rows a multiple of config.gradient_accumulation.
+      batch: B a multiple of config.gradient_accumulation.
       key: the run's dropout key; the step is folded in here.
-      sharing: how devices share the step; the model must be of the same `axes.model`.
-      dtype: of products; parameters, sums and softmax stay float32.
+      sharing: how devices divide the step; the model must be of the same `axes.model`.
+      roles: what training does with each parameter; None where all are trained.
+      dtype: of matrix products; parameters, sums and softmax stay float32.
 
     Returns:
       The next state, and what was measured on the way.
     """
     axes = sharing.axes
     key = jax.random.fold_in(key, state.step)
-    if axes.data:  # other sentences, other dropout
-        key = jax.random.fold_in(key, collectives.axis_index(axes.data))
+    # Each data shard has other sentences, and so its own dropout.
+    dropout_key = jax.random.fold_in(key, collectives.axis_index(axes.data)) if axes.data else key
 
     def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, LossSums]:
-        params = cast(params, dtype)
+        params = cast(merge(roles, params, state.frozen, axes.model), dtype)
         tgt_in = None
         if config.scheduled_sampling:
-            done = state.step.astype(jnp.float32) / config.max_steps
-            share = config.scheduled_sampling * done
-            key, own = jax.random.split(key)
-            tgt_in = scheduled_inputs(model, jax.lax.stop_gradient(params), batch, share, own)
+            rate = config.scheduled_sampling * state.step.astype(jnp.float32) / config.max_steps
+            key, draw_key = jax.random.split(key)
+            fixed = jax.lax.stop_gradient(params)
+            tgt_in = scheduled_inputs(model, fixed, batch, rate, draw_key)
         sums = batch_loss(model, params, batch, config.label_smoothing, key, tgt_in)
         return sums.loss, sums
 
-    gradient = jax.grad(loss, has_aux=True)
-    if config.gradient_accumulation == 1:
-        gradients, sums = gradient(state.params, batch, key)
-    else:
-        gradients, sums = _accumulated(
-            gradient, config.gradient_accumulation, state.params, batch, key
-        )
-    if sharing.shard_optimizer:
-        sums = collectives.psum(sums, axes.data)
-        gradients = jax.tree.map(partial(_summed_slice, axes), gradients)
-    else:
-        gradients, sums = collectives.psum((gradients, sums), axes.data)
+    gradients, sums = _summed_gradient(
+        jax.grad(loss, has_aux=True), config, state.params, batch, dropout_key
+    )
+    gradients, sums = _summed_over_data(gradients, sums, sharing)
     tokens = jnp.maximum(sums.tokens, 1)
     gradients = jax.tree.map(lambda g: g / tokens, gradients)
     norm = _global_norm(gradients, sharing)
-    if config.clip_norm:  # Pascanu 2013
+    if config.clip_norm:  # Pascanu 2013, algorithm 1
         factor = jnp.where(norm < config.clip_norm, 1.0, config.clip_norm / norm)
         gradients = jax.tree.map(lambda g: g * factor, gradients)
     params, opt_state = _updated(optimizer, gradients, state, sharing)
     average = state.average
     if average is not None:
         average = moving_average(average, params, config.ema_decay, state.step)
-    return TrainState(state.step + 1, params, opt_state, average), StepReport(sums, norm)
+    state = TrainState(state.step + 1, params, opt_state, average, state.frozen)
+    return state, StepReport(sums, norm)
 
 
-def _updated(
-    optimizer: optax.GradientTransformation,
-    gradients: Params,
-    state: TrainState,
-    sharing: StepSharding,
-) -> tuple[Params, Any]:
-    """The parameters and the optimiser's state after an update; with slices, each its own."""
-    if not sharing.shard_optimizer:
-        updates, opt_state = optimizer.update(gradients, state.optimizer, state.params)
-        return optax.apply_updates(state.params, updates), opt_state
-    axis = sharing.axes.data
-    slices = jax.tree.map(lambda p: collectives.local_shard(p, axis), state.params)
-    updates, opt_state = optimizer.update(gradients, state.optimizer, slices)
-    slices = optax.apply_updates(slices, updates)
-    return jax.tree.map(
-        partial(collectives.all_gather_shards, axis=axis), slices, state.params
-    ), opt_state
-
-
-def _summed_slice(axes: Axes, gradient: Array) -> Array:
-    """This device's slice of a gradient's sum over the data axis."""
-    padded, along = collectives.pad_for_shards(gradient, axes.data)
-    return collectives.reduce_scatter(padded, axes.data, along)
-
-
-def _global_norm(gradients: Params, sharing: StepSharding) -> Array:
-    """The norm of the whole gradient, of which a device may hold a part."""
-    leaves = jax.tree.leaves(gradients)
-    axes = jax.tree.leaves(sharing.split) if sharing.split is not None else [-1] * len(leaves)
-    squares = [jnp.square(g).sum() for g in leaves]
-    here = [square for square, axis in zip(squares, axes, strict=True) if axis >= 0]
-    everywhere = [square for square, axis in zip(squares, axes, strict=True) if axis < 0]
-    whole = jnp.asarray(sum(everywhere, jnp.zeros(())))
-    if here:
-        whole += collectives.psum(jnp.asarray(sum(here)), sharing.axes.model)
-    if sharing.shard_optimizer:
-        whole = collectives.psum(whole, sharing.axes.data)
-    return jnp.sqrt(whole)
-
-
-def moving_average(average: Params, params: Params, decay: float, step: Array) -> Params:
-    """average + (1 - d) (params - average), with d = min(decay, (1 + step) / (10 + step)), so that
-    the first, random parameters are soon forgotten."""
-    step = step.astype(jnp.float32)
-    kept = jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda a, p: a + (1 - kept) * (p - a), average, params)
-
-
-def _accumulated(
+def _summed_gradient(
     gradient: Callable[..., tuple[Params, LossSums]],
-    parts: int,
+    config: TrainingConfig,
     params: Params,
     batch: Batch,
     key: Array,
 ) -> tuple[Params, LossSums]:
-    """Sums of gradients and losses over equal parts of a batch."""
+    """Sums of gradients and losses over this device's sentences, in equal parts if so set."""
+    parts = config.gradient_accumulation
+    if parts == 1:
+        return gradient(params, batch, key)
     split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(parts))
 
     def add(total: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, gradient(params, *part)), None
 
-    nothing = (jax.tree.map(jnp.zeros_like, params), LossSums(*jnp.zeros(4)))
-    return jax.lax.scan(add, nothing, (split, keys))[0]
+    zero = (jax.tree.map(jnp.zeros_like, params), LossSums(*jnp.zeros(4)))
+    return jax.lax.scan(add, zero, (split, keys))[0]
+
+
+def _summed_over_data(
+    gradients: Params, sums: LossSums, sharding: StepSharding
+) -> tuple[Params, LossSums]:
+    """Sums over the data shards: of each gradient, or of this device's slice of it, and of the
+    losses."""
+    axis = sharding.axes.data
+    if not sharding.shard_optimizer:
+        return collectives.psum((gradients, sums), axis)
+
+    def slice_sum(gradient: Array) -> Array:
+        padded, along = collectives.pad_for_shards(gradient, axis)
+        return collectives.reduce_scatter(padded, axis, along)
+
+    return jax.tree.map(slice_sum, gradients), collectives.psum(sums, axis)
+
+
+def _global_norm(gradients: Params, sharding: StepSharding) -> Array:
+    """The norm of the whole gradient, of which each device may hold a shard."""
+    leaves = jax.tree.leaves(gradients)
+    split = [-1] * len(leaves) if sharding.split is None else jax.tree.leaves(sharding.split)
+    squares = [jnp.square(g).sum() for g in leaves]
+    # What every device holds whole counts once; what the model's shards hold in parts is summed.
+    replicated = [square for square, axis in zip(squares, split, strict=True) if axis < 0]
+    sharded = [square for square, axis in zip(squares, split, strict=True) if axis >= 0]
+    total = jnp.asarray(sum(replicated, jnp.zeros(())))
+    if sharded:
+        total += collectives.psum(jnp.asarray(sum(sharded)), sharding.axes.model)
+    if sharding.shard_optimizer:
+        total = collectives.psum(total, sharding.axes.data)
+    return jnp.sqrt(total)
+
+
+def _updated(
+    optimizer: optax.GradientTransformation,
+    gradients: Params,
+    state: TrainState,
+    sharding: StepSharding,
+) -> tuple[Params, Any]:
+    """The trainable parameters and the optimizer's state after an update.
+
+    With `shard_optimizer` each device updates its slice, and the slices are gathered.
+    """
+    if not sharding.shard_optimizer:
+        updates, opt_state = optimizer.update(gradients, state.optimizer, state.params)
+        return optax.apply_updates(state.params, updates), opt_state
+    axis = sharding.axes.data
+    slices = jax.tree.map(lambda p: collectives.local_shard(p, axis), state.params)
+    updates, opt_state = optimizer.update(gradients, state.optimizer, slices)
+    slices = optax.apply_updates(slices, updates)
+    gather = partial(collectives.all_gather_shards, axis=axis)
+    return jax.tree.map(gather, slices, state.params), opt_state
+
+
+def moving_average(average: Params, params: Params, decay: float, step: Array) -> Params:
+    """average + (1 - d) (params - average) with d = min(decay, (1 + step) / (10 + step)).
+
+    The decay d rises from 0.1, so that the first, random parameters are soon forgotten.
+
+    Args:
+      average, params: float32 pytrees.
+      decay: the highest.
+      step: int32 [], updates before this one.
+    """
+    step = step.astype(jnp.float32)
+    d = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, p: a + (1 - d) * (p - a), average, params)
