@@ -1,4 +1,4 @@
-"""Progress bars on stderr: a redrawn line on a terminal, a line now and then without one."""
+"""Progress on stderr: a bar on a terminal, and otherwise a line every few seconds."""
 
 import sys
 import time
@@ -7,27 +7,27 @@ from typing import Self
 
 import tqdm
 
-_PLAIN_SECONDS = 5.0
-"""Between two lines of progress where no terminal can redraw one."""
+_LINE_SECONDS = 5.0
+"""Seconds between two lines of progress where no terminal can redraw a bar."""
 
 
 class Counter:
-    """A bar that counts to a total on stderr; without a terminal, a line now and then.
+    """A progress bar that counts to a total; a context manager that closes the bar.
 
     Args:
-      total: what is counted to.
-      what: what is done to each, "translated".
-      start: what is done already.
+      total: the count at the end.
+      what: what is counted, such as "translated".
+      start: the count at the beginning.
     """
 
     def __init__(self, total: int, what: str, start: int = 0) -> None:
-        # A notebook redraws a line as a terminal does.
+        # A notebook can redraw a line too.
         self._terminal = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
         self._bar = tqdm.tqdm(
             total=total, initial=start, desc=what, disable=not self._terminal, dynamic_ncols=True
         )
         self._total, self._what, self._done, self._start = total, what, start, start
-        self._begun = self._told = time.perf_counter()
+        self._started = self._printed = time.perf_counter()
 
     def __enter__(self) -> Self:
         return self
@@ -41,26 +41,26 @@ class Counter:
         self._bar.close()
 
     def add(self, count: int, note: str = "") -> None:
-        """Counts on; the note stands behind the count."""
+        """Adds to the count and shows it, with a note behind it."""
         self._done += count
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(count)
         now = time.perf_counter()
         last = self._done >= self._total
-        if not self._terminal and (last or now - self._told > _PLAIN_SECONDS):
-            self._told = now
-            left = (now - self._begun) / max(self._done - self._start, 1)
-            left *= self._total - self._done
+        if not self._terminal and (last or now - self._printed > _LINE_SECONDS):
+            self._printed = now
+            seconds_each = (now - self._started) / max(self._done - self._start, 1)
+            left = seconds_each * (self._total - self._done)
             line = f"{self._what} {self._done}/{self._total}, {left:.0f} s left"
             self.say(f"{line}, {note}" if note else line)
 
     def say(self, line: str) -> None:
-        """A line of its own."""
+        """Prints a line above the bar."""
         tqdm.tqdm.write(line, file=sys.stderr)
 
 
 class Progress(Counter):
-    """The bar of a training run."""
+    """The progress bar of training, which counts steps."""
 
     def __init__(self, total: int, start: int) -> None:
         super().__init__(total, "step", start)
@@ -68,6 +68,6 @@ class Progress(Counter):
     def update(
         self, step: int, *, loss: float, tokens_per_second: float, learning_rate: float
     ) -> None:
-        """Shows where training is: loss in nats a token."""
+        """Shows the step that training has reached; the loss is in nats per token."""
         note = f"loss {loss:.4f}, {tokens_per_second:,.0f} tokens/s, rate {learning_rate:.2e}"
         self.add(step - self._done, note)

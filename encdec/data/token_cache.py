@@ -1,12 +1,12 @@
-"""Token ids on disk: a corpus becomes tokens once, and every later run maps them into memory.
+"""A cache of token ids on disk: a corpus is encoded once, and later runs map the files into memory.
 
-    KEY/            the name says of which corpus and which tokenisers
+    KEY/            KEY is a hash of the corpus, the preprocessing and both vocabularies
       source.tokens, source.offsets, target.tokens, target.offsets
-      meta.json     sizes and CRCs of these, written last
-    KEY.lock        held while KEY is looked at or made; the system frees that of a killed process
-    KEY.*.tmp/      what is being made, or what a killed process left of it
+      meta.json     sizes and CRCs of these files
+    KEY.lock        held by the process that checks or writes KEY; a killed process frees it
+    KEY.*.tmp/      a cache that is being written, or that a killed process did not finish
 
-Nothing is trusted unless sizes and CRCs of the whole files are right.
+A cache is used only if the sizes and the CRCs of all its files are right.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _SIDES = ("source", "target")
 _CHUNK = 10_000
 """Pairs that are encoded at once."""
 _BLOCK = 1 << 20
-"""Bytes that are read at once to be checked."""
+"""Bytes that are read at once for a CRC."""
 
 
 def cached_examples(
@@ -47,18 +47,18 @@ def cached_examples(
     progress: Callable[[int], None],
     say: Callable[[str], None],
 ) -> Examples:
-    """Token ids of all pairs, from the cache or else written to it first.
+    """Returns the token ids of all pairs from the cache, which is written first if need be.
 
     Args:
-      pairs: the text; read only if the cache does not hold its tokens.
-      corpus: digest of the text, and how it is prepared.
-      src_vocab, tgt_vocab: what makes tokens of it.
-      root: folder of all caches; is created.
-      progress: called with the number of pairs that were encoded since the last call.
-      say: told of waiting for another process, and of a cache that is damaged.
+      pairs: the text; it is read only if the cache does not hold its tokens.
+      corpus: a text that identifies the corpus and its preprocessing.
+      src_vocab, tgt_vocab: the vocabularies that encode it.
+      root: the folder of all caches; it is created if it does not exist.
+      progress: receives the number of pairs that were encoded since it was last called.
+      say: receives a line when another process writes this cache, or when the cache is damaged.
 
     Returns:
-      Arrays mapped from files: uint16 if both vocabularies allow it, else int32.
+      Arrays that are mapped from files: uint16 if both vocabularies are small enough, else int32.
 
     Raises:
       InputError: the cache cannot be written.
@@ -67,22 +67,23 @@ def cached_examples(
     folder = root / key
     try:
         root.mkdir(parents=True, exist_ok=True)
+        # With the lock, of several processes with the same text one encodes it and all use it.
         with _locked(root / f"{key}.lock", say):
             if damage := _damage(folder):
                 if folder.exists():
-                    say(f"{folder}: {damage}, so its tokens are made anew")
+                    say(f"{folder}: {damage}, so the text is encoded again")
                     shutil.rmtree(folder)
-                _make(folder, pairs, src_vocab, tgt_vocab, progress)
+                _write(folder, pairs, src_vocab, tgt_vocab, progress)
             return _open(folder, src_vocab, tgt_vocab)
     except OSError as error:
         raise InputError(
             f"tokens cannot be kept in {root} ({error.strerror or error}): make room there, or "
-            "name another place by the environment variable XDG_CACHE_HOME"
+            "set the environment variable XDG_CACHE_HOME to another folder"
         ) from error
 
 
 def cache_key(corpus: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> str:
-    """SHA-256 (hex) of all that decides what the files hold."""
+    """SHA-256 (hex) of everything that determines the content of the files."""
     parts = [FORMAT, corpus, vocabulary.digest(src_vocab), vocabulary.digest(tgt_vocab)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -93,11 +94,12 @@ def _dtype(src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> np.dtype:
 
 @contextmanager
 def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds a lock that the system frees if this process is killed."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say("another process is making tokens of the same text: waiting for it")
+        say("another process is encoding the same text: waiting for it")
         lock.acquire()
     try:
         yield
@@ -105,7 +107,7 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def _make(
+def _write(
     folder: Path,
     pairs: PairStream,
     src_vocab: Vocabulary,
@@ -113,7 +115,8 @@ def _make(
     progress: Callable[[int], None],
 ) -> None:
     """Encodes all pairs and writes the cache folder."""
-    for unfinished in leftovers(folder):  # of a killed process: this one holds the lock
+    # Whoever wrote these was killed, since only the holder of the lock writes.
+    for unfinished in leftovers(folder):
         shutil.rmtree(unfinished)
     dtype = _dtype(src_vocab, tgt_vocab)
     with atomic_folder(folder) as temporary:
@@ -128,17 +131,17 @@ def _make(
                 src.add(src_vocab.encode_all(sources))
                 tgt.add(tgt_vocab.encode_all(targets))
                 progress(len(chunk))
-        # The CRCs are of what the disk gives back, not of what was in memory.
-        files = {file.name: _measure(file) for file in sorted(temporary.iterdir())}
+        # CRCs of the files as they are read back, which finds errors of writing too.
+        files = {file.name: _size_and_crc(file) for file in sorted(temporary.iterdir())}
         meta = {"format": FORMAT, "key": folder.name, "files": files}
         write_text(temporary / "meta.json", json.dumps(meta, indent=2) + "\n")
 
 
 class _SideWriter:
-    """Appends sentences to the two files of a side."""
+    """Appends encoded sentences to the two files of one side."""
 
     def __init__(self, folder: Path, side: str, dtype: np.dtype, specials: SpecialIds) -> None:
-        self._dtype, self._specials, self._end = dtype, specials, 0
+        self._dtype, self._specials, self._count = dtype, specials, 0
         self._tokens: BinaryIO = (folder / f"{side}.tokens").open("wb")
         self._offsets: BinaryIO = (folder / f"{side}.offsets").open("wb")
         self._offsets.write(np.zeros(1, np.int64).tobytes())
@@ -151,13 +154,14 @@ class _SideWriter:
         self._offsets.close()
 
     def add(self, sentences: Sequence[Sequence[int]]) -> None:
-        made = tokens_of(sentences, self._specials)
-        self._tokens.write(made.flat.astype(self._dtype).tobytes())
-        self._offsets.write((made.offsets[1:] + self._end).tobytes())
-        self._end += len(made.flat)
+        tokens = tokens_of(sentences, self._specials)
+        self._tokens.write(tokens.flat.astype(self._dtype).tobytes())
+        self._offsets.write((tokens.offsets[1:] + self._count).tobytes())
+        self._count += len(tokens.flat)
 
 
 def _open(folder: Path, src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> Examples:
+    """Maps the files into memory; pages are read when their sentences are used."""
     dtype, offsets = _dtype(src_vocab, tgt_vocab), np.dtype(np.int64)
 
     def mapped(name: str, dtype: np.dtype) -> np.ndarray:
@@ -170,7 +174,7 @@ def _open(folder: Path, src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> Example
     return Examples(tokens("source", src_vocab), tokens("target", tgt_vocab))
 
 
-def _measure(path: Path) -> dict[str, int]:
+def _size_and_crc(path: Path) -> dict[str, int]:
     crc = size = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -179,15 +183,15 @@ def _measure(path: Path) -> dict[str, int]:
 
 
 def _damage(folder: Path) -> str:
-    """What is wrong with a cache, or nothing."""
+    """Says what is wrong with a cache; an empty text if it can be used."""
     try:
         meta: Any = json.loads((folder / "meta.json").read_bytes())
         if (meta["format"], meta["key"]) != (FORMAT, folder.name):
             return "it holds tokens of something else"
         if set(meta["files"]) != {f"{s}.{kind}" for s in _SIDES for kind in ("tokens", "offsets")}:
             return "meta.json is damaged"
-        for name, measured in meta["files"].items():
-            if _measure(folder / name) != measured:
+        for name, expected in meta["files"].items():
+            if _size_and_crc(folder / name) != expected:
                 return f"{name} is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"

@@ -1,7 +1,8 @@
-"""Checkpoints: Orbax writes and reads them, a CRC a leaf guards them.
+"""Checkpoints of a run, written and read by Orbax, with a CRC for each array.
 
-A run keeps the latest state, to resume from; the best parameters, to translate with; and, where
-it averages checkpoints, its recent parameters.
+    checkpoints/latest/STEP   the whole training state, to resume from
+    checkpoints/best/STEP     the parameters with the best validation metric, to translate with
+    checkpoints/recent/STEP   the last few parameters, where a run averages checkpoints
 """
 
 import json
@@ -21,16 +22,18 @@ Kind = Literal["latest", "best", "recent"]
 
 
 class Checkpoints:
-    """The checkpoints of a run folder, written in the background.
+    """Writes the checkpoints of a run folder, in the background.
 
-    A kill in mid-save leaves the one before it.
+    A checkpoint has a temporary name until it is complete, and the one before it is deleted only
+    then: a process that is killed while it saves leaves the one before.
 
-    Of several processes the first alone writes; all call the same methods.
+    Of several processes only the first writes, but all must call the same methods in the same
+    order.
 
     Args:
       run: the run folder.
-      recent: how many recent ones are kept; none where it is 1.
-      wait_for_all: returns when all processes have called it.
+      recent: how many recent checkpoints are kept; none if it is 1.
+      wait_for_all: a barrier: it returns once all processes have called it with the same text.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Checkpoints:
             max_to_keep=count,
             create=False,
             cleanup_tmp_directories=True,
-            multiprocessing_options=_alone(),
+            multiprocessing_options=_this_process(),
         )
         return ocp.CheckpointManager(folder, options=options)
 
@@ -72,23 +75,30 @@ class Checkpoints:
             manager.close()
 
     def has(self, kind: Kind, step: int) -> bool:
-        """Whether a checkpoint is there; all processes are told the same."""
-        found = step in steps(self._run, kind)
+        """Whether a checkpoint exists; the same answer in all processes."""
+        exists = step in steps(self._run, kind)
+        # No process goes on, and perhaps deletes the checkpoint, before all have looked.
         self._wait_for_all(f"{kind} checkpoint has been looked for")
-        return found
+        return exists
 
     def save(self, kind: Kind, step: int, tree: Any, note: dict[str, Any]) -> None:
-        """Saves a pytree of arrays with a JSON note, in place of the last of its kind.
+        """Saves a pytree of arrays in the place of the oldest checkpoint of its kind.
 
-        The arrays are copied before this returns: their buffers may be donated after.
+        The arrays are copied before this returns, so their buffers may be donated afterwards.
+
+        Args:
+          kind: see the module.
+          step: the training step after which these are the arrays.
+          tree: the arrays.
+          note: JSON values to save with them.
         """
         manager = self._managers.get(kind)
-        if manager is None:
+        if manager is None:  # this process does not write
             return
-        manager.wait_until_finished()
+        manager.wait_until_finished()  # of the last save of this kind
         leaves = flat(jax.device_get(tree))
         described = {
-            name: {"type": _describe(leaf), "crc": _crc(leaf)} for name, leaf in leaves.items()
+            name: {"type": _describe(leaf), "crc": _crc32(leaf)} for name, leaf in leaves.items()
         }
         meta = {"leaves": described, "note": note}
         args = ocp.args.Composite(
@@ -97,30 +107,32 @@ class Checkpoints:
         manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk."""
+        """Returns when everything that was saved is on disk."""
         for manager in self._managers.values():
             manager.wait_until_finished()
 
     def drop_after(self, step: int) -> None:
-        """Deletes what is later than the step that a run resumes from."""
+        """Deletes the checkpoints after a step, which a run that resumes there writes again."""
         for manager in self._managers.values():
-            for later in [found for found in manager.all_steps() if found > step]:
+            for later in [saved for saved in manager.all_steps() if saved > step]:
                 manager.delete(later)
 
     def mean_recent(self, like: Any) -> Any:
-        """The mean of the recent checkpoints, as a pytree like `like` of NumPy arrays."""
+        """Returns the mean of the recent checkpoints, a pytree like `like` of NumPy arrays."""
         self.wait()
-        self._wait_for_all("recent checkpoints are whole")
-        found = steps(self._run, "recent")
-        total = load(self._run, "recent", like, found[0])[0]
-        for step in found[1:]:
+        # All processes read the same files, which the first one changes only after the second
+        # barrier.
+        self._wait_for_all("recent checkpoints are complete")
+        saved = steps(self._run, "recent")
+        total = load(self._run, "recent", like, saved[0])[0]
+        for step in saved[1:]:
             total = jax.tree.map(np.add, total, load(self._run, "recent", like, step)[0])
-        self._wait_for_all("recent checkpoints are read")
-        return jax.tree.map(lambda leaf: (leaf / len(found)).astype(leaf.dtype), total)
+        self._wait_for_all("recent checkpoints have been read")
+        return jax.tree.map(lambda leaf: (leaf / len(saved)).astype(leaf.dtype), total)
 
 
 def steps(run: Path, kind: Kind) -> list[int]:
-    """Steps of the whole checkpoints of a kind, in order."""
+    """The steps of the complete checkpoints of a kind, ascending."""
     folder = run / "checkpoints" / kind
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
 
@@ -130,15 +142,15 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
 
     Args:
       run: the run folder.
-      kind: which kind.
-      like: a pytree of arrays or shapes; only its leaves are read.
-      step: which of the kind; the last if left out.
+      kind: see the module.
+      like: a pytree of arrays or of shapes and dtypes; only these leaves are read.
+      step: the step of the checkpoint; the last one if None.
 
     Returns:
-      A pytree like `like` of NumPy arrays, and the note.
+      A pytree like `like` of NumPy arrays, and the note that was saved with it.
 
     Raises:
-      InputError: there is none, it is of another model, or it is damaged.
+      InputError: there is no checkpoint, it belongs to another model, or it is damaged.
     """
     saved_steps = steps(run, kind)
     if not saved_steps:
@@ -147,34 +159,35 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
     try:
         saved = json.loads((path / "meta" / "metadata").read_text())
         wanted = flat(jax.eval_shape(lambda x: x, like))
-        _check_same(path, saved["leaves"], wanted)
+        _check_types(path, saved["leaves"], wanted)
         leaves = _read(path, wanted)
     except InputError:
         raise
-    except Exception as error:  # Orbax and its storage raise many kinds
+    except Exception as error:  # Orbax and TensorStore raise errors of many types
         raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__})") from error
     for name, leaf in leaves.items():
-        if _crc(leaf) != saved["leaves"][name]["crc"]:
+        if _crc32(leaf) != saved["leaves"][name]["crc"]:
             raise InputError(f"checkpoint {path} is damaged: {name} has changed since it was saved")
     tree = jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
     return tree, saved["note"]
 
 
 def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Reads the arrays of these names, whatever else the checkpoint holds, on the host."""
     arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
     request = ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True)
-    options = ocp.CompositeOptions(multiprocessing_options=_alone())
+    options = ocp.CompositeOptions(multiprocessing_options=_this_process())
     handler = ocp.CompositeCheckpointHandler(composite_options=options)
-    with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as reader:
+    with ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
         read = reader.restore(path, args=ocp.args.Composite(arrays=request))["arrays"]
     return {name: np.asarray(leaf) for name, leaf in read.items()}
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
-    """What this process writes or reads is no matter of the others."""
-    here = jax.process_index()
+def _this_process() -> ocp.options.MultiprocessingOptions:
+    """Options with which Orbax does not wait for other processes."""
+    index = jax.process_index()
     return ocp.options.MultiprocessingOptions(
-        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
     )
 
 
@@ -182,24 +195,24 @@ def _describe(leaf: Any) -> str:
     return f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
 
 
-def _check_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Orbax casts a wrong type in silence, so types and shapes are compared first."""
+def _check_types(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Compares dtypes and shapes before Orbax reads, since Orbax would cast without a word."""
     for name, leaf in wanted.items():
         if name not in saved:
-            raise InputError(f"checkpoint {path} is of another model: it has no {name}")
+            raise InputError(f"checkpoint {path} belongs to another model: it has no {name}")
         has = saved[name]["type"]
         if has != _describe(leaf):
             raise InputError(
-                f"checkpoint {path} is of another model: {name} is {has}, not {_describe(leaf)}"
+                f"checkpoint {path} belongs to another model: {name} is {has}, not {_describe(leaf)}"
             )
 
 
 def flat(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by their dotted paths, which are the names that are saved."""
+    """The leaves of a pytree by their paths with dots, under which they are saved."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     return dict(zip(names, (leaf for _, leaf in leaves), strict=True))
 
 
-def _crc(leaf: Any) -> int:
+def _crc32(leaf: Any) -> int:
     return zlib.crc32(np.ascontiguousarray(leaf).tobytes())

@@ -1,14 +1,15 @@
-"""A run is a folder that holds all that translating needs and all that was measured.
+"""A run is a folder with everything that translation needs and everything that was measured.
 
-    config.json       settings, digests of corpus and vocabularies, how long translations may be
-    source.vocab      vocabularies of prepared text; with a joint one both files are alike
+    config.json       settings, digests of corpus and vocabularies, limit of translation length
+    source.vocab      vocabularies of preprocessed text; a joint one is in both files
     target.vocab
-    heldout.jsonl     the sentences the run is scored on
-    checkpoints/      latest and best
-    metrics.jsonl     one JSON object a row; tensorboard/ holds the same as curves
-    attention.png     where the model looked, if it looks
+    heldout.jsonl     the sentence pairs that the run is scored on
+    checkpoints/      see `encdec.runs.checkpoints`
+    metrics.jsonl     measurements, one JSON object in each line
+    tensorboard/      the same measurements as curves
+    attention.png     attention of one translation, if the model has any
 
-It never depends on where the corpus was.
+The folder can be moved and copied; it does not depend on the files of the corpus.
 """
 
 import json
@@ -26,24 +27,23 @@ from encdec.files import leftovers, write_text
 from encdec.types import InputError
 
 FORMAT = 2
-"""Of `config.json`; raised when a field changes its name or meaning."""
+"""The number of the format of `config.json`; it grows when a field changes its name or meaning."""
 
 _VERSIONS = {1: "0.1"}
-"""Which version of this library opens a run of an earlier format."""
+"""The version of this library that opens runs of each earlier format."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What stands in a run folder beside its checkpoints and measurements.
+    """The content of a run folder, without checkpoints and measurements.
 
     Attributes:
       path: the folder.
-      config: settings.
+      config: all settings.
       corpus: SHA-256 of the training and validation text; None for a run trained on batches.
-      extra_length: translations have at most 2 * source tokens + this many tokens.
-      src_vocabulary, tgt_vocabulary: as built when the run began; they prepare text as the
-        settings say.
-      held_out: sentences to be scored on, none of them trained on.
+      extra_length: a translation of S source tokens has at most 2 * S + extra_length tokens.
+      src_vocabulary, tgt_vocabulary: with the preprocessing that the settings describe.
+      held_out: pairs that the run is scored on; the model is not trained on them.
     """
 
     path: Path
@@ -56,10 +56,12 @@ class Run:
 
 
 def create(run: Run) -> None:
-    """Writes a new folder, `config.json` last: a folder without it was never a run.
+    """Writes a new run folder.
+
+    `config.json` is written last: a folder without it was never a complete run.
 
     Raises:
-      InputError: it cannot be made.
+      InputError: the folder cannot be written.
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -69,11 +71,11 @@ def create(run: Run) -> None:
         write_text(run.path / "heldout.jsonl", "".join(row + "\n" for row in rows))
         _write_config(run)
     except OSError as error:
-        raise InputError(f"run folder {run.path} cannot be made: {error.strerror}") from error
+        raise InputError(f"run folder {run.path} cannot be written: {error.strerror}") from error
 
 
 def is_vacant(path: Path) -> bool:
-    """Whether a run can begin here: there is nothing, or only what a kill left of `create`."""
+    """Whether a run can begin here: there is nothing, or only what a killed `create` left."""
     if not path.is_dir():
         return not path.exists()
     files = {path / name for name in ("source.vocab", "target.vocab", "heldout.jsonl")}
@@ -93,7 +95,7 @@ def _write_config(run: Run) -> None:
 
 
 def set_max_steps(run: Run, max_steps: int) -> Run:
-    """Records that the run is to go on to another step."""
+    """Records another step at which the run ends; returns the run with it."""
     training = replace(run.config.training, max_steps=max_steps)
     run = replace(run, config=replace(run.config, training=training))
     _write_config(run)
@@ -106,10 +108,10 @@ def is_run(path: Path) -> bool:
 
 
 def load(path: str | Path) -> Run:
-    """Opens a run folder.
+    """Reads a run folder.
 
     Raises:
-      InputError: it is no run folder, is damaged, or is of another version of this library.
+      InputError: it is not a run folder, is damaged, or has the format of another version.
     """
     path = Path(path)
     if not path.is_dir():
@@ -139,14 +141,14 @@ def load(path: str | Path) -> Run:
 
 
 def _vocabulary(path: Path, digest: str) -> Vocabulary:
-    """The vocabulary in a file, if it is the one that the run began with."""
-    found = vocabulary.load(path)
-    if vocabulary.digest(found) != digest:
+    """Reads a vocabulary and checks that it is the one that the run began with."""
+    loaded = vocabulary.load(path)
+    if vocabulary.digest(loaded) != digest:
         raise InputError(
             f"{path} does not belong to this run, whose model was trained on other tokens: copy "
-            "the file anew from where the run was made"
+            "the file again from the folder that was trained in"
         )
-    return found
+    return loaded
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -169,29 +171,32 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
-    """Refuses to go on with a run under other settings or on another corpus.
+    """Checks that a run can be resumed with these settings and this corpus.
 
-    The number of steps may change, unless the schedule depends on it.
+    `max_steps` may differ, unless the schedule depends on it.
+
+    Raises:
+      InputError: another setting differs, or the corpus does.
     """
     for name, (has, asks) in _differences(run.config, wanted).items():
         raise InputError(
-            f"{run.path} holds a run with {name} = {has!r}, not {asks!r}: to go on with it as it "
-            f"is, `encdec train --resume {run.path}`; to start anew, name another folder by --run"
+            f"{run.path} holds a run with {name} = {has!r}, not {asks!r}: resume it as it is by "
+            f"`encdec train --resume {run.path}`, or give a new run another folder by --run"
         )
     if run.corpus == corpus:
         return
-    another = "to start anew, name another run folder (--run)"
+    another = "give a new run another folder (--run)"
     if run.corpus is None:
         raise InputError(
             f"{run.path} was trained on batches from Python: resume it by passing them to "
             f"encdec.train; {another}"
         )
     changed = "the text has changed since, or pairs were passed to encdec.train from Python"
-    raise InputError(f"{run.path} was begun on another corpus ({changed}): {another}")
+    raise InputError(f"{run.path} began with another corpus ({changed}): {another}")
 
 
 def _differences(has: RunConfig, asks: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Fields that differ, with both values."""
+    """The fields in which two settings differ, each with both values."""
     old, new = _flat(configs.to_json(has)), _flat(configs.to_json(asks))
     if not asks.training.depends_on_max_steps:
         old.pop("max_steps"), new.pop("max_steps")
@@ -200,6 +205,7 @@ def _differences(has: RunConfig, asks: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 
 def _flat(tree: dict[str, Any]) -> dict[str, Any]:
+    """The fields of nested settings in one dict, by the names of their options."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         flat |= _flat(value) if isinstance(value, dict) else {name: value}

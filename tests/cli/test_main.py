@@ -180,7 +180,7 @@ def test_another_corpus_for_a_run_that_is_there_is_refused(
             ["not prepared", "encdec prepare tfds:wmt16_translate/de-en --corpus-folder /", "src`"],
         ),
         (["--source", "three", "--target", "two"], ["three", "two", "3", "2"]),
-        ([*THREE, "--vocabulary", "words", "--run", "src/run"], ["src/run", "cannot be made"]),
+        ([*THREE, "--vocabulary", "words", "--run", "src/run"], ["src/run", "cannot be written"]),
         (["--resume", "nowhere"], ["nowhere", "not a folder"]),
         (["--resume", "."], ["not a run folder"]),
         (

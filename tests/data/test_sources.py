@@ -82,7 +82,7 @@ def test_two_files_and_a_tsv_hold_the_same_pairs(tmp_path) -> None:
     every = Pairs(["a", "", "c", "d", " ", "e e"], ["A", "B", "C", "\u3000", "E", "EE E"])
     assert read_pairs([source], [target]) == read_pairs(tsv=[tsv]) == every
     for reader in (ParallelFiles(source, target), TsvFile(tsv), InMemoryPairs(every)):
-        assert list(reader) == list(reader) == columns  # again and again
+        assert list(reader) == list(reader) == columns
     assert len(InMemoryPairs(every)) == 6
 
 

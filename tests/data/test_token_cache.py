@@ -117,7 +117,7 @@ FILES = ("source.tokens", "source.offsets", "target.tokens", "target.offsets")
 
 @pytest.mark.parametrize("harm", [flip, cut, empty, Path.unlink], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", [*FILES, "meta.json"])
-def test_a_harmed_cache_is_made_anew_and_said_so(tmp_path: Path, name: str, harm) -> None:
+def test_a_damaged_cache_is_written_again_with_a_message(tmp_path: Path, name: str, harm) -> None:
     opened(tmp_path)
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     harm(folder / name)
@@ -125,7 +125,7 @@ def test_a_harmed_cache_is_made_anew_and_said_so(tmp_path: Path, name: str, harm
     examples, (line,) = opened(tmp_path, pairs)
     assert pairs.times == 1
     assert line.startswith(str(folder))
-    assert line.endswith("so its tokens are made anew")
+    assert line.endswith("so the text is encoded again")
     assert name in line or "something else" in line
     assert same(examples, encode_pairs(PAIRS, *CHARS))
     assert opened(tmp_path)[1] == []

@@ -99,7 +99,7 @@ def test_a_damaged_one_is_named(saved: Path, damage) -> None:
     ],
 )
 def test_one_of_another_model_is_refused(saved: Path, like: Any, message: str) -> None:
-    with pytest.raises(InputError, match=f"of another model.*{message}"):
+    with pytest.raises(InputError, match=f"belongs to another model.*{message}"):
         checkpoints.load(saved, "latest", like)
 
 
