@@ -1,4 +1,4 @@
-"""Runs a command in this process; what it did, and that it refused."""
+"""Runs commands in this process, and checks that a command was refused."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from encdec.cli import main as cli
 
 
 class Outcome(NamedTuple):
-    """What a command did."""
+    """The exit code of a command, and what it wrote to stdout and stderr."""
 
     code: int
     out: str
@@ -16,7 +16,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(read, *arguments: object) -> Outcome:
-    """Runs a command; `read` gives what it wrote to stdout and stderr."""
+    """Runs a command; `read` returns what was written to stdout and stderr, as bytes."""
     code = 0
     # Optax's Adam relies on promotion.
     with jax.numpy_dtype_promotion("standard"):
@@ -28,10 +28,10 @@ def outcome(read, *arguments: object) -> Outcome:
     return Outcome(code, out.decode(), err.decode())
 
 
-def refused(found: Outcome, *parts: str) -> None:
-    """Exit code 2 and one line on stderr that says it all."""
-    lines = found.err.splitlines()
-    assert (found.code, found.out, len(lines)) == (2, "", 1), found
+def refused(outcome: Outcome, *parts: str) -> None:
+    """Asserts exit code 2, no output, and one line on stderr that contains all parts."""
+    lines = outcome.err.splitlines()
+    assert (outcome.code, outcome.out, len(lines)) == (2, "", 1), outcome
     assert lines[0].startswith("encdec: error: ")
     for part in parts:
         assert part in lines[0]

@@ -1,6 +1,6 @@
-"""For all tests: strict arithmetic, commands as a fixture, no files in the user's cache.
+"""For all tests: strict dtype promotion, commands as a fixture, no files in the user's cache.
 
-Four fake devices stand by for the tests of layouts; whoever names no layout gets one of them.
+The CPU counts as four devices, for the tests of layouts; without a layout one of them is used.
 """
 
 import io
@@ -14,7 +14,7 @@ from tests.commands import Outcome, outcome
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 4)
-# Most programs here run once or twice: compiling takes longer than running.
+# Most compiled programs run once or twice here, so compiling takes longer than running.
 jax.config.update("jax_disable_most_optimizations", True)
 
 
@@ -24,7 +24,7 @@ def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_token_cache(
+def private_token_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "cache"
@@ -32,8 +32,8 @@ def own_token_cache(
 
 
 @pytest.fixture
-def whole_compiler() -> Iterator[None]:
-    """For tests that look at what XLA makes of a program."""
+def full_optimization() -> Iterator[None]:
+    """For tests that read the program which XLA compiles."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
@@ -41,7 +41,7 @@ def whole_compiler() -> Iterator[None]:
 
 @pytest.fixture
 def encdec(capfdbinary, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command in this process; `stdin` is what it reads."""
+    """A function that runs a command in this process; `stdin` is the command's input."""
 
     def run(*arguments: object, stdin: bytes = b"") -> Outcome:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))

@@ -1,6 +1,6 @@
-"""Plain NumPy, one loop a sum: what the models and operations are checked against.
+"""Oracles for models and operations: plain NumPy, one sentence at a time, with a loop for each sum.
 
-Parameters are read from the models' own trees; nothing here is shared with the library.
+They read the parameter trees of the models and share no code with the library.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def dense(p, x):
 
 
 def cell_step(cell, p, state, x):
-    """One step for one sentence: state h, or (c, h) of an LSTM; x is W e + b."""
+    """One step of one sentence. The state is h, or (c, h) for an LSTM; x = W e + b."""
     if cell == "simple":
         return np.tanh(x + state @ p["recurrent"])
     if cell == "gru":
@@ -35,20 +35,20 @@ def cell_step(cell, p, state, x):
     return c, sigmoid(o) * np.tanh(c)
 
 
-def shown(state):
+def output(state):
     return state[1] if isinstance(state, tuple) else state
 
 
-def zero(cell, n):
+def zero_state(cell, n):
     return (np.zeros(n), np.zeros(n)) if cell == "lstm" else np.zeros(n)
 
 
 def layer(cell, p, inputs, state, *, shift=0.0):
-    """A layer over the tokens of one sentence: last state and outputs."""
+    """A recurrent layer over the tokens of one sentence: its last state and its outputs."""
     outputs = []
     for e in inputs:
         state = cell_step(cell, p, state, e @ p["kernel"] + p["bias"] + shift)
-        outputs.append(shown(state))
+        outputs.append(output(state))
     return state, np.array(outputs)
 
 
@@ -58,10 +58,12 @@ def seq2seq(config, p, src, tgt_in):
     states = []
     for l in range(config.layers):
         inputs = x[::-1] if config.reverse_source else x
-        state, out = layer(config.cell, p[f"encoder_{l}"], inputs, zero(config.cell, config.hidden))
+        state, out = layer(
+            config.cell, p[f"encoder_{l}"], inputs, zero_state(config.cell, config.hidden)
+        )
         x = out[::-1] if config.reverse_source else out
         states.append(state)
-    fixed = shown(states[-1])
+    fixed = output(states[-1])
     x = p["tgt_embedding"]["embedding"][tgt_in]
     for l in range(config.layers):
         every_step = config.context_every_step and l == 0
@@ -71,21 +73,23 @@ def seq2seq(config, p, src, tgt_in):
     return logits + fixed @ p["context_out"] if config.context_every_step else logits
 
 
-def attentional(config, p, src, tgt_in):
-    """Logits [T, V] and weights [T, S] of one sentence without padding."""
+def rnn_attention(config, p, src, tgt_in):
+    """Logits [T, V] and attention [T, S] of one sentence without padding."""
     x = p["src_embedding"]["embedding"][src]
     starts = []
     for l in range(config.layers):
         gates = {"simple": 1, "gru": 3, "lstm": 4}[config.cell]
         side = p[f"forwards_{l}"]["kernel"].shape[1] // gates
-        last, right = layer(config.cell, p[f"forwards_{l}"], x, zero(config.cell, side))
-        first, left = layer(config.cell, p[f"backwards_{l}"], x[::-1], zero(config.cell, side))
+        last, right = layer(config.cell, p[f"forwards_{l}"], x, zero_state(config.cell, side))
+        first, left = layer(
+            config.cell, p[f"backwards_{l}"], x[::-1], zero_state(config.cell, side)
+        )
         x = np.concatenate([right, left[::-1]], -1)
-        h = np.tanh(dense(p[f"bridges_{l}"], np.concatenate([shown(last), shown(first)])))
+        h = np.tanh(dense(p[f"bridges_{l}"], np.concatenate([output(last), output(first)])))
         starts.append((np.zeros_like(h), h) if config.cell == "lstm" else h)
     values = x
 
-    def look(h):
+    def attend(h):
         scores = []
         for value in values:
             if config.score == "additive":
@@ -94,39 +98,39 @@ def attentional(config, p, src, tgt_in):
                 scores.append(h @ (value @ p["keys"]["kernel"]))
             else:
                 scores.append(h @ value)
-        weights = softmax(np.array(scores))
-        return weights, sum(w * value for w, value in zip(weights, values, strict=True))
+        attention = softmax(np.array(scores))
+        return attention, sum(a * value for a, value in zip(attention, values, strict=True))
 
-    states, fed, logits, maps = starts, np.zeros(config.hidden), [], []
+    states, vector, logits, maps = starts, np.zeros(config.hidden), [], []
     for token in tgt_in:
         e = p["tgt_embedding"]["embedding"][token]
         decoder = [p[f"decoder_{l}"] for l in range(config.layers)]
         x = e @ decoder[0]["kernel"] + decoder[0]["bias"]
         if config.attention_type == "bahdanau":
-            weights, context = look(shown(states[0]))
+            attention, context = attend(output(states[0]))
             x = x + context @ p["context"]
         elif config.attention_type == "luong":
-            x = x + fed @ p["feed"]
+            x = x + vector @ p["feed"]
         new = []
         for l in range(config.layers):
             if l:
-                x = shown(new[-1]) @ decoder[l]["kernel"] + decoder[l]["bias"]
+                x = output(new[-1]) @ decoder[l]["kernel"] + decoder[l]["bias"]
             new.append(cell_step(config.cell, decoder[l], states[l], x))
             if config.attention_type == "conditional" and l == 0:
                 q = p["second"]
-                weights, context = look(shown(new[0]))
+                attention, context = attend(output(new[0]))
                 new[0] = cell_step(config.cell, q, new[0], context @ q["kernel"] + q["bias"])
-        states, h = new, shown(new[-1])
+        states, h = new, output(new[-1])
         if config.attention_type != "luong":
             parts = zip((h, e, context), (p[f"readout_{i}"] for i in range(3)), strict=True)
             top = np.tanh(sum(dense(q, part) for part, q in parts))
         else:
-            weights, context = look(h)
-            top = fed = np.tanh(context @ p["combine_context"] + h @ p["combine_state"])
+            attention, context = attend(h)
+            top = vector = np.tanh(context @ p["combine_context"] + h @ p["combine_state"])
         tied = config.tie_embeddings
         table = p["tgt_embedding"]["embedding"]
         logits.append(top @ table.T + p["bias"] if tied else dense(p["logits"], top))
-        maps.append(weights)
+        maps.append(attention)
     return np.array(logits), np.array(maps)
 
 
@@ -145,7 +149,7 @@ def layer_norm(p, x):
 
 
 def heads_attention(p, x, y, allowed):
-    """Queries from x [T, D], keys and values from y [S, D], head by head."""
+    """Queries from x [T, D], keys and values from y [S, D], one head after another."""
     out, maps = 0, []
     for h in range(p["wq"].shape[1]):
         q, k, v = x @ p["wq"][:, h], y @ p["wk"][:, h], y @ p["wv"][:, h]
@@ -156,14 +160,16 @@ def heads_attention(p, x, y, allowed):
 
 
 def transformer(config, p, src, tgt_in):
-    """Logits [T, V] and weights of one sentence without padding: encoder-decoder [L * H, T, S],
-    encoder [L * H, S, S], decoder [L * H, T, T]."""
+    """Logits [T, V] and attention maps of one sentence without padding.
+
+    The maps are "encoder-decoder" [L * H, T, S], "encoder" [L * H, S, S], "decoder" [L * H, T, T].
+    """
     maps = {"encoder-decoder": [], "encoder": [], "decoder": []}
 
     def attend(kind, q, y, allowed):
         def sublayer(x):
-            out, weights = heads_attention(q, x, x if y is None else y, allowed)
-            maps[kind].append(weights)
+            out, attention = heads_attention(q, x, x if y is None else y, allowed)
+            maps[kind].append(attention)
             return out
 
         return sublayer
@@ -190,10 +196,10 @@ def transformer(config, p, src, tgt_in):
     for l in range(config.layers):
         q = p[f"decoder_{l}"]
         x = around(q["add_norms_0"], x, attend("decoder", q["self_attention"], None, past))
-        look = attend("encoder-decoder", q["cross_attention"], memory, True)
-        x = around(q["add_norms_1"], x, look)
+        cross = attend("encoder-decoder", q["cross_attention"], memory, True)
+        x = around(q["add_norms_1"], x, cross)
         x = around(q["add_norms_2"], x, feed_forward(q["feed_forward"]))
     if config.norm == "pre":
         x = layer_norm(p["final_norms_1"], x)
     logits = x @ tables.T if config.tie_embeddings else dense(p["logits"], x)
-    return logits, {kind: np.concatenate(weights) for kind, weights in maps.items()}
+    return logits, {kind: np.concatenate(parts) for kind, parts in maps.items()}

@@ -1,4 +1,4 @@
-"""A run folder with fresh parameters: enough to open, translate and draw with."""
+"""A run folder with untrained parameters, for tests that open a run, translate or plot."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,10 @@ SMALL = TransformerConfig(layers=2, width=8, feed_forward=12, heads=2)
 def small_run(
     path: Path, model: ModelConfig = SMALL, joint: bool = False, ending: float = 2.0
 ) -> Run:
-    """Writes a run on dates with an untrained model; the higher `ending`, the sooner it ends."""
+    """Writes a run on dates with an untrained model.
+
+    `ending` is the output bias of the end token: the higher it is, the shorter the translations.
+    """
     made = dates(200, 0)
     data = DataConfig(vocabulary="chars", joint_vocabulary=joint)
     source = vocabulary.build("chars", [*made.train.src, *(made.train.tgt if joint else [])], None)

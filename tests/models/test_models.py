@@ -1,4 +1,4 @@
-"""All three models against NumPy loops with the same weights, and what must not change them."""
+"""All models against NumPy loops with the same parameters, and their invariances."""
 
 from dataclasses import replace
 from functools import cache, partial
@@ -52,7 +52,7 @@ CONFIGS: list[ModelConfig] = [
 def name(config: ModelConfig) -> str:
     return "-".join(
         str(getattr(config, field))
-        for field in ("cell", "layers", "score", "order", "norm")
+        for field in ("cell", "layers", "score", "attention_type", "norm")
         if hasattr(config, field)
     ) + ("-context" if getattr(config, "context_every_step", False) else "")
 
@@ -88,8 +88,8 @@ class Bound:
             logits = oracles.seq2seq(self.config, p, src, tgt_in)
             return logits, np.zeros((0, len(tgt_in), len(src)))
         if isinstance(self.config, AttentionConfig):
-            logits, weights = oracles.attentional(self.config, p, src, tgt_in)
-            return logits, weights[None]
+            logits, attention = oracles.rnn_attention(self.config, p, src, tgt_in)
+            return logits, attention[None]
         logits, maps = oracles.transformer(self.config, p, src, tgt_in)
         return logits, maps["encoder-decoder"]
 

@@ -1,4 +1,4 @@
-"""Sizes and initial values."""
+"""Numbers of parameters and initial values."""
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ def count(params) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def test_base_has_the_papers_size() -> None:
+def test_base_has_as_many_parameters_as_the_paper_says() -> None:
     """Vaswani 2017, table 3: 65 million, with a joint vocabulary of about 37,000."""
     V, D, F, N = 37_000, 512, 2048, 6
     attention, feed_forward, norm = 4 * D * D, 2 * D * F + F + D, 2 * D
@@ -33,7 +33,7 @@ def test_base_has_the_papers_size() -> None:
     assert round(count(params) / 1e6) in (63, 64, 65)
 
 
-def test_recurrent_blocks_are_orthogonal_and_lstm_remembers_at_first() -> None:
+def test_recurrent_matrices_are_orthogonal_and_the_forget_bias_is_one() -> None:
     params = jax.jit(init(Seq2SeqConfig(cell="lstm", embed=6, hidden=8)))()["encoder_0"]
     for block in np.split(np.asarray(params["recurrent"]), 4, -1):
         np.testing.assert_allclose(block.T @ block, np.eye(8), atol=1e-5)
@@ -41,12 +41,12 @@ def test_recurrent_blocks_are_orthogonal_and_lstm_remembers_at_first() -> None:
     assert np.abs(params["kernel"]).max() <= np.sqrt(6 / (6 + 8))
 
 
-def test_attention_begins_even() -> None:
+def test_attention_is_uniform_at_initialization() -> None:
     params = jax.jit(init(AttentionConfig(embed=6, hidden=8)))()
     assert (np.asarray(params["v"]) == 0).all()
 
 
-def test_transformer_embeddings_and_heads() -> None:
+def test_variance_of_embeddings_and_range_of_head_kernels() -> None:
     config = TransformerConfig(layers=1, width=16, feed_forward=24, heads=2)
     params = jax.jit(init(config, 400))()
     table = np.asarray(params["tgt_embedding"]["embedding"])

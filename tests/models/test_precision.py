@@ -1,4 +1,4 @@
-"""bfloat16 products: close to float32, whose part is everything else."""
+"""Matrix products in bfloat16: close to float32, in which all other arithmetic stays."""
 
 from collections.abc import Iterator
 
@@ -51,7 +51,7 @@ def standard_promotion() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("config", [*CONFIGS[:2], CONFIGS[-1]], ids=lambda c: type(c).__name__)
-def test_losses_and_gradients_are_close(config: ModelConfig) -> None:
+def test_losses_and_gradients_are_close_to_float32(config: ModelConfig) -> None:
     tied = isinstance(config, TransformerConfig)
     if tied and jax.__version_info__ < (0, 8, 1) and jax.default_backend() == "cpu":
         pytest.skip("XLA before JAX 0.8.1 has no bfloat16 product of this form on the CPU")
@@ -72,7 +72,7 @@ def test_losses_and_gradients_are_close(config: ModelConfig) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
-def test_a_search_carries_bfloat16_and_shows_float32(config: ModelConfig) -> None:
+def test_the_cache_is_bfloat16_and_the_results_are_float32(config: ModelConfig) -> None:
     model = registry.build(config, SRC, TGT)
 
     def first_step(params):
@@ -80,10 +80,10 @@ def test_a_search_carries_bfloat16_and_shows_float32(config: ModelConfig) -> Non
         memory = model.apply(bound, src, src != PAD, method="encode")
         cache = model.apply(bound, memory, W, T, method="init_cache")
         tokens = jnp.full((B, W), BOS, jnp.int32)
-        logits, weights, after = model.apply(bound, memory, cache, tokens, method="decode_step")
-        return cache, after, logits, weights
+        logits, attention, after = model.apply(bound, memory, cache, tokens, method="decode_step")
+        return cache, after, logits, attention
 
-    cache, after, logits, weights = jax.eval_shape(first_step, registry.abstract(model))
-    assert cache == after  # or a loop could not carry it
+    cache, after, logits, attention = jax.eval_shape(first_step, registry.abstract(model))
+    assert cache == after  # a loop can carry it
     assert jnp.dtype("bfloat16") in {leaf.dtype for leaf in jax.tree.leaves(cache)}
-    assert logits.dtype == weights.dtype == jnp.float32
+    assert logits.dtype == attention.dtype == jnp.float32

@@ -15,7 +15,7 @@ LENGTHS = (5, 2, 0)
 
 
 def problem(cell: str, seed: int = 0):
-    """Weights, first state, inputs and mask; the third sentence is empty."""
+    """Weights, initial state, inputs and mask; the third sentence is empty."""
     rng = np.random.default_rng(seed)
     weights = {
         name: rng.normal(size=(H, gates * H)).astype(np.float32)
@@ -30,7 +30,7 @@ def problem(cell: str, seed: int = 0):
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_recur_is_a_loop_over_real_tokens(cell: str, reverse: bool) -> None:
+def test_unroll_is_a_loop_over_real_tokens(cell: str, reverse: bool) -> None:
     weights, carry, x, mask = problem(cell)
     last, outputs = jax.jit(partial(unroll, cell, reverse=reverse))(weights, carry, x, mask)
     for b, length in enumerate(LENGTHS):
@@ -38,7 +38,7 @@ def test_recur_is_a_loop_over_real_tokens(cell: str, reverse: bool) -> None:
         steps = range(length)
         for t in reversed(steps) if reverse else steps:
             state = oracles.cell_step(cell, weights, state, x[t, b])
-            np.testing.assert_allclose(outputs[t, b], oracles.shown(state), atol=2e-6)
+            np.testing.assert_allclose(outputs[t, b], oracles.output(state), atol=2e-6)
         np.testing.assert_allclose(
             np.stack([leaf[b] for leaf in jax.tree.leaves(last)]),
             np.stack(state if cell == "lstm" else [state]),
@@ -47,17 +47,17 @@ def test_recur_is_a_loop_over_real_tokens(cell: str, reverse: bool) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_share_of_the_state_enters_the_cell_at_every_step(cell: str) -> None:
-    """Scaling what enters a product by s is scaling the matrix's rows by s."""
+def test_a_recurrent_dropout_mask_scales_the_rows_of_the_matrices(cell: str) -> None:
+    """(u * s) @ M = u @ (s[:, None] * M)."""
     weights, carry, x, mask = problem(cell)
     dropout_mask = np.random.default_rng(7).choice([0.0, 2.0], (B, H)).astype(np.float32)
-    found = jax.jit(partial(unroll, cell, dropout_mask=dropout_mask))(weights, carry, x, mask)[1]
+    _, outputs = jax.jit(partial(unroll, cell, dropout_mask=dropout_mask))(weights, carry, x, mask)
     for b, length in enumerate(LENGTHS):
         state = (carry.c[b], carry.h[b]) if cell == "lstm" else carry[b]
         scaled = {name: dropout_mask[b][:, None] * w for name, w in weights.items()}
         for t in range(length):
             state = oracles.cell_step(cell, scaled, state, x[t, b])
-            np.testing.assert_allclose(found[t, b], oracles.shown(state), atol=2e-6)
+            np.testing.assert_allclose(outputs[t, b], oracles.output(state), atol=2e-6)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -80,12 +80,12 @@ def test_gradients_are_those_of_plain_differentiation(cell: str) -> None:
         return (outputs * target).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(last))
 
     expected = jax.jit(jax.grad(plain, (0, 1, 2)))(weights, carry, x)
-    found = jax.jit(jax.grad(ours, (0, 1, 2)))(weights, carry, x)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
+    gradients = jax.jit(jax.grad(ours, (0, 1, 2)))(weights, carry, x)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), gradients, expected)
 
 
 def test_scan_gradients_against_finite_differences() -> None:
-    """Matrices [n, m] and [B, n, m], constants, first state and inputs alike."""
+    """Of matrices [n, m] and [B, n, m], constants, the initial carry and the inputs."""
     rng = np.random.default_rng(1)
     W, V, c, h, xs = (
         rng.normal(size=size).astype(np.float32) * 0.5

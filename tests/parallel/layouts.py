@@ -1,4 +1,4 @@
-"""One model on one device and on many: what the tests of devices share."""
+"""Training of one model in several layouts, for the tests of devices."""
 
 from functools import cache
 from typing import Any
@@ -33,14 +33,14 @@ def sentences(seed: int) -> Batch:
     return padded_batch(src, tgt)
 
 
-class Laid:
-    """A model's training in a layout, compiled once for all tests."""
+class CompiledTraining:
+    """The training step of a model in a layout, compiled once for all tests."""
 
     def __init__(self, config: ModelConfig, training: TrainingConfig, layout: Layout) -> None:
-        alone = registry.build(config, SRC, TGT)
-        split = registry.build(config, SRC, TGT, shards=layout.axes.model)
+        model = registry.build(config, SRC, TGT)
+        sharded = registry.build(config, SRC, TGT, shards=layout.axes.model)
         self.state_sharding = StateSharding(
-            alone, split, optimizer(training), training, layout, jnp.dtype("float32")
+            model, sharded, optimizer(training), training, layout, jnp.dtype("float32")
         )
         state, key = self.state_sharding.shard(fresh(config, training)), jax.random.key(5)
         with jax.numpy_dtype_promotion("standard"):  # Optax promotes
@@ -48,7 +48,7 @@ class Laid:
             self.program, _ = self.state_sharding.compiled(state, batch, key)
 
     def train(self, start: TrainState, steps: int) -> tuple[TrainState, list[StepReport]]:
-        """From a whole state: the state on its devices, and what each step measured."""
+        """Trains from an unsharded state; returns the sharded state and the report of each step."""
         state, reports = self.state_sharding.shard(start), []
         for seed in range(int(start.step), int(start.step) + steps):
             batch = self.state_sharding.shard_batch(sentences(seed))
@@ -57,11 +57,17 @@ class Laid:
         return state, reports
 
 
-laid = cache(Laid)
+compiled_training = cache(CompiledTraining)
 
 
 class Trained:
-    """What some steps from a whole state, or from `fresh`, led to."""
+    """The result of some steps from an unsharded state, `fresh` by default.
+
+    Attributes:
+      state: sharded.
+      whole: the same state, gathered.
+      reports: of each step.
+    """
 
     def __init__(
         self,
@@ -71,9 +77,9 @@ class Trained:
         steps: int,
         start: TrainState | None = None,
     ) -> None:
-        found = laid(config, training, layout)
-        self.state, self.reports = found.train(start or fresh(config, training), steps)
-        self.whole: TrainState = found.state_sharding.gather(self.state)
+        training_step = compiled_training(config, training, layout)
+        self.state, self.reports = training_step.train(start or fresh(config, training), steps)
+        self.whole: TrainState = training_step.state_sharding.gather(self.state)
 
 
 trained = cache(Trained)
@@ -81,7 +87,7 @@ trained = cache(Trained)
 
 @cache
 def fresh(config: ModelConfig, training: TrainingConfig) -> TrainState:
-    """The state that every layout begins with; zero biases would hide mistakes."""
+    """The state that every layout starts from. Zero biases would hide mistakes."""
     params = registry.init(registry.build(config, SRC, TGT), jax.random.key(0))
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)

@@ -1,4 +1,4 @@
-"""Layouts as people write them, and what cannot be done with the devices that there are."""
+"""Layouts are parsed, and refused where they do not fit the devices or the model."""
 
 import pytest
 
@@ -13,19 +13,19 @@ def four_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 4)
 
 
-def test_all_devices_are_on_data_if_nothing_is_said() -> None:
+def test_the_default_is_one_data_shard_for_each_device() -> None:
     assert Layout.parse(None) == Layout(4, 1)
     assert Layout.parse("2x2", shard_optimizer=True) == Layout(2, 2, shard_optimizer=True)
     assert str(Layout.parse("1x3")) == "1x3"
 
 
 @pytest.mark.parametrize("text", ["", "4", "2x", "x2", "0x4", "2x-2", "2 x 2", "axb", "2x2x1"])
-def test_what_is_no_layout_is_refused(text: str) -> None:
+def test_text_that_is_no_layout_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="DATAxMODEL, such as 4x1, 2x2, 1x4"):
         Layout.parse(text)
 
 
-def test_more_devices_than_there_are() -> None:
+def test_a_layout_of_too_many_devices_is_refused() -> None:
     with pytest.raises(InputError, match="4x2 needs 8 devices, but there are 4: 4x1, 2x2, 1x4"):
         Layout.parse("4x2")
 
@@ -39,14 +39,14 @@ def test_more_devices_than_there_are() -> None:
         (TransformerConfig(feed_forward=255), "feed_forward = 255 .*: 1 or 3 model parts would do"),
     ],
 )
-def test_a_model_that_cannot_be_split(config, message: str) -> None:
+def test_a_model_that_cannot_be_split_is_refused(config, message: str) -> None:
     Layout(4, 1).check_model(config)
     with pytest.raises(InputError, match=message):
         Layout(1, 4).check_model(config)
 
 
-def test_who_works_with_whom() -> None:
-    """Device 3 d + m of a 2x3 layout."""
+def test_groups_of_devices() -> None:
+    """In a 2x3 layout, device 3 d + m has data shard d and model shard m."""
     data, model = Layout(2, 3).axes
     assert data == Axis("devices", 2, ((0, 3), (1, 4), (2, 5)))
     assert model == Axis("devices", 3, ((0, 1, 2), (3, 4, 5)))

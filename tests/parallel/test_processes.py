@@ -1,6 +1,6 @@
-"""Two processes of two devices each: what they compute, and what becomes of one without the other.
+"""Two processes of two devices each equal one of four, and end together.
 
-Each test starts its own on 127.0.0.1, and ends those that it started.
+The tests start their own processes on 127.0.0.1 and end the ones that they started.
 """
 
 import os
@@ -32,18 +32,18 @@ SETTINGS = [
 ]
 
 
-FIT = """
+TRAIN = """
 import sys
 import encdec
 from encdec.cli.train import parse_train
 config, folder, devices = parse_train(sys.argv[1:])
 encdec.train(config, run=folder, devices=devices)
 """
-"""Trains without the command's last scores, which take longer than such a run."""
+"""Trains as the command does, but skips its final evaluation, which would take longer."""
 
 
 class Started:
-    """Processes that are ended with the test, each with its own output."""
+    """The processes of a test, which end with it; each writes stderr to a file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Started:
         words = ["--run", str(run), *SETTINGS, "--max-steps", str(steps), *options]
         with self.output(len(self.all)).open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", FIT, *words],
+                [sys.executable, "-c", TRAIN, *words],
                 stdout=subprocess.DEVNULL,
                 stderr=output,
                 env=environment,
@@ -71,25 +71,25 @@ class Started:
     def pair(
         self, run: Path, steps: int, each: Sequence[str] = ("--shard-optimizer",) * 2
     ) -> list[subprocess.Popen[bytes]]:
-        """Two processes, with an option of its own for each."""
+        """Two processes; `each` is an option for the first and one for the second."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        together = ("--coordinator", address, "--processes", "2", "--process")
-        return [self.train(run, steps, 2, each[i], *together, str(i)) for i in range(2)]
+        joined = ("--coordinator", address, "--processes", "2", "--process")
+        return [self.train(run, steps, 2, each[i], *joined, str(i)) for i in range(2)]
 
     def output(self, number: int) -> Path:
         return self.folder / f"stderr{number}"
 
-    def said(self, process: subprocess.Popen[bytes]) -> str:
+    def stderr(self, process: subprocess.Popen[bytes]) -> str:
         return self.output(self.all.index(process)).read_text(errors="replace")
 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Started]:
-    found = Started(tmp_path)
-    yield found
-    for process in found.all:
+    running = Started(tmp_path)
+    yield running
+    for process in running.all:
         process.kill()
         process.wait()
 
@@ -111,7 +111,7 @@ def latest(run: Path) -> list[np.ndarray]:
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
     ],
 )
-def test_launchers_are_known(monkeypatch: pytest.MonkeyPatch, environment, several) -> None:
+def test_launchers_are_recognized(monkeypatch: pytest.MonkeyPatch, environment, several) -> None:
     joined: list[object] = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **how: joined.append(how))
     for name in ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_HOSTNAMES"):
@@ -122,7 +122,7 @@ def test_launchers_are_known(monkeypatch: pytest.MonkeyPatch, environment, sever
     assert bool(joined) == several
 
 
-def test_processes_that_cannot_meet_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_coordinator_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**how: object) -> None:
         raise RuntimeError("DEADLINE_EXCEEDED\nmore")
 
@@ -133,10 +133,10 @@ def test_processes_that_cannot_meet_say_so(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-def test_two_of_two_are_one_of_four_and_a_death_ends_both(started: Started, tmp_path: Path) -> None:
+def test_two_processes_equal_one_and_end_together(started: Started, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    alone = started.train(one, 30, 4, "--layout", "4x1")
-    assert alone.wait(300) == 0, started.said(alone)
+    single = started.train(one, 30, 4, "--layout", "4x1")
+    assert single.wait(300) == 0, started.stderr(single)
 
     pair = started.pair(two, 100_000)
     deadline = time.monotonic() + 200
@@ -149,7 +149,7 @@ def test_two_of_two_are_one_of_four_and_a_death_ends_both(started: Started, tmp_
     killed = time.monotonic()
     assert pair[0].wait(100) != 0
     assert time.monotonic() - killed < 60
-    assert "another" in started.said(pair[0])  # process, or task
+    assert "another" in started.stderr(pair[0])  # process, or task
 
     (step,) = checkpoints.steps(two, "latest")
     last = max(30, -(-step // 10) * 10)
@@ -157,9 +157,9 @@ def test_two_of_two_are_one_of_four_and_a_death_ends_both(started: Started, tmp_
         assert started.train(one, last, 4, "--layout", "4x1").wait(300) == 0
     resumed = started.pair(two, last)
     for process in resumed:
-        assert process.wait(300) == 0, started.said(process)
-    assert f"from step {step} of {last}" in started.said(resumed[0])
-    assert "from step" not in started.said(resumed[1])  # one speaks, one writes
+        assert process.wait(300) == 0, started.stderr(process)
+    assert f"from step {step} of {last}" in started.stderr(resumed[0])
+    assert "from step" not in started.stderr(resumed[1])  # only the main process prints
     assert checkpoints.steps(two, "latest") == checkpoints.steps(one, "latest") == [last]
     for a, b in zip(latest(one), latest(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -171,9 +171,11 @@ def test_two_of_two_are_one_of_four_and_a_death_ends_both(started: Started, tmp_
 
 
 @pytest.mark.slow
-def test_those_that_disagree_end_before_the_first_step(started: Started, tmp_path: Path) -> None:
+def test_processes_with_different_settings_end_before_the_first_step(
+    started: Started, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     for process in started.pair(run, 10, each=["--learning-rate=0.001", "--learning-rate=0.002"]):
         assert process.wait(200) != 0
-        assert "process 1 has another configuration than process 0" in started.said(process)
+        assert "process 1 has another configuration than process 0" in started.stderr(process)
     assert not run.exists()

@@ -1,4 +1,4 @@
-"""Searches on four devices find what one device finds."""
+"""A search on four devices finds the same translations as on one."""
 
 from dataclasses import replace
 from functools import partial
@@ -28,16 +28,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(run: Path) -> Translator:
+def single(run: Path) -> Translator:
     return translator.load(run)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_tokens_scores_and_alignments(run: Path, alone: Translator, layout: Layout) -> None:
+def test_tokens_scores_and_alignments(run: Path, single: Translator, layout: Layout) -> None:
     many = translator.load(run, layout)
     for beam in (1, 3):
         how = {"options": SearchOptions(beam=beam), "alignments": True}
-        expected, found = (one.nbest(TEXTS, beam, **how) for one in (alone, many))
+        expected, found = (one.nbest(TEXTS, beam, **how) for one in (single, many))
         for one, other in zip(expected, found, strict=True):
             assert [t.tgt_tokens for t in one] == [t.tgt_tokens for t in other]
             for a, b in zip(one, other, strict=True):
@@ -45,8 +45,8 @@ def test_tokens_scores_and_alignments(run: Path, alone: Translator, layout: Layo
                 assert a.score == pytest.approx(b.score, abs=1e-5)
                 if a.attention is not None:
                     np.testing.assert_allclose(a.attention, b.attention, atol=1e-5)
-    pairs = alone.run.held_out
-    assert many.loss(pairs) == pytest.approx(alone.loss(pairs), rel=1e-5)
+    pairs = single.run.held_out
+    assert many.loss(pairs) == pytest.approx(single.loss(pairs), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -65,20 +65,20 @@ def test_recurrent_models_split_sentences(tmp_path: Path, config, options) -> No
 
 
 def test_memory_and_cache_are_split_by_heads() -> None:
-    """Each device holds its own heads' keys and values, of source and of target."""
-    layout, alone = Layout(1, 4), registry.build(HEADS, 11, 13)
-    params = registry.init(alone, jax.random.key(0))
+    """Each device holds only the keys and values of its heads, for source and target."""
+    layout, single = Layout(1, 4), registry.build(HEADS, 11, 13)
+    params = registry.init(single, jax.random.key(0))
 
     def inside(model, params):
         src = np.ones((3, 5), np.int32)
         memory = model.apply({"params": params}, src, src > 0, method="encode")
         return memory, model.apply({"params": params}, memory, 2, 7, method="init_cache")
 
-    split = sharding.shard_specs(params, registry.split_axes(alone), layout)
+    specs = sharding.shard_specs(params, registry.split_axes(single), layout)
     model = registry.build(HEADS, 11, 13, shards=layout.axes.model)
     step = pmap.parallelize(partial(inside, model), layout, (True,))
-    memory, cache = step(sharding.shard(params, split, layout))
-    whole_memory, whole_cache = jax.eval_shape(partial(inside, alone), params)
+    memory, cache = step(sharding.shard(params, specs, layout))
+    whole_memory, whole_cache = jax.eval_shape(partial(inside, single), params)
     pairs = [(memory.source, whole_memory.source, 2), (cache.past, whole_cache.past, 3)]
     for held, whole, axis in pairs:
         for part, one in zip(jax.tree.leaves(held), jax.tree.leaves(whole), strict=True):

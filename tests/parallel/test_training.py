@@ -1,4 +1,4 @@
-"""Training on four devices against one."""
+"""Training on four devices has the same losses, gradients and parameters as on one."""
 
 import re
 from collections import Counter
@@ -24,7 +24,7 @@ from tests.parallel.layouts import (
     LAYOUTS,
     SRC,
     TGT,
-    Laid,
+    CompiledTraining,
     Trained,
     assert_close,
     fresh,
@@ -52,7 +52,7 @@ TRAINING = TrainingConfig(
 STEPS = 20
 
 
-def alone(config: ModelConfig, steps: int = STEPS) -> Trained:
+def single_device(config: ModelConfig, steps: int = STEPS) -> Trained:
     return trained(config, TRAINING, ONE, steps)
 
 
@@ -62,65 +62,69 @@ def alone(config: ModelConfig, steps: int = STEPS) -> Trained:
     + [(config, MANY[0]) for config in RECURRENT],
     ids=lambda value: str(value) if isinstance(value, Layout) else type(value).__name__,
 )
-def test_twenty_steps_are_those_of_one_device(config: ModelConfig, layout: Layout) -> None:
-    """Losses, gradient norms, parameters and optimiser, with uneven and empty sentences."""
+def test_twenty_steps_equal_those_of_one_device(config: ModelConfig, layout: Layout) -> None:
+    """Losses, gradient norms, parameters and optimizer, with uneven and empty sentences."""
     many = trained(config, TRAINING, layout, STEPS)
-    assert_close(alone(config).reports, many.reports)
-    assert_close(alone(config).whole, many.whole)
+    assert_close(single_device(config).reports, many.reports)
+    assert_close(single_device(config).whole, many.whole)
 
 
 @pytest.mark.parametrize("layout", [Layout(4, 1, True), Layout(2, 2, True)], ids=str)
-def test_slices_of_the_optimiser_are_the_whole_of_it(layout: Layout) -> None:
+def test_a_sharded_optimizer_equals_a_whole_one(layout: Layout) -> None:
     many = trained(TRANSFORMER, TRAINING, layout, STEPS)
-    assert_close(alone(TRANSFORMER).reports, many.reports)
-    assert_close(alone(TRANSFORMER).whole, many.whole)
+    assert_close(single_device(TRANSFORMER).reports, many.reports)
+    assert_close(single_device(TRANSFORMER).whole, many.whole)
 
 
 @pytest.mark.parametrize("layout", [*MANY, Layout(2, 2, True)], ids=str)
-def test_each_gradient_is_that_of_one_device(layout: Layout) -> None:
-    """After one step Adam's mean is a tenth of the gradient."""
-    one, many = alone(TIED, 1).whole, trained(TIED, TRAINING, layout, 1).whole
+def test_gradients_equal_those_of_one_device(layout: Layout) -> None:
+    """After one step the first moment of Adam is a tenth of the gradient."""
+    one, many = single_device(TIED, 1).whole, trained(TIED, TRAINING, layout, 1).whole
     assert all(np.abs(leaf).max() > 1e-5 for leaf in jax.tree.leaves(one.optimizer[0].mu))
     assert_close(one.optimizer[0].mu, many.optimizer[0].mu, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("first", [Layout(2, 2), Layout(2, 2, True)], ids=["whole", "sliced"])
+@pytest.mark.parametrize(
+    "first", [Layout(2, 2), Layout(2, 2, True)], ids=["whole optimizer", "sharded optimizer"]
+)
 @pytest.mark.parametrize("then", [ONE, Layout(4, 1, True), Layout(1, 4)], ids=str)
-def test_a_run_goes_on_in_another_layout(first: Layout, then: Layout) -> None:
+def test_training_resumes_in_another_layout(first: Layout, then: Layout) -> None:
     half = trained(TRANSFORMER, TRAINING, first, STEPS // 2).whole
     assert half.step == STEPS // 2
     resumed = Trained(TRANSFORMER, TRAINING, then, STEPS // 2, start=half)
-    assert_close(alone(TRANSFORMER).whole, resumed.whole)
+    assert_close(single_device(TRANSFORMER).whole, resumed.whole)
 
 
-@pytest.mark.parametrize("layout", [Layout(2, 2), Layout(2, 2, True)], ids=["whole", "sliced"])
-def test_devices_hold_their_share(layout: Layout) -> None:
-    """1/model of what is split, rounded up where the vocabulary does not divide; of the optimiser
-    1/data of that where it is sliced."""
+@pytest.mark.parametrize(
+    "layout", [Layout(2, 2), Layout(2, 2, True)], ids=["whole optimizer", "sharded optimizer"]
+)
+def test_size_of_the_shards(layout: Layout) -> None:
+    """1/model of each split array, rounded up where it does not divide, and for a sharded optimizer
+    1/data of that."""
     state = trained(TRANSFORMER, TRAINING, layout, 1).state
     whole = fresh(TRANSFORMER, TRAINING)
     split = registry.split_axes(registry.build(TRANSFORMER, SRC, TGT))
     assert sum(axis >= 0 for axis in jax.tree.leaves(split)) > 10
-    adam, alike = state.optimizer[0], whole.optimizer[0]
-    for held, of, slices in (
+    adam, whole_adam = state.optimizer[0], whole.optimizer[0]
+    for sharded, unsharded, data_shards in (
         (state.params, whole.params, 1),
-        (adam.mu, alike.mu, 2 if layout.shard_optimizer else 1),
-        (adam.nu, alike.nu, 2 if layout.shard_optimizer else 1),
+        (adam.mu, whole_adam.mu, 2 if layout.shard_optimizer else 1),
+        (adam.nu, whole_adam.nu, 2 if layout.shard_optimizer else 1),
     ):
 
-        def check(part: jax.Array, axis: int, one: np.ndarray, slices: int = slices) -> None:
+        def check(x: jax.Array, axis: int, one: np.ndarray, count: int = data_shards) -> None:
             shape = list(one.shape)
             if axis >= 0:
                 shape[axis] = -(-shape[axis] // layout.model)
-            for shard in part.addressable_shards:
-                assert shard.data.size == np.prod(shape) / slices
+            for shard in x.addressable_shards:
+                assert shard.data.size == np.prod(shape) / count
 
-        jax.tree.map(check, held, split, of)
+        jax.tree.map(check, sharded, split, unsharded)
 
 
 @pytest.mark.parametrize("layout", [Layout(2, 2)], ids=str)
-def test_dropout_leaves_replicated_parameters_alike(layout: Layout) -> None:
-    """Whatever a model part drops on its own, all must agree on what they share."""
+def test_dropout_keeps_replicated_parameters_equal(layout: Layout) -> None:
+    """Model shards drop different activations, but replicated parameters get the same gradient."""
     config = replace(TRANSFORMER, dropout=0.3, attention_dropout=0.2, activation_dropout=0.2)
     wet = trained(config, TRAINING, layout, 5)
     split = registry.split_axes(registry.build(config, SRC, TGT))
@@ -137,8 +141,8 @@ def test_dropout_leaves_replicated_parameters_alike(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("config", [TIED, replace(TRANSFORMER, layers=2)], ids=["tied", "two"])
-def test_what_devices_say_to_each_other(config: TransformerConfig, whole_compiler: None) -> None:
-    """The table in `encdec.parallel.layout`: N layers, P parameter arrays."""
+def test_number_of_collectives(config: TransformerConfig, full_optimization: None) -> None:
+    """The table in `encdec.parallel.pmap`: N layers, P parameter arrays."""
     N, P = config.layers, len(jax.tree.leaves(fresh(config, TRAINING).params))
     among_models = 10 * N + 5
     expected = {
@@ -153,16 +157,16 @@ def test_what_devices_say_to_each_other(config: TransformerConfig, whole_compile
     }
     kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
     for layout in list(expected) if N == 1 else [Layout(1, 4)]:
-        program = Laid(config, TRAINING, layout).program.as_text()
+        program = CompiledTraining(config, TRAINING, layout).program.as_text()
         found = Counter(re.findall(rf"= .*? ({kinds})(?:-start)?\(", program))
         assert dict(found) == expected[layout], layout
 
 
-def test_layers_computed_again_change_nothing() -> None:
+def test_remat_changes_the_memory_only() -> None:
     whole = registry.build(TIED, SRC, TGT)
-    again = registry.build(TIED, SRC, TGT, remat=True)
+    remat = registry.build(TIED, SRC, TGT, remat=True)
     batch, key, losses, needed = sentences(0), jax.random.key(0), [], []
-    for model in (whole, again):
+    for model in (whole, remat):
         state_sharding = StateSharding(
             whole, model, optimizer(TRAINING), TRAINING, ONE, jnp.float32
         )
