@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from encdec.config import RunConfig
+    from encdec.config.families import register
+    from encdec.config.models import ModelConfig
     from encdec.config.presets import preset
     from encdec.data.corpus import Corpus
     from encdec.inference.translator import Translation, Translator, load
+    from encdec.models.interface import EncoderDecoder
+    from encdec.ops.cross_entropy import LogitFactors
     from encdec.search.options import SearchOptions
     from encdec.training.trainer import TrainResult, train
     from encdec.types import Batch
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "Corpus",
+    "EncoderDecoder",
+    "LogitFactors",
+    "ModelConfig",
     "RunConfig",
     "SearchOptions",
     "TrainResult",
@@ -26,12 +33,16 @@ __all__ = [
     "Translator",
     "load",
     "preset",
+    "register",
     "train",
 ]
 
 _HOMES = {
     "Batch": "types",
     "Corpus": "data.corpus",
+    "EncoderDecoder": "models.interface",
+    "LogitFactors": "ops.cross_entropy",
+    "ModelConfig": "config.models",
     "RunConfig": "config",
     "SearchOptions": "search.options",
     "TrainResult": "training.trainer",
@@ -39,6 +50,7 @@ _HOMES = {
     "Translator": "inference.translator",
     "load": "inference.translator",
     "preset": "config.presets",
+    "register": "config.families",
     "train": "training.trainer",
 }
 """Where each public name is defined; its module is imported when the name is first used."""

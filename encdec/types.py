@@ -9,7 +9,7 @@ Papers are cited by first author and year; PAPERS.md has their titles and links.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,10 @@ class SpecialIds(NamedTuple):
     end: int = 2
     unknown: int = 3
 
+
+MapKind = Literal["encoder-decoder", "encoder", "decoder"]
+"""Kinds of attention maps: target tokens over the source, the source over itself, the target over
+itself."""
 
 Params = Any
 """A pytree of float32 arrays: the weights of one model."""

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 import tyro
 
-from encdec.config import MODELS, TrainingConfig
+from encdec.config import TrainingConfig
 from encdec.config.presets import preset
 from encdec.models import registry
 from encdec.plots.attention import save_figure
@@ -37,6 +37,7 @@ from encdec.training.step import init_state, train_step
 from encdec.types import Batch, InputError, SpecialIds
 
 _, BOS, EOS, UNK = SpecialIds()
+FAMILIES = ("seq2seq", "attention", "transformer")
 
 TRAINING = TrainingConfig()
 
@@ -84,12 +85,12 @@ def training_step(options: Options, model_name: str, length: int) -> Callable[[]
 
 def measure(options: Options) -> dict[str, list[float]]:
     """Microseconds a target token of each system at each length."""
-    found: dict[str, list[float]] = {name: [] for name in MODELS}
+    found: dict[str, list[float]] = {name: [] for name in FAMILIES}
     for length in options.lengths:
-        steps = {name: training_step(options, name, length) for name in MODELS}
+        steps = {name: training_step(options, name, length) for name in FAMILIES}
         for step in steps.values():
             step()  # compiles
-        seconds: dict[str, list[float]] = {name: [] for name in MODELS}
+        seconds: dict[str, list[float]] = {name: [] for name in FAMILIES}
         for _ in range(options.repeats):
             for name, step in steps.items():
                 start = time.perf_counter()
@@ -98,7 +99,7 @@ def measure(options: Options) -> dict[str, list[float]]:
         tokens = max(1, options.tokens // length) * length
         for name, times in seconds.items():
             found[name].append(1e6 * statistics.median(times) / tokens)
-        row = "  ".join(f"{name} {found[name][-1]:8.1f}" for name in MODELS)
+        row = "  ".join(f"{name} {found[name][-1]:8.1f}" for name in FAMILIES)
         print(f"{length:4d} tokens: {row}  microseconds a token", flush=True)
     return found
 

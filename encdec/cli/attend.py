@@ -9,10 +9,9 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from encdec.cli.parsing import parse
 from encdec.files import cache_folder
 from encdec.inference import translator as translators
-from encdec.inference.decoding import MapKind
 from encdec.parallel.devices import keep_compiled_programs
 from encdec.search.options import SearchOptions
-from encdec.types import InputError
+from encdec.types import InputError, MapKind
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import encdec
 from encdec import config as configs
 from encdec.cli.parsing import parse
 from encdec.config import (
-    MODELS,
     DataConfig,
     RunConfig,
     TrainingConfig,
@@ -74,14 +73,14 @@ def _resume_request(arguments: list[str]) -> TrainRequest:
 
 def _train_options(kind: type[Any]) -> type[Any]:
     """The options of `encdec train` for one of the models."""
-    flat = OmitArgPrefixes
+    flat, families = OmitArgPrefixes, configs.family_names()
     texts = {
-        "model": f"Which model: {', '.join(MODELS)}.",
+        "model": f"Which model: {', '.join(families)}.",
         "run": "Run folder; by default one under runs/ named after the settings.",
         "seed": "Seed of every random number.",
     }
     spec: list[Any] = [
-        ("model", Annotated[str, arg(help=texts["model"], metavar="{" + ",".join(MODELS) + "}")]),
+        ("model", Annotated[str, arg(help=texts["model"], metavar="{" + ",".join(families) + "}")]),
         ("run", Annotated[Path | None, arg(help=texts["run"])]),
         ("seed", Annotated[int, arg(help=texts["seed"])]),
         ("sizes", Annotated[kind, flat]),

@@ -14,20 +14,14 @@ from typing import Any, Literal
 from encdec.config.checks import nearest, require
 from encdec.config.data import DataConfig
 from encdec.config.devices import DeviceConfig, TrainingDeviceConfig
+from encdec.config.families import family, family_name, family_names
 from encdec.config.fine_tuning import FineTuningConfig
-from encdec.config.models import (
-    MODELS,
-    AttentionConfig,
-    ModelConfig,
-    Seq2SeqConfig,
-    TransformerConfig,
-)
+from encdec.config.models import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
 from encdec.config.training import LOWER_IS_BETTER, BleuTokenizer, TrainingConfig
 from encdec.types import InputError
 
 __all__ = [
     "LOWER_IS_BETTER",
-    "MODELS",
     "AttentionConfig",
     "BleuTokenizer",
     "DataConfig",
@@ -40,6 +34,7 @@ __all__ = [
     "TrainingDeviceConfig",
     "TransformerConfig",
     "digest",
+    "family_names",
     "from_json",
     "nearest",
     "to_json",
@@ -63,16 +58,20 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**31, self, "seed", "at least 0 and below 2^31")
-        if self.training.scheduled_sampling and isinstance(self.model, TransformerConfig):
-            raise InputError("scheduled_sampling is for the recurrent decoders, not a transformer")
+        if self.training.scheduled_sampling and not self.model.supports_scheduled_sampling:
+            raise InputError(
+                f"scheduled_sampling = {self.training.scheduled_sampling} cannot be used with "
+                f"model {self.model_name}: it is for recurrent decoders, so leave it at 0"
+            )
 
     @property
     def model_name(self) -> str:
-        return next(name for name, kind in MODELS.items() if isinstance(self.model, kind))
+        """The name of the model's family."""
+        return family_name(self.model)
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:
-    """A RunConfig as JSON values; the model's kind stands in `model.kind`."""
+    """A RunConfig as JSON values; `model.kind` is the name of the model's family."""
     tree = dataclasses.asdict(config)
     tree["model"] = {"kind": config.model_name, **tree["model"]}
     return tree
@@ -92,10 +91,8 @@ def from_json(tree: dict[str, Any]) -> RunConfig:
     tree = dict(tree)
     model = dict(tree.pop("model", {}))
     kind = model.pop("kind", None)
-    if kind not in MODELS:
-        raise InputError(f"model.kind = {kind!r} cannot be used: one of {', '.join(MODELS)}")
     parts = {
-        "model": _build(MODELS[kind], model, "model."),
+        "model": _build(family(kind).config, model, "model."),
         "data": _build(DataConfig, tree.pop("data", {}), "data."),
         "training": _build(TrainingConfig, tree.pop("training", {}), "training."),
         "fine_tuning": _build(FineTuningConfig, tree.pop("fine_tuning", {}), "fine_tuning."),
@@ -104,7 +101,8 @@ def from_json(tree: dict[str, Any]) -> RunConfig:
 
 
 def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(kind)
+    of_class = typing.get_type_hints(kind)
+    hints = {field.name: of_class[field.name] for field in dataclasses.fields(kind)}
     for name, value in values.items():
         if name not in hints:
             raise InputError(f"unknown field {where}{name}{nearest(name, hints)}")

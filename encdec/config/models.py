@@ -1,17 +1,52 @@
-"""Sizes and choices of the three systems."""
+"""Settings of the model families, and what each family can do."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from encdec.config.checks import check_literals, check_ranges
-from encdec.types import InputError
+from encdec.types import InputError, MapKind
 
 Cell = Literal["simple", "gru", "lstm"]
 
 
 @dataclass(frozen=True)
-class Seq2SeqConfig:
+class ModelConfig:
+    """Base class of every family's settings.
+
+    The class variables and `attention_grid` declare what the family can do; a subclass overrides
+    those that differ. The fields of a subclass are its options on the command line.
+    """
+
+    split_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that the number of model parts in a layout must divide; none if the parameters of the
+    family cannot be split over devices."""
+    supports_remat: ClassVar[bool] = False
+    """Whether the backward pass can compute layers again instead of keeping their activations."""
+    supports_scheduled_sampling: ClassVar[bool] = False
+    """Whether training may feed the decoder tokens that the model drew itself."""
+    attention_kinds: ClassVar[tuple[MapKind, ...]] = ()
+    """The kinds of attention maps that the model has."""
+
+    @property
+    def attention_grid(self) -> tuple[int, int]:
+        """Layers, and heads in each, of the encoder-decoder maps; layer by layer they are the axis
+        M of the attention that `decode_step` returns."""
+        return (1, 1) if "encoder-decoder" in self.attention_kinds else (0, 0)
+
+    @property
+    def map_names(self) -> list[str]:
+        """A name for each of the M encoder-decoder maps."""
+        layers, heads = self.attention_grid
+        if layers * heads == 1:
+            return ["attention"]
+        return [f"layer {l}, head {h}" for l in range(1, layers + 1) for h in range(1, heads + 1)]
+
+
+@dataclass(frozen=True)
+class Seq2SeqConfig(ModelConfig):
     """One fixed vector between two recurrent networks (Cho 2014, Sutskever 2014)."""
+
+    supports_scheduled_sampling = True
 
     cell: Cell = "gru"
     """Recurrence: tanh RNN, GRU (Cho 2014) or LSTM (Sutskever 2014)."""
@@ -22,16 +57,16 @@ class Seq2SeqConfig:
     hidden: int = 256
     """Width of a recurrent state."""
     dropout: float = 0.1
-    """Share of activations dropped between layers, and wherever no other share is given."""
+    """Dropout rate between layers, and wherever no other rate is given."""
     embedding_dropout: float | None = None
-    """Share dropped of the embeddings; left out, as dropout."""
+    """Dropout rate of the embeddings; if left out, that of `dropout`."""
     output_dropout: float | None = None
-    """Share dropped before the output projection; left out, as dropout."""
+    """Dropout rate before the output projection; if left out, that of `dropout`."""
     recurrent_dropout: float = 0.0
-    """Share dropped of the last state on its way into the cell, one mask for all time steps
-    (variational: Gal 2016)."""
+    """Dropout rate of the previous state where it enters the cell, with one mask for all time
+    steps (variational dropout, Gal 2016)."""
     context_every_step: bool = False
-    """The decoder sees the fixed vector at every step (Cho 2014), not only at its start."""
+    """The decoder reads the fixed vector at every step (Cho 2014), not only at the first."""
     reverse_source: bool = True
     """The encoder reads the source backwards (Sutskever 2014, section 3.3)."""
 
@@ -45,8 +80,11 @@ class Seq2SeqConfig:
 
 
 @dataclass(frozen=True)
-class AttentionConfig:
-    """A bidirectional encoder and a decoder that looks back (Bahdanau 2015, Luong 2015)."""
+class AttentionConfig(ModelConfig):
+    """A bidirectional encoder and a decoder with attention (Bahdanau 2015, Luong 2015)."""
+
+    supports_scheduled_sampling = True
+    attention_kinds = ("encoder-decoder",)
 
     cell: Cell = "gru"
     """Recurrence: tanh RNN, GRU or LSTM."""
@@ -57,21 +95,22 @@ class AttentionConfig:
     hidden: int = 256
     """Width of a recurrent state, in each direction."""
     dropout: float = 0.1
-    """Share of activations dropped between layers, and wherever no other share is given."""
+    """Dropout rate between layers, and wherever no other rate is given."""
     embedding_dropout: float | None = None
-    """Share dropped of the embeddings; left out, as dropout."""
+    """Dropout rate of the embeddings; if left out, that of `dropout`."""
     memory_dropout: float | None = None
-    """Share dropped of the encoder's states before they are looked at; left out, as dropout."""
+    """Dropout rate of the encoder states that attention reads; if left out, that of `dropout`."""
     output_dropout: float | None = None
-    """Share dropped before the output projection; left out, as dropout."""
+    """Dropout rate before the output projection; if left out, that of `dropout`."""
     recurrent_dropout: float = 0.0
-    """Share dropped of the last state on its way into the cell, one mask for all time steps
-    (variational: Gal 2016)."""
+    """Dropout rate of the previous state where it enters the cell, with one mask for all time
+    steps (variational dropout, Gal 2016)."""
     score: Literal["additive", "general", "dot"] = "additive"
-    """Score of a state against a source state: additive (Bahdanau), general or dot (Luong)."""
+    """How a decoder state is scored against an encoder state: additive (Bahdanau), general or dot
+    (Luong)."""
     attention_type: Literal["bahdanau", "conditional", "luong"] = "bahdanau"
-    """bahdanau: score with h(t-1), then the cell; conditional: a cell for the last token, the
-    score, a cell for the context (Sennrich 2017); luong: the cell, then score with h(t)."""
+    """bahdanau: attention with h(t-1), then the cell; conditional: a cell for the last token,
+    attention, a cell for the context (Sennrich 2017); luong: the cell, then attention with h(t)."""
     tie_embeddings: bool = False
     """Target embedding and output projection share one matrix (Press 2017)."""
 
@@ -90,32 +129,36 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(ModelConfig):
     """N encoder and N decoder layers of attention and feed-forward (Vaswani 2017)."""
+
+    split_fields = ("heads", "feed_forward")
+    supports_remat = True
+    attention_kinds = ("encoder-decoder", "encoder", "decoder")
 
     layers: int = 4
     """Layers of the encoder, and of the decoder (N in the paper)."""
     width: int = 128
     """Width of the residual stream (d_model in the paper)."""
     feed_forward: int = 256
-    """Inner width of the feed-forward sub-layer (d_ff in the paper)."""
+    """Hidden size of the feed-forward sub-layer (d_ff in the paper)."""
     heads: int = 4
     """Attention heads (h in the paper); they must divide the width."""
     dropout: float = 0.1
-    """Share dropped from embeddings and from each sub-layer's output (section 5.4)."""
+    """Dropout rate of the embeddings and of each sub-layer's output (section 5.4)."""
     embedding_dropout: float | None = None
-    """Share dropped of the embeddings with their positions; left out, as dropout."""
+    """Dropout rate of embeddings plus positions; if left out, that of `dropout`."""
     attention_dropout: float = 0.0
-    """Share of attention weights dropped (not in the paper)."""
+    """Dropout rate of the attention weights (not in the paper)."""
     activation_dropout: float = 0.0
-    """Share dropped inside the feed-forward sub-layer (not in the paper)."""
+    """Dropout rate inside the feed-forward sub-layer (not in the paper)."""
     norm: Literal["post", "pre"] = "post"
-    """Layer norm after each residual sum (the paper) or before each sub-layer."""
+    """post: layer norm after each residual sum (as in the paper); pre: before each sub-layer."""
     activation: Literal["relu", "gelu", "silu"] = "relu"
     """Nonlinearity of the feed-forward sub-layer."""
     tie_embeddings: bool = False
-    """Target embedding and output projection share one matrix; with a joint vocabulary the
-    source embedding too (section 3.4)."""
+    """Target embedding and output projection share one matrix; with a joint vocabulary the source
+    embedding shares it too (section 3.4)."""
 
     def __post_init__(self) -> None:
         check_literals(self)
@@ -136,11 +179,6 @@ class TransformerConfig:
                 f"width = {self.width} cannot be used: sine and cosine need an even one"
             )
 
-
-ModelConfig = Seq2SeqConfig | AttentionConfig | TransformerConfig
-
-MODELS: dict[str, type[Any]] = {
-    "seq2seq": Seq2SeqConfig,
-    "attention": AttentionConfig,
-    "transformer": TransformerConfig,
-}
+    @property
+    def attention_grid(self) -> tuple[int, int]:
+        return self.layers, self.heads

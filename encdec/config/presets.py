@@ -1,10 +1,9 @@
-"""Named settings: one recipe for each preset and model.
+"""Presets: named settings, with a recipe for each model family.
 
-`dates` runs on the built-in corpus; `tiny`, `base` and `big` are sizes for a person's own text.
+`dates` is for the built-in corpus; `tiny`, `base` and `big` are sizes for a person's own text.
 """
 
 from encdec.config import (
-    MODELS,
     AttentionConfig,
     DataConfig,
     ModelConfig,
@@ -14,6 +13,7 @@ from encdec.config import (
     TransformerConfig,
     nearest,
 )
+from encdec.config.families import family
 from encdec.types import InputError
 
 _SIZES: dict[str, dict[str, ModelConfig]] = {
@@ -59,31 +59,59 @@ _SIZES: dict[str, dict[str, ModelConfig]] = {
 PRESETS = tuple(_SIZES)
 
 _DATES_BUDGET = {
-    "seq2seq": (3000, 1024),  # a fixed vector wants many small steps
+    "seq2seq": (3000, 1024),  # a fixed vector needs many small steps
     "attention": (700, 4096),
     "transformer": (1000, 4096),
 }
-"""Steps, and target or source tokens a step: what reaches 0.99 exact match within minutes."""
+"""Steps, and target or source tokens per step, that reach 0.99 exact match within minutes."""
+
+
+_CONSTANT_RATE = TrainingConfig(
+    learning_rate=1e-3, schedule="constant", warmup=0, beta2=0.999, epsilon=1e-8
+)
+"""How a family learns from a person's own text, unless `_TEXT_TRAINING` has another way."""
+
+# Vaswani 2017, equation 3: the highest rate is width^-0.5 * warmup^-0.5.
+_TEXT_TRAINING = {
+    "tiny": {"transformer": TrainingConfig(learning_rate=0.005, warmup=2000, max_steps=8000)},
+    "base": {
+        "transformer": TrainingConfig(
+            learning_rate=(512 * 4000) ** -0.5, warmup=4000, max_steps=8000
+        )
+    },
+    "big": {
+        "transformer": TrainingConfig(
+            learning_rate=(1024 * 4000) ** -0.5, warmup=4000, max_steps=8000
+        )
+    },
+}
 
 
 def preset(name: str, model: str) -> RunConfig:
-    """The settings of a preset for one of the three models.
+    """The settings of a preset for a model family.
+
+    Args:
+      name: of the preset.
+      model: name of the family. One that is in no preset, as those registered from outside the
+        package, gets its default sizes.
 
     Raises:
-      InputError: no such preset or model, with the nearest there is.
+      InputError: there is no such preset or family, or the preset does not have the family.
     """
     if name not in _SIZES:
         raise InputError(f"unknown preset {name!r}{nearest(name, _SIZES)} ({', '.join(_SIZES)})")
-    if model not in MODELS:
-        raise InputError(f"unknown model {model!r}{nearest(model, MODELS)} ({', '.join(MODELS)})")
-    if model not in _SIZES[name]:
-        raise InputError(f"preset {name} has no {model}: one of {', '.join(_SIZES[name])}")
-    size = _SIZES[name][model]
+    sizes = _SIZES[name]
+    if model in sizes:
+        size = sizes[model]
+    elif any(model in other for other in _SIZES.values()):
+        raise InputError(f"preset {name} has no {model}: one of {', '.join(sizes)}")
+    else:
+        size = family(model).config()
     return RunConfig(size, *(_dates(model) if name == "dates" else _text(name, model, size)))
 
 
 def _dates(model: str) -> tuple[DataConfig, TrainingConfig]:
-    steps, batch_tokens = _DATES_BUDGET[model]
+    steps, batch_tokens = _DATES_BUDGET.get(model, (1000, 4096))
     data = DataConfig(
         vocabulary="chars",
         max_source_length=64,
@@ -106,15 +134,8 @@ def _dates(model: str) -> tuple[DataConfig, TrainingConfig]:
 def _text(name: str, model: str, size: ModelConfig) -> tuple[DataConfig, TrainingConfig]:
     data = DataConfig(
         vocabulary_size=None if name == "tiny" else 32_000,
-        joint_vocabulary=isinstance(size, TransformerConfig) and size.tie_embeddings,
+        # Tied embeddings can only share the source's if both sides have one vocabulary.
+        joint_vocabulary=getattr(size, "tie_embeddings", False),
         batch_tokens=4096 if name == "tiny" else 25_000,
     )
-    if isinstance(size, TransformerConfig):
-        # Vaswani 2017, equation 3: the highest rate is width^-0.5 * warmup^-0.5.
-        warmup = 2000 if name == "tiny" else 4000
-        rate = 0.005 if name == "tiny" else (size.width * warmup) ** -0.5
-        training = TrainingConfig(learning_rate=rate, warmup=warmup, max_steps=8000)
-        return data, training
-    return data, TrainingConfig(
-        learning_rate=1e-3, schedule="constant", warmup=0, beta2=0.999, epsilon=1e-8
-    )
+    return data, _TEXT_TRAINING[name].get(model, _CONSTANT_RATE)

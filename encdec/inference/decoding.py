@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from encdec.models.interface import EncoderDecoder
 from encdec.models.loss import batch_loss, cast
 from encdec.parallel import collectives, pmap
 from encdec.parallel.collectives import Axes
@@ -15,11 +15,9 @@ from encdec.parallel.layout import Layout
 from encdec.search.beam import beam_search
 from encdec.search.sampling import greedy, sample
 from encdec.search.types import SearchResult
-from encdec.types import Array, Batch, Params
+from encdec.types import Array, Batch, MapKind, Params
 
 Method = Literal["greedy", "beam", "sample"]
-MapKind = Literal["encoder-decoder", "encoder", "decoder"]
-"""Who looks at whom: target tokens at the source, the source at itself, the target at itself."""
 
 
 def search(
@@ -79,9 +77,9 @@ def search(
 
 
 def self_attention(
-    params: Params, src: Array, src_mask: Array, tgt_in: Array, *, model: nn.Module, dtype: Any
+    params: Params, src: Array, src_mask: Array, tgt_in: Array, *, model: EncoderDecoder, dtype: Any
 ) -> dict[MapKind, Array]:
-    """What a Transformer's sides looked at in themselves, with every target token given.
+    """Self-attention maps of both sides, with every target token given.
 
     Args:
       params: of the one device.
@@ -94,17 +92,7 @@ def self_attention(
     """
     bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
     _, kept = bound(src, src_mask, tgt_in, method="logit_factors")
-
-    def of(side: str, sublayer: str) -> Array:
-        layers = [name for name in kept["intermediates"] if name.startswith(f"{side}_")]
-        by_number = sorted(layers, key=lambda name: int(name.removeprefix(f"{side}_")))
-        maps = [kept["intermediates"][name][sublayer]["attention"][0] for name in by_number]
-        return jnp.stack(maps, 1)
-
-    return {
-        "encoder": of("encoder", "attention"),
-        "decoder": of("decoder", "self_attention"),
-    }
+    return model.self_attention_maps(kept["intermediates"])
 
 
 def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:

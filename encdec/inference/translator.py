@@ -4,20 +4,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encdec.config import AttentionConfig, DeviceConfig, TransformerConfig
+from encdec.config import DeviceConfig
 from encdec.data.batches import inference_batches, round_length, scoring_batches
 from encdec.data.sources import Pairs
 from encdec.data.tokens import encode_pairs, tokens_of
 from encdec.evaluation import metrics
 from encdec.evaluation.metrics import MetricOptions
 from encdec.inference.decoding import (
-    MapKind,
     Method,
     loss_program,
     max_target_lengths,
@@ -33,7 +32,7 @@ from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
 from encdec.search.options import SearchOptions
 from encdec.search.types import SearchResult
-from encdec.types import Array, InputError, Params
+from encdec.types import Array, InputError, MapKind, Params
 
 
 @dataclass(frozen=True)
@@ -197,11 +196,7 @@ class Translator:
     @property
     def map_names(self) -> list[str]:
         """What each of a translation's M maps is of."""
-        model = self.run.config.model
-        if isinstance(model, TransformerConfig):
-            layers, heads = range(1, model.layers + 1), range(1, model.heads + 1)
-            return [f"layer {l}, head {h}" for l in layers for h in heads]
-        return ["attention"] if isinstance(model, AttentionConfig) else []
+        return self.run.config.model.map_names
 
     def attention(self, found: Translation, kind: MapKind = "encoder-decoder") -> np.ndarray:
         """Where each token of a translation, or of its source, looked.
@@ -219,12 +214,13 @@ class Translator:
           InputError: the model has no such maps, the translation came without its alignment, or
             another kind than encoder-decoder is asked for on several devices.
         """
-        model = self.run.config.model_name
-        kinds = [k for k in get_args(MapKind) if k == "encoder-decoder" or model == "transformer"]
-        if not self.map_names:
+        model, kinds = self.run.config.model_name, self.run.config.model.attention_kinds
+        if not kinds:
             raise InputError(f"{self.run.path} is a run of {model}, which has no attention")
         if kind not in kinds:
-            raise InputError(f"{self.run.path} is a run of {model}, which has only {kinds[0]} maps")
+            raise InputError(
+                f"{self.run.path} is a run of {model}, which has only {' and '.join(kinds)} maps"
+            )
         if found.attention is None:
             raise InputError("the translation has no alignment: of a blank text, or not asked for")
         if kind == "encoder-decoder":
@@ -296,7 +292,7 @@ class Translator:
         parts = sharding.gather_batch_by_model(attention, self._layout)  # [devices, B, W, T, M, S]
         if len(parts) == 1:
             return parts[0]
-        layers = self.run.config.model.layers
+        layers, _ = self.run.config.model.attention_grid
         split = parts.reshape(*parts.shape[:4], layers, -1, parts.shape[-1])
         joined = np.moveaxis(split, 0, 4)  # [B, W, T, L, devices, H, S]
         return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])

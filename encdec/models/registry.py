@@ -1,16 +1,16 @@
-"""The three systems, as Linen modules with one interface (see `encdec.models.build`)."""
+"""From settings to a model and its parameters, whatever the family."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
+from encdec.config import ModelConfig
+from encdec.config.families import module_class
+from encdec.models.interface import EncoderDecoder
 from encdec.models.layers import COLUMNS, HEADS, VOCABULARY
-from encdec.models.rnn_attention import RNNAttention
-from encdec.models.seq2seq import Seq2Seq
-from encdec.models.transformer import Transformer
 from encdec.parallel.collectives import Axis
 from encdec.types import Array, Params
 
@@ -23,52 +23,50 @@ def build(
     joint: bool = False,
     shards: Axis | None = None,
     remat: bool = False,
-) -> nn.Module:
-    """The module of a configuration.
-
-    Each has `__call__(src, src_mask, tgt_in) -> logits`, the same but for the last product as
-    `logit_factors` for training, and for search `encode`, `init_cache` and `decode_step`.
+) -> EncoderDecoder:
+    """The Linen module of a model.
 
     Args:
-      config: sizes and choices.
-      src_vocabulary, tgt_vocabulary: sizes, in tokens.
+      config: settings of a registered family.
+      src_vocabulary, tgt_vocabulary: number of ids of either side.
       joint: both sides have one vocabulary.
-      shards: devices that a Transformer is split over; the others cannot be.
-      remat: a Transformer's layers are computed again in the backward pass.
+      shards: the devices that the parameters are split over; only for a family with `split_fields`.
+      remat: compute layers again in the backward pass; only for a family that `supports_remat`.
     """
-    if isinstance(config, Seq2SeqConfig):
-        return Seq2Seq(config, src_vocabulary, tgt_vocabulary)
-    if isinstance(config, AttentionConfig):
-        return RNNAttention(config, src_vocabulary, tgt_vocabulary)
-    return Transformer(config, src_vocabulary, tgt_vocabulary, joint, shards, remat)
+    module = module_class(config)
+    offered = {"joint_vocabulary": joint, "shards": shards, "remat": remat}
+    known = {field.name for field in dataclasses.fields(module)}
+    chosen = {name: value for name, value in offered.items() if name in known}
+    built: EncoderDecoder = module(config, src_vocabulary, tgt_vocabulary, **chosen)
+    return built
 
 
-def init(model: nn.Module, key: Array) -> Params:
-    """Fresh float32 parameters, drawn from the key."""
+def init(model: EncoderDecoder, key: Array) -> Params:
+    """New float32 parameters, drawn from the key."""
     return nn.unbox(_init(model, key))
 
 
-def abstract(model: nn.Module) -> Params:
-    """Names, shapes and types of the parameters."""
+def abstract(model: EncoderDecoder) -> Params:
+    """Names, shapes and dtypes of the parameters."""
     return nn.unbox(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
 
 
-def split_axes(model: nn.Module) -> Params:
-    """The axis (int) along which each parameter may be split over devices, -1 for none.
+def split_axes(model: EncoderDecoder) -> Params:
+    """The array axis (int) along which each parameter can be split over devices, -1 for none.
 
-    As the modules declare: attention heads, inner columns, rows or columns of the vocabulary.
+    The modules declare it: attention heads, FFN hidden units, rows or columns of the vocabulary.
     """
     boxed = jax.eval_shape(lambda: _init(model, jax.random.key(0)))
 
     def axis(names: jax.sharding.PartitionSpec) -> int:
-        found = [i for i, name in enumerate(names) if name in (HEADS, COLUMNS, VOCABULARY)]
-        return found[0] if found else -1
+        axes = [i for i, name in enumerate(names) if name in (HEADS, COLUMNS, VOCABULARY)]
+        return axes[0] if axes else -1
 
     specs = nn.get_partition_spec(boxed)
     return jax.tree.map(axis, specs, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
 
 
-def _init(model: nn.Module, key: Array) -> Any:
-    """Parameters in boxes that hold their logical axes."""
-    token = jnp.ones((1, 1), jnp.int32)
-    return jax.jit(model.init)(key, token, token > 0, token)["params"]
+def _init(model: EncoderDecoder, key: Array) -> Any:
+    """Parameters in Flax's boxes, which hold their logical axes."""
+    token, mask = jnp.ones((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+    return jax.jit(model.init)(key, model.example_source(), mask, token)["params"]

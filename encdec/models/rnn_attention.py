@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from encdec.config import AttentionConfig
+from encdec.models.interface import EncoderDecoder
 from encdec.models.layers import (
     Dense,
     Dropout,
@@ -37,12 +38,10 @@ class RNNAttentionMemory(NamedTuple):
     starts: tuple[Any, ...]
 
 
-class RNNAttention(nn.Module):
+class RNNAttention(EncoderDecoder):
     """Encoder and decoder with attention; `config.attention_type` says whose."""
 
     config: AttentionConfig
-    src_vocabulary: int
-    tgt_vocabulary: int
 
     def setup(self) -> None:
         """Declares the parameters; v begins at zero (Bahdanau 2015, appendix B.1)."""
@@ -86,10 +85,6 @@ class RNNAttention(nn.Module):
             self.combine_state = self.param("combine_state", glorot, (c.hidden, c.hidden))
         else:
             self.readout = [Dense(c.embed), *(Dense(c.embed, use_bias=False) for _ in range(2))]
-
-    def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
-        """Teacher forcing: src [B, S], src_mask [B, S], tgt_in [B, T] -> logits [B, T, V]."""
-        return self.logit_factors(src, src_mask, tgt_in).logits()
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As `__call__`, without the last product."""

@@ -6,10 +6,10 @@ Letters: see `encdec.types`. Inside, time leads: [T, B, ...].
 from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from encdec.config import Seq2SeqConfig
+from encdec.models.interface import EncoderDecoder
 from encdec.models.layers import (
     Dense,
     Dropout,
@@ -39,7 +39,7 @@ class Seq2SeqCache(NamedTuple):
     carries: tuple[Any, ...]
 
 
-class Seq2Seq(nn.Module):
+class Seq2Seq(EncoderDecoder):
     """p(y | x) = prod_t p(y_t | y_<t, v) with v the encoder's last state.
 
     The decoder starts from v, layer by layer (Sutskever 2014, section 2). With
@@ -48,8 +48,6 @@ class Seq2Seq(nn.Module):
     """
 
     config: Seq2SeqConfig
-    src_vocabulary: int
-    tgt_vocabulary: int
 
     def setup(self) -> None:
         """Declares embeddings, both networks and the output projection."""
@@ -67,10 +65,6 @@ class Seq2Seq(nn.Module):
         self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
         self.output_dropout = Dropout(rate(c.output_dropout, c.dropout))
         self.logits = Output(c.hidden, self.tgt_vocabulary)
-
-    def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
-        """Teacher forcing: src [B, S], src_mask [B, S], tgt_in [B, T] -> logits [B, T, V]."""
-        return self.logit_factors(src, src_mask, tgt_in).logits()
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As `__call__`, without the last product."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from encdec.config import TransformerConfig
+from encdec.models.interface import EncoderDecoder
 from encdec.models.layers import (
     COLUMNS,
     HEADS,
@@ -31,7 +32,7 @@ from encdec.ops.cross_entropy import LogitFactors
 from encdec.ops.positions import sinusoidal
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
-from encdec.types import Array
+from encdec.types import Array, MapKind
 
 ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
 
@@ -260,7 +261,7 @@ def _put(past: KeyValue, now: KeyValue, position: Array) -> KeyValue:
     )
 
 
-class Transformer(nn.Module):
+class Transformer(EncoderDecoder):
     """Embeddings and positions, N encoder layers, N decoder layers, linear output.
 
     Matrices are Glorot uniform, biases zero, embeddings normal with variance 1/D, scaled by
@@ -276,8 +277,6 @@ class Transformer(nn.Module):
     """
 
     config: TransformerConfig
-    src_vocabulary: int
-    tgt_vocabulary: int
     joint_vocabulary: bool = False
     shards: Axis | None = None
     remat: bool = False
@@ -348,6 +347,18 @@ class Transformer(nn.Module):
             past.append(new)
         cache = TransformerCache(tuple(past), cache.position + 1)
         return self._whole(self._factors(x)), jnp.concatenate(maps, 2), cache
+
+    def self_attention_maps(self, intermediates: Any) -> dict[MapKind, Array]:
+        """Maps [B, L, H, S, S] and [B, L, H, T, T] from what the attention layers sowed."""
+
+        def stacked(side: str, sublayer: str) -> Array:
+            layers = [intermediates[f"{side}_{i}"][sublayer] for i in range(self.config.layers)]
+            return jnp.stack([layer["attention"][0] for layer in layers], 1)
+
+        return {
+            "encoder": stacked("encoder", "attention"),
+            "decoder": stacked("decoder", "self_attention"),
+        }
 
     def _whole(self, factors: LogitFactors) -> Array:
         """The logits of the whole vocabulary from each device's: [B, T, V]."""

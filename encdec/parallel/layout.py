@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import jax
 
-from encdec.config import ModelConfig, TransformerConfig
+from encdec.config import ModelConfig
+from encdec.config.families import family_name
 from encdec.parallel import devices
 from encdec.parallel.collectives import Axes, Axis
 from encdec.types import InputError
@@ -99,11 +100,12 @@ class Layout:
         """Raises InputError unless the model can be split over this many devices."""
         if self.model == 1:
             return
-        if not isinstance(config, TransformerConfig):
+        if not config.split_fields:
             raise InputError(
-                f"layout {self} splits heads, which only a transformer has: {self.size}x1 would do"
+                f"layout {self} splits the model, but the parameters of model "
+                f"{family_name(config)} cannot be split: {self.size}x1 would do"
             )
-        for name in ("heads", "feed_forward"):
+        for name in config.split_fields:
             whole = getattr(config, name)
             if whole % self.model:
                 fits = [m for m in range(1, devices.device_count() + 1) if whole % m == 0]

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from encdec.config import TransformerConfig
 from encdec.evaluation.by_length import LengthBucket
-from encdec.inference.decoding import MapKind
 from encdec.inference.translator import Translation, Translator
 from encdec.plots.attention import attention_figure
 from encdec.plots.curves import length_figure, line_figure
 from encdec.runs.metrics_log import measured, read_metrics
 from encdec.runs.run import Run
-from encdec.types import InputError
+from encdec.types import InputError, MapKind
 
 UNITS = {
     "loss": "loss, nats a token",
@@ -43,9 +41,9 @@ def attention_picture(
       InputError: a map that is not there, or a translation without its alignment.
     """
     config = translator.run.config
-    weights, titles, heads = translator.attention(found, kind), None, 1
-    if isinstance(config.model, TransformerConfig):
-        layers, heads = config.model.layers, config.model.heads
+    weights, titles = translator.attention(found, kind), None
+    layers, heads = config.model.attention_grid
+    if layers * heads > 1:
         chosen = np.arange(layers * heads).reshape(layers, heads)
         chosen = chosen[_one("layer", layer, layers), _one("head", head, heads)]
         weights, heads = weights[chosen.ravel()], chosen.shape[1]

@@ -1,16 +1,17 @@
 """The model of a run: its module, and its parameters as they stand in the folder."""
 
-import flax.linen as nn
+
 import jax
 
 from encdec.models import registry
+from encdec.models.interface import EncoderDecoder
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs.run import Run
 from encdec.runs import checkpoints
 from encdec.types import Params
 
 
-def build_model(run: Run, layout: Layout = SINGLE_DEVICE, *, remat: bool = False) -> nn.Module:
+def build_model(run: Run, layout: Layout = SINGLE_DEVICE, *, remat: bool = False) -> EncoderDecoder:
     """The module of a run, as one device of a layout has it."""
     return registry.build(
         run.config.model,

@@ -11,6 +11,7 @@ import optax
 
 from encdec.config import TrainingConfig
 from encdec.models import registry
+from encdec.models.interface import EncoderDecoder
 from encdec.parallel import pmap, sharding
 from encdec.parallel.layout import Layout
 from encdec.training.step import (
@@ -42,7 +43,7 @@ class StateSharding:
 
     def __init__(
         self,
-        whole: nn.Module,
+        whole: EncoderDecoder,
         split: nn.Module,
         optimizer: optax.GradientTransformation,
         config: TrainingConfig,

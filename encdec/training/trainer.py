@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from encdec import config as configs
-from encdec.config import DeviceConfig, RunConfig, TrainingDeviceConfig, TransformerConfig
+from encdec.config import DeviceConfig, RunConfig, TrainingDeviceConfig
 from encdec.data.corpus import TrainingText
 from encdec.data.given_batches import GivenBatches
 from encdec.inference.translator import Translator, load_on
@@ -139,8 +139,8 @@ def _layout(config: RunConfig, devices: TrainingDeviceConfig) -> Layout:
     """The layout that was asked for, if this model can be trained so."""
     layout = Layout.parse(devices.layout, shard_optimizer=devices.shard_optimizer)
     layout.check_model(config.model)
-    if devices.remat and not isinstance(config.model, TransformerConfig):
-        raise InputError("remat is for a transformer's layers: leave it out")
+    if devices.remat and not config.model.supports_remat:
+        raise InputError(f"model {config.model_name} has no layers for remat: leave it out")
     return layout
 
 

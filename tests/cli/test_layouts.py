@@ -59,9 +59,9 @@ def test_bad_options_are_refused_before_a_folder_is_made(encdec, tmp_path, optio
 
 def test_recurrent_models_have_no_heads_to_split(encdec, tmp_path) -> None:
     found = encdec("train", "--run", tmp_path / "run", "--model", "seq2seq", "--layout", "2x2")
-    refused(found, "only a transformer has", "4x1 would do")
+    refused(found, "seq2seq cannot be split", "4x1 would do")
     found = encdec("train", "--run", tmp_path / "run", "--model", "seq2seq", "--remat")
-    refused(found, "remat is for a transformer")
+    refused(found, "seq2seq has no layers for remat")
 
 
 @pytest.mark.parametrize(("limit", "says"), [(2**21, "batch_tokens of about"), (1000, "smaller")])

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from encdec.config import (
-    MODELS,
     AttentionConfig,
     DataConfig,
     RunConfig,
@@ -20,7 +19,7 @@ from encdec.config.presets import PRESETS, preset
 from encdec.types import InputError
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["seq2seq", "attention", "transformer"])
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_json(name: str, model: str) -> None:
     if (name, model) == ("big", "seq2seq"):
@@ -89,7 +88,7 @@ def test_what_cannot_be_used_is_named(make, message: str) -> None:
         ({"training": {"max_steps": 1.5}}, "training.max_steps = 1.5 is not of type"),
         ({"training": {"max_steps": True}}, "training.max_steps = True is not of type"),
         ({"data": {"tsv": 3}}, "data.tsv = 3 is not of type"),
-        ({"model": {"kind": "rnn"}}, "model.kind = 'rnn' .* one of seq2seq"),
+        ({"model": {"kind": "rnn"}}, "unknown model 'rnn' .*seq2seq"),
         ({"model": {"kind": "transformer", "hidden": 4}}, "unknown field model.hidden"),
     ],
 )

@@ -1,0 +1,101 @@
+"""What training and search ask of a model.
+
+A family is a subclass of `EncoderDecoder` and a subclass of `encdec.config.ModelConfig`, joined
+under a name by `encdec.register`.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from encdec.ops.cross_entropy import LogitFactors
+from encdec.types import Array, Cache, MapKind, Memory
+
+
+class EncoderDecoder(nn.Module):
+    """p(target | source), one target token after the other.
+
+    Axes: see `encdec.types`. A subclass may add the fields `joint_vocabulary` (bool, both sides
+    have one vocabulary), `shards` (the devices that its parameters are split over, or None) and
+    `remat` (bool); it is given those that it has, so they belong to the abilities that its settings
+    declare.
+
+    Attributes:
+      config: settings of the family.
+      src_vocabulary, tgt_vocabulary: number of ids of either side.
+    """
+
+    config: Any
+    src_vocabulary: int
+    tgt_vocabulary: int
+
+    def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
+        """Logits of every target token given those before it (teacher forcing).
+
+        Args:
+          src: int32 [B, S], or what else the family reads, such as features float32 [B, S, D].
+          src_mask: bool [B, S], False at padding.
+          tgt_in: int32 [B, T], the start token, then target tokens.
+
+        Returns:
+          float32 [B, T, V].
+        """
+        return self.logit_factors(src, src_mask, tgt_in).logits()
+
+    def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
+        """As `__call__` without the last matrix product, which training does part by part."""
+        raise NotImplementedError
+
+    def encode(self, src: Array, src_mask: Array) -> Memory:
+        """Reads the source.
+
+        Returns:
+          A pytree of arrays with leading axis B: all that depends on the source alone.
+        """
+        raise NotImplementedError
+
+    def init_cache(self, memory: Memory, beams: int, max_len: int) -> Cache:
+        """The state of hypotheses that have no token yet.
+
+        Args:
+          memory: from `encode`.
+          beams: W, hypotheses of each sentence.
+          max_len: most tokens that a hypothesis will have.
+
+        Returns:
+          A pytree of arrays with leading axes [B, W]. Its shapes are what a cache costs:
+          `jax.eval_shape` gives them without computing.
+        """
+        raise NotImplementedError
+
+    def decode_step(
+        self, memory: Memory, cache: Cache, tokens: Array
+    ) -> tuple[Array, Array, Cache]:
+        """Adds one token to each hypothesis.
+
+        Args:
+          memory: from `encode`; one for all hypotheses of a sentence.
+          cache: from `init_cache` or the step before.
+          tokens: int32 [B, W], the last token of each hypothesis, at first the start token.
+
+        Returns:
+          Logits of the next token, float32 [B, W, V]; how much it attended to each source position,
+          float32 [B, W, M, S] with M = 0 for a model without attention; and the next cache.
+        """
+        raise NotImplementedError
+
+    def self_attention_maps(self, intermediates: Any) -> dict[MapKind, Array]:
+        """The maps of kinds "encoder" and "decoder", for settings that declare them.
+
+        Args:
+          intermediates: what `logit_factors` sowed into the collection of that name.
+
+        Returns:
+          float32 [B, L, H, S, S] and [B, L, H, T, T].
+        """
+        raise NotImplementedError
+
+    def example_source(self) -> Array:
+        """A source of the smallest shape, from which parameters are declared: int32 [1, 1]."""
+        return jnp.ones((1, 1), jnp.int32)
