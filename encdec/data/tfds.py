@@ -1,7 +1,7 @@
-"""Translation corpora of TensorFlow Datasets, read by row from array_record, without TensorFlow.
+"""Translation corpora of TensorFlow Datasets (TFDS), read without TensorFlow.
 
-`encdec prepare` downloads a corpus once (for which TFDS may need TensorFlow); from then on its
-folder is enough. tensorflow_datasets is imported when a corpus is asked for, not before.
+`encdec prepare` downloads a corpus once, for which TFDS may need TensorFlow; afterwards its
+array_record files are enough. tensorflow_datasets takes long to import, so it is imported only when a corpus is used.
 """
 
 import contextlib
@@ -19,20 +19,29 @@ from encdec.types import InputError
 
 _CORPUS = re.compile(r"tfds:(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:[\d.*]+)?")
 _FORMAT = "array_record"
-_LISTED = 8  # names that an error lists
-_SENTENCES = ("source_sentence", "target_sentence")  # columns of BUCC and Tatoeba
+_MAX_LISTED = 8
+"""Names that an error lists."""
+_SENTENCES = ("source_sentence", "target_sentence")
+"""Columns of BUCC and Tatoeba."""
 
-Read = Callable[[Any], Pair | None]
-"""The pair of a row; None where one of the languages is missing."""
+RowReader = Callable[[Any], Pair | None]
+"""A function that takes the pair from a row; None if the row lacks one of the languages."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Pairs of one split, a `Part` of a corpus. `rows` are read by number."""
+    """The pairs of one split, a `PairReader`.
+
+    Attributes:
+      name: of the corpus and the split, for messages.
+      rows: the data source of TFDS, from which rows are read by number.
+      read: takes the pair from a row.
+      unit: see `PairReader`.
+    """
 
     name: str
     rows: Any
-    read: Read
+    read: RowReader
     unit: str = "row"
 
     def __iter__(self) -> Iterator[Pair]:
@@ -42,7 +51,7 @@ class Split:
             except (OSError, ValueError, RuntimeError, IndexError) as error:
                 raise InputError(
                     f"{self.name}, row {number + 1} cannot be read ({_first_line(error)}): delete "
-                    "the corpus and prepare it anew"
+                    "the corpus and prepare it again"
                 ) from error
             if pair is not None:
                 yield pair
@@ -50,7 +59,7 @@ class Split:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """TFDS's log holds its tongue: what matters is raised."""
+    """Silences the log of TFDS, which says nothing that is not also raised."""
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -68,20 +77,20 @@ def open_split(
     languages: tuple[str, str] = ("en", "en"),
     reverse: bool = False,
 ) -> Split:
-    """A split of a prepared corpus; nothing is read yet.
+    """Opens a split of a prepared corpus; no row is read yet.
 
     Args:
       corpus: `tfds:NAME` or `tfds:NAME/CONFIG`.
-      split: its name, or a part such as `train[:10%]`.
-      folder: where TFDS keeps corpora; None for its own default.
-      languages: which to translate from and to, where the corpus has more than two.
-      reverse: from the second of two languages to the first.
+      split: the name of a split, or a part of one such as `train[:10%]`.
+      folder: the folder in which TFDS keeps corpora; None for its default.
+      languages: source and target language; they matter if the corpus has more than two.
+      reverse: whether to translate from the second of two languages to the first.
 
     Raises:
-      InputError: there is no such corpus or split, it is not prepared, or it holds no translations.
+      InputError: there is no such corpus or split, it is not prepared, or it has no translations.
     """
     builder = _builder(corpus, folder)
-    read = _reader(corpus, builder.info, languages, reverse)
+    read = _row_reader(corpus, builder.info, languages, reverse)
     try:
         rows = builder.as_data_source(split)
     except (NotImplementedError, ValueError, OSError) as error:
@@ -91,7 +100,7 @@ def open_split(
 
 @_quiet()
 def splits(corpus: str, folder: str | None = None) -> list[str]:
-    """Names of a corpus's splits; all there are where it is prepared, else those known already.
+    """Returns the names of a corpus's splits; before it is prepared, those that TFDS knows.
 
     Raises:
       InputError: there is no such corpus.
@@ -101,13 +110,13 @@ def splits(corpus: str, folder: str | None = None) -> list[str]:
 
 @_quiet()
 def prepare(corpus: str, folder: str | None = None) -> Any:
-    """Downloads a corpus and writes it as array_record, unless that is done.
+    """Downloads a corpus and writes it as array_record files, unless they exist.
 
     Returns:
-      Its DatasetInfo: `data_dir` is where it lies, `splits` what it has.
+      The DatasetInfo of TFDS; `data_dir` is the folder of the corpus, `splits` are its splits.
 
     Raises:
-      InputError: there is no such corpus, it is there in another format, or it cannot be had.
+      InputError: there is no such corpus, it exists in another format, or the download fails.
     """
     builder = _builder(corpus, folder)
     if builder.is_prepared():
@@ -121,7 +130,7 @@ def prepare(corpus: str, folder: str | None = None) -> Any:
             f"{corpus} needs {error.name or 'TensorFlow'} to be prepared: pip install "
             '"encdec[prepare]" and run this again (training will not need it)'
         ) from error
-    except Exception as error:  # the network, the disk and the corpus's code raise anything
+    except Exception as error:  # network, disk and the corpus's code raise errors of any type
         raise InputError(f"{corpus} cannot be prepared: {_first_line(error)}") from error
     return builder.info
 
@@ -139,16 +148,16 @@ def _builder(corpus: str, folder: str | None) -> Any:
     if config is None and len(configs) > 1:
         raise InputError(
             f"{corpus} has several configurations: name one, as in {corpus}/{configs[0]} "
-            f"({_some(configs)})"
+            f"({_listed(configs)})"
         )
     try:
         return tfds.builder(corpus.removeprefix("tfds:"), data_dir=folder)
     except (ValueError, AssertionError, OSError) as error:  # an unknown name is a ValueError
         if config is not None and configs and config not in configs:
-            close = difflib.get_close_matches(config, configs, n=_LISTED, cutoff=0.4)
+            close = difflib.get_close_matches(config, configs, n=_MAX_LISTED, cutoff=0.4)
             raise InputError(
                 f"tfds:{name} has no configuration {config!r}: there is "
-                f"{_some([*close, *(c for c in configs if c not in close)])}"
+                f"{_listed([*close, *(c for c in configs if c not in close)])}"
             ) from error
         if name in (known := tfds.list_builders(with_community_datasets=False)):
             raise InputError(f"{corpus} cannot be opened: {_first_line(error)}") from error
@@ -156,60 +165,65 @@ def _builder(corpus: str, folder: str | None) -> Any:
 
 
 def _configs(name: str, folder: str | None) -> list[str]:
-    """Configurations that the corpus's code knows or, without code, that lie in the folder."""
+    """The configurations in the corpus's code or, if TFDS has no code for it, in its folder."""
     import tensorflow_datasets as tfds
 
     try:
         return list(tfds.builder_cls(name).builder_configs)
     except ValueError:
         place = Path(folder or tfds.core.constants.DATA_DIR).expanduser() / name
-        there = place.iterdir() if place.is_dir() else ()
-        return sorted(path.name for path in there if re.match(r"(?!\.|\d+\.\d+\.\d+$)", path.name))
+        paths = place.iterdir() if place.is_dir() else ()
+        # Not hidden files, and not versions: a corpus of one configuration has these in its folder.
+        return sorted(path.name for path in paths if re.match(r"(?!\.|\d+\.\d+\.\d+$)", path.name))
 
 
 def _unknown(corpus: str, name: str, known: list[str]) -> InputError:
+    """The error of a name that TFDS does not know, with similar names."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = " or ".join(f"tfds:{one}" for one in close)
     if not close:
-        hint = "one of " + _some([n for n in known if n.endswith("_translate")])
+        hint = "one of " + _listed([n for n in known if n.endswith("_translate")])
     return InputError(
         f"{corpus} is unknown to TensorFlow Datasets: did you mean {hint}? (a corpus of your own "
         "needs --corpus-folder)"
     )
 
 
-def _reader(corpus: str, info: Any, languages: tuple[str, str], reverse: bool) -> Read:
-    """How to take a pair out of a row of the corpus."""
+def _row_reader(corpus: str, info: Any, languages: tuple[str, str], reverse: bool) -> RowReader:
+    """Chooses how to take a pair from a row, by the features of the corpus."""
     import tensorflow_datasets as tfds
 
     features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
+    # TED and others: one feature that holds texts in some of many languages.
     for name, feature in features.items():
         if isinstance(feature, tfds.features.TranslationVariableLanguages):
             _check_languages(corpus, feature.languages, languages, reverse)
             return partial(_from_many, name, languages)
+    # A column for each of more than two languages.
     texts = sorted(n for n in features if isinstance(features[n], tfds.features.Text))
     if isinstance(features, tfds.features.Translation) and len(texts) > 2:
         _check_languages(corpus, texts, languages, reverse)
         return partial(_from_columns, languages)
+    # Two columns of text, in the order of the corpus if it says one.
     for columns in (info.supervised_keys, texts, _SENTENCES):
         if columns and len(columns) == 2 and all(column in texts for column in columns):
             source, target = columns[::-1] if reverse else columns
             return partial(_from_columns, (source, target))
     raise InputError(
-        f"{corpus} is no translation corpus: it should have two columns of text, but has "
-        f"{_some(texts) if texts else 'none'}"
+        f"{corpus} is not a translation corpus: it should have two columns of text, but has "
+        f"{_listed(texts) if texts else 'none'}"
     )
 
 
 def _check_languages(
     corpus: str, known: Sequence[str] | None, languages: tuple[str, str], reverse: bool
 ) -> None:
-    """Refuses languages that a corpus of many has not; all are fine where it says none."""
+    """Raises InputError unless a corpus of many languages has these two; `known` is its list."""
     source, target = languages
     if source == target or not set(languages) <= set(known or languages):
-        among = f" ({_some(known, len(known))})" if known else ""
+        among = f" ({_listed(known, len(known))})" if known else ""
         raise InputError(
-            f"{corpus} holds many languages and not {source} to {target}: name two of them by "
+            f"{corpus} has many languages and not {source} to {target}: name two of them by "
             f"source_language and target_language{among}"
         )
     if reverse:
@@ -225,11 +239,11 @@ def _from_columns(columns: tuple[str, str], row: Any) -> Pair:
 
 
 def _from_many(column: str, languages: tuple[str, str], row: Any) -> Pair | None:
-    """The first text in each of the languages, where the row has both."""
-    spoken = [_text(language) for language in row[column]["language"]]
-    if not set(languages) <= set(spoken):
+    """The first text in each of the two languages; None if the row lacks one."""
+    present = [_text(language) for language in row[column]["language"]]
+    if not set(languages) <= set(present):
         return None
-    source, target = (row[column]["translation"][spoken.index(one)] for one in languages)
+    source, target = (row[column]["translation"][present.index(one)] for one in languages)
     return _text(source), _text(target)
 
 
@@ -240,7 +254,7 @@ def _text(value: Any) -> str:
 def _explain(
     error: Exception, builder: Any, corpus: str, split: str, folder: str | None
 ) -> InputError:
-    """Why a corpus has no rows for a split."""
+    """The error of a split that cannot be opened, with its reason."""
     if not builder.is_prepared():
         where = f" --corpus-folder {folder}" if folder else ""
         return InputError(
@@ -252,13 +266,13 @@ def _explain(
     splits = list(builder.info.splits)
     asked = [part.split("[")[0].strip() for part in split.split("+")]
     if unknown := [name for name in asked if name not in splits]:
-        return InputError(f"{corpus} has no split {unknown[0]!r}: there is {_some(splits)}")
+        return InputError(f"{corpus} has no split {unknown[0]!r}: there is {_listed(splits)}")
     return InputError(f"split {split!r} of {corpus} cannot be read: {_first_line(error)}")
 
 
 def _other_format(builder: Any, corpus: str) -> InputError:
     return InputError(
-        f"{corpus} lies in {builder.data_dir} as {_some(sorted(_formats(builder)))}, which only "
+        f"{corpus} is in {builder.data_dir} as {_listed(sorted(_formats(builder)))}, which only "
         f"TensorFlow reads: prepare it in another folder, `encdec prepare {corpus} "
         "--corpus-folder FOLDER`"
     )
@@ -268,7 +282,7 @@ def _formats(builder: Any) -> set[str]:
     return {kind.value for kind in builder.info.available_file_formats()}
 
 
-def _some(names: Sequence[str], most: int = _LISTED) -> str:
+def _listed(names: Sequence[str], most: int = _MAX_LISTED) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 

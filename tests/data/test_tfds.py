@@ -169,9 +169,9 @@ def test_two_languages_of_many(folder: Path) -> None:
         ("tfds:wmt_translate/de-en", ["wmt_translate/de-en cannot be opened"]),
         ("tfds:wmt16_translate/de-en", ["not prepared in", "`encdec prepare tfds:wmt16_translate"]),
         ("tfds:wmt16_translate/de-en", ["--corpus-folder", "encdec[prepare]"]),
-        ("tfds:ted_multi_translate", ["holds many languages", "source_language", "ja"]),
-        ("tfds:encdec_no_text", ["no translation corpus", "two columns of text, but has text"]),
-        ("tfds:mnist", ["no translation corpus", "has none"]),
+        ("tfds:ted_multi_translate", ["has many languages", "source_language", "ja"]),
+        ("tfds:encdec_no_text", ["not a translation corpus", "two columns of text, but has text"]),
+        ("tfds:mnist", ["not a translation corpus", "has none"]),
     ],
 )
 def test_what_is_not_there_is_refused(corpus: str, parts: list[str], folder: Path, caplog) -> None:
@@ -229,7 +229,7 @@ def test_a_damaged_file_is_named(folder: Path, tmp_path: Path) -> None:
             middle = len(data) // 2
             data = data[: middle - 999] + bytes(1998) + data[middle + 999 :]
         copy.write_bytes(data)
-    with pytest.raises(InputError, match=r"cannot be read .*prepare it anew"):
+    with pytest.raises(InputError, match=r"cannot be read .*prepare it again"):
         split(tmp_path)
 
 
