@@ -1,7 +1,8 @@
 """Translation corpora of TensorFlow Datasets (TFDS), read without TensorFlow.
 
 `encdec prepare` downloads a corpus once, for which TFDS may need TensorFlow; afterwards its
-array_record files are enough. tensorflow_datasets takes long to import, so it is imported only when a corpus is used.
+array_record files are enough. tensorflow_datasets takes long to import, so it is imported only when
+a corpus is used.
 """
 
 import contextlib

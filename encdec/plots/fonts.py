@@ -1,8 +1,8 @@
-"""A font for every label: which one has a text's characters, and what stands in for those without.
+"""Fonts for labels in any script.
 
-matplotlib brings DejaVu (Latin, Greek, Cyrillic, Arabic, Hebrew); Noto fonts come as packages.
-From 3.11 it joins and orders letters as these scripts do; before, it draws one after the other from
-the left, so that Arabic, Hebrew and Devanagari are hard to read.
+matplotlib includes DejaVu (Latin, Greek, Cyrillic, Arabic, Hebrew); packages provide Noto fonts for
+other scripts. From version 3.11 on matplotlib shapes complex scripts; earlier versions draw letters
+one by one from left to right, so that Arabic, Hebrew and Devanagari are hard to read.
 """
 
 import unicodedata
@@ -20,13 +20,14 @@ _PACKAGES = (
     "fontpkg_noto_sans_thai",
 )
 
-_NAMES = {"": "∅", " ": "␣", "\u00a0": "␣", "\u3000": "␣"}
+_VISIBLE = {"": "∅", " ": "␣", "\u00a0": "␣", "\u3000": "␣"}
+"""Texts that cannot be seen, and the signs that are drawn for them."""
 
 
 @cache
 def _files() -> tuple[Path, ...]:
-    """Font files in the order of preference: matplotlib's, those of packages, the system's."""
-    own = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    """Font files by preference: first matplotlib's, then those of packages, then the system's."""
+    dejavu = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     packaged = [
         file
         for spec in filter(None, map(find_spec, _PACKAGES))
@@ -34,12 +35,12 @@ def _files() -> tuple[Path, ...]:
         for file in sorted(Path(folder).rglob("*.[ot]tf"))
     ]
     system = [Path(font.fname) for font in fontManager.ttflist if font.style == "normal"]
-    return own, *packaged, *(path for path in system if path.suffix in (".ttf", ".otf"))
+    return dejavu, *packaged, *(path for path in system if path.suffix in (".ttf", ".otf"))
 
 
 @cache
 def _characters(file: Path) -> frozenset[int]:
-    """Code points that a font file has glyphs for; none where the file cannot be read."""
+    """Code points for which a font file has glyphs; none if the file cannot be read."""
     try:
         return frozenset(FT2Font(str(file)).get_charmap())
     except (OSError, RuntimeError):
@@ -47,22 +48,22 @@ def _characters(file: Path) -> frozenset[int]:
 
 
 def label(token: str) -> tuple[str, FontProperties]:
-    """A token as it can be drawn, and the font to draw it in.
+    """Returns the text to draw for a token, and a font that has its characters.
 
-    White space and nothing become ␣ and ∅; a combining mark alone gets a dotted circle; a token
-    that no font can draw becomes its code points.
+    White space is drawn as ␣, an empty token as ∅, combining marks without a letter on a dotted
+    circle, and a token that no font has as its code points.
     """
-    text = _NAMES.get(token, token)
+    text = _VISIBLE.get(token, token)
     if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text):
         text = _code_points(text)
     elif all(unicodedata.category(c).startswith("M") for c in text):
         text = "◌" + text
     for candidate in (text, text.removeprefix("◌"), _code_points(token)):
         for file in _files():
-            # matplotlib before 3.11 measures a line's height by "lp", in the font of the line.
+            # matplotlib before 3.11 measures "lp" in the same font to know the height of a line.
             if _characters(file).issuperset(map(ord, candidate + "lp")):
                 return candidate, FontProperties(fname=str(file))
-    raise AssertionError("matplotlib's own font has all of ASCII")
+    raise AssertionError("DejaVu has all of ASCII")
 
 
 def _code_points(text: str) -> str:

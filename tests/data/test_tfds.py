@@ -251,7 +251,7 @@ def test_the_registered_corpora(corpus: str) -> None:
 
 TRAIN = """
 import sys
-from encdec.cli import main
+from encdec.cli.main import main
 main(sys.argv[1:])
 assert "tensorflow_datasets" in sys.modules
 assert "tensorflow" not in sys.modules

@@ -108,7 +108,7 @@ def test_every_label_is_inside_and_none_over_another() -> None:
 
 def test_what_cannot_be_drawn() -> None:
     for nothing in ({}, {"a": []}):
-        with pytest.raises(InputError, match="no scores by length"):
+        with pytest.raises(InputError, match="no metrics by length"):
             length_figure(nothing)
     with pytest.raises(InputError, match="other has no BLEU"):
         length_figure({"one": classes(1.0), "other": [LengthBucket(0, None, 3.0, Metrics(1))]})
