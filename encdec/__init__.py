@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from encdec.training.trainer import TrainResult, train
     from encdec.types import Batch
 
+    __version__: str
+
 __all__ = [
     "Batch",
     "Corpus",
@@ -57,10 +59,17 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("encdec")
+        except PackageNotFoundError:  # a clone that is not installed
+            return "unknown"
     if name not in _HOMES:
         raise AttributeError(f"module 'encdec' has no attribute {name!r}")
     return getattr(importlib.import_module(f"encdec.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "__version__"])

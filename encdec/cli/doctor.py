@@ -1,24 +1,23 @@
-"""`encdec doctor`: what this machine computes with, one verdict a line."""
+"""`encdec doctor`: checks devices, versions and speed of this machine."""
 
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import jax
-import jax.numpy as jnp
 from tyro.conf import arg
 
 from encdec.cli.parsing import parse
-from encdec.parallel import pmap
-from encdec.parallel.devices import device_memory
-from encdec.types import Array
+
+if TYPE_CHECKING:
+    from jax import Array
+
+# Functions import JAX and what needs it themselves: `encdec doctor --help` does without.
 
 Verdict = Literal["ok", "warn", "FAIL"]
 
@@ -27,14 +26,24 @@ SIGNS: dict[str, tuple[str, ...]] = {
     "tpu": ("COLAB_TPU_ADDR", "TPU_NAME", "TPU_WORKER_ID", "/dev/accel0", "/dev/vfio/0"),
     "gpu": ("COLAB_GPU", "/dev/nvidia0"),
 }
-"""Variables and files that only a machine with such a device has. NVIDIA_VISIBLE_DEVICES is none of
-them: images for its containers set it anywhere."""
+"""Environment variables and files that only a machine with such an accelerator has.
+
+NVIDIA_VISIBLE_DEVICES is not one of them: container images set it on any machine.
+"""
 INSTALL = {"tpu": 'pip install "jax[tpu]"', "gpu": 'pip install "jax[cuda13]"'}
+_MATMUL_SIZE = {"cpu": 1024}
+_ACCELERATOR_MATMUL_SIZE = 8192
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: a subject, what was found, and whether that is well."""
+    """The result of a check.
+
+    Attributes:
+      subject: what was checked.
+      verdict: whether it is as it should be.
+      text: what was found, and what to do if it is broken.
+    """
 
     subject: str
     verdict: Verdict
@@ -43,114 +52,135 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Options:
-    json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
+    json: Annotated[bool, arg(help="Print one JSON object on stdout.")] = False
 
 
 def run(arguments: list[str]) -> None:
-    """Prints what was found; exits with 1 if something is broken.
+    """Runs all checks and prints a line for each; exits with 1 if something is broken.
 
     Raises:
       InputError: an option is unknown.
     """
-    options = parse(_Options, arguments, "encdec doctor", "Looks at devices and versions.")
-    found = []
-    for finding in examined():
-        found.append(finding)
+    options = parse(_Options, arguments, "encdec doctor", "Checks devices, versions and speed.")
+    findings = []
+    for check in CHECKS:
+        finding = check()
+        findings.append(finding)
         if not options.json:
             print(f"{finding.verdict:<4}  {finding.subject:<10}  {finding.text}", flush=True)
     if options.json:
-        print(json.dumps({"findings": [asdict(finding) for finding in found]}))
-    if any(finding.verdict == "FAIL" for finding in found):
+        print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+    if any(finding.verdict == "FAIL" for finding in findings):
         sys.exit(1)
 
 
-def examined() -> Iterator[Finding]:
-    """What is found, a subject at a time."""
-    return (look() for look in LOOKS)
-
-
-def expected(environment: dict[str, str], exists: Callable[[str], bool]) -> str | None:
-    """The kind of accelerator that this machine shows signs of, `tpu` or `gpu`.
+def detect_accelerator(environment: dict[str, str], exists: Callable[[str], bool]) -> str | None:
+    """Returns the accelerator of which this machine shows a sign, `tpu` or `gpu`, or None.
 
     Args:
-      environment: variables.
-      exists: whether there is a file.
+      environment: the environment variables.
+      exists: whether a file exists.
     """
-    for kind, signs in SIGNS.items():
+    for accelerator, signs in SIGNS.items():
         for sign in signs:
             value = environment.get(sign, "")
             if exists(sign) if sign.startswith("/") else value not in ("", "0"):
-                return kind
+                return accelerator
     return None
 
 
-def platform_finding(used: str, wanted: str | None, environment: dict[str, str]) -> Finding:
-    """Whether JAX uses the accelerator that the machine has.
+def platform_finding(backend: str, accelerator: str | None, environment: dict[str, str]) -> Finding:
+    """Says whether JAX uses the accelerator of this machine.
 
     Args:
-      used: JAX's backend.
-      wanted: what the machine shows signs of.
-      environment: variables.
+      backend: the backend that JAX uses.
+      accelerator: as `detect_accelerator` returns it.
+      environment: the environment variables.
     """
-    if used != "cpu":
-        return Finding("platform", "ok", used)
-    if wanted is None:
+    if backend != "cpu":
+        return Finding("platform", "ok", backend)
+    if accelerator is None:
         return Finding("platform", "ok", "cpu (this machine shows no TPU or GPU)")
     if "cpu" in environment.get("JAX_PLATFORMS", ""):
-        return Finding("platform", "warn", f"cpu, as JAX_PLATFORMS says; there is a {wanted}")
+        text = f"cpu, as JAX_PLATFORMS says, although there is a {accelerator}"
+        return Finding("platform", "warn", text)
     return Finding(
         "platform",
         "FAIL",
-        f"a {wanted.upper()} is here, but JAX uses the CPU: {INSTALL[wanted]}, then restart; in "
-        "Colab choose Runtime > Change runtime type and run all cells anew",
+        f"there is a {accelerator.upper()}, but JAX uses the CPU: {INSTALL[accelerator]}, then "
+        "restart; in Colab choose Runtime > Change runtime type and run all cells again",
     )
 
 
 def _platform() -> Finding:
+    import jax
+
     environment = dict(os.environ)
-    wanted = expected(environment, lambda path: Path(path).exists())
-    return platform_finding(jax.default_backend(), wanted, environment)
+    accelerator = detect_accelerator(environment, lambda path: Path(path).exists())
+    return platform_finding(jax.default_backend(), accelerator, environment)
 
 
 def _devices() -> Finding:
+    import jax
+
     devices = jax.devices()
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
     text = f"{len(devices)} x {kinds}"
     if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return Finding("devices", "warn", f"{text}, pretended by XLA_FLAGS: no faster than one")
+        return Finding("devices", "warn", f"{text}, simulated by XLA_FLAGS: no faster than one")
     return Finding("devices", "ok", text)
 
 
 def _processes() -> Finding:
-    return Finding("processes", "ok", f"{jax.process_count()}, this one is {jax.process_index()}")
+    import jax
+
+    text = f"{jax.process_count()}, this is number {jax.process_index()}"
+    return Finding("processes", "ok", text)
 
 
 def _versions() -> Finding:
+    from importlib.metadata import version
+
     names = " ".join(f"{name} {version(name)}" for name in PACKAGES)
     return Finding("versions", "ok", f"python {platform.python_version()} {names}")
 
 
 def _memory() -> Finding:
-    return Finding("memory", "ok", f"{device_memory() / 2**30:.1f} GiB a device")
+    from encdec.parallel.devices import device_memory
+
+    return Finding("memory", "ok", f"{device_memory() / 2**30:.1f} GiB per device")
 
 
-def _rate(dtype: str) -> Finding:
-    size = 1024 if jax.default_backend() == "cpu" else 8192
-    rate = matmul_rate(size, jnp.dtype(dtype))
-    return Finding(
-        "matmul", "ok", f"{rate / 1e12:.3g} TFLOP/s, {size} x {size} x {size} {dtype}, one device"
-    )
+def _matmul(dtype: str) -> Finding:
+    import jax
+
+    size = _MATMUL_SIZE.get(jax.default_backend(), _ACCELERATOR_MATMUL_SIZE)
+    rate = matmul_rate(size, dtype) / 1e12
+    text = f"{rate:.3g} TFLOP/s, {size} x {size} x {size} {dtype}, one device"
+    return Finding("matmul", "ok", text)
 
 
 def matmul_rate(size: int, dtype: Any, seconds: float = 0.5) -> float:
-    """FLOPs a second of products of square matrices: the fastest of those in some seconds."""
+    """Measures the speed of a product of two square matrices on one device.
+
+    Args:
+      size: rows and columns of the matrices.
+      dtype: of the matrices; the sums are float32.
+      seconds: how long to measure.
+
+    Returns:
+      Floating-point operations per second of the fastest product.
+    """
+    import jax
+    import jax.numpy as jnp
+
     x = jnp.ones((size, size), dtype)
 
     @jax.jit
-    def product(x: Array) -> Array:
+    def product(x: "Array") -> "Array":
         return jnp.matmul(x, x, preferred_element_type=jnp.float32).astype(x.dtype)
 
-    jax.block_until_ready(product(x))
+    jax.block_until_ready(product(x))  # compiles
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
@@ -160,24 +190,28 @@ def matmul_rate(size: int, dtype: Any, seconds: float = 0.5) -> float:
     return 2 * size**3 / min(times)
 
 
-def _mapped() -> Finding:
+def _pmap() -> Finding:
+    import jax
+
+    from encdec.parallel import pmap
+
     count = jax.device_count()
     try:
         ok = pmap.psum_works()
-    except Exception as error:  # whatever a broken driver raises
+    except Exception as error:  # a broken driver raises errors of any type
         return Finding("pmap", "FAIL", f"{type(error).__name__}: {str(error).splitlines()[0]}")
     if not ok:
         return Finding("pmap", "FAIL", f"a sum over {count} devices came out wrong")
     return Finding("pmap", "ok", f"a sum over {count} device{'s' * (count > 1)} is right")
 
 
-LOOKS: tuple[Callable[[], Finding], ...] = (
+CHECKS: tuple[Callable[[], Finding], ...] = (
     _platform,
     _devices,
     _processes,
     _versions,
     _memory,
-    lambda: _rate("float32"),
-    lambda: _rate("bfloat16"),
-    _mapped,
+    lambda: _matmul("float32"),
+    lambda: _matmul("bfloat16"),
+    _pmap,
 )

@@ -1,4 +1,4 @@
-"""`encdec export`: weights and a greedy search that need this package no more."""
+"""`encdec export`: writes a run as files that can be used without this package."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,38 +7,43 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from encdec.cli.parsing import parse
-from encdec.runs import run as runs
 from encdec.types import InputError
+
+_DEFAULT_SOURCE_LENGTH = 64
 
 
 @dataclass(frozen=True)
 class _ExportOptions:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
-    out: Annotated[Path, arg(help="Folder to make.")]
+    out: Annotated[Path, arg(help="Folder to write; it must not exist.")]
     source_length: Annotated[
         int | None,
         arg(
-            help="Source tokens, EOS among them, that the program takes; left out, 64 or as many "
-            "as the run was trained for, whichever is fewer."
+            help="Source tokens, with the end token, that the program takes; by default 64, or "
+            "max_source_length of the run if that is less."
         ),
     ] = None
 
 
 def run(arguments: list[str]) -> None:
-    """Writes weights and a greedy search that need this package no more.
+    """Writes the weights, and greedy search as a StableHLO program.
 
     Raises:
-      InputError: no run, no checkpoint, or a folder that is there already.
+      InputError: there is no run or no checkpoint, or the folder exists.
     """
+    description = "Writes weights and a program for greedy search."
+    options = parse(_ExportOptions, arguments, "encdec export", description)
     from encdec.interop.export import export_run
+    from encdec.runs import run as runs
 
-    options = parse(_ExportOptions, arguments, "encdec export", "Weights and a program for others.")
-    most = runs.load(options.run).config.data.max_source_length + 1
-    length = min(64, most) if options.source_length is None else options.source_length
-    if not 2 <= length <= most:
+    longest = runs.load(options.run).config.data.max_source_length + 1
+    length = options.source_length
+    if length is None:
+        length = min(_DEFAULT_SOURCE_LENGTH, longest)
+    if not 2 <= length <= longest:
         raise InputError(
-            f"source_length = {length} cannot be used: from 2 to {most}, the longest source that "
-            "the run was trained for and its EOS"
+            f"source_length = {length} cannot be used: it must be from 2 to {longest}, the longest "
+            "source that the run was trained on with its end token"
         )
     for file in export_run(options.run, options.out, length):
         print(f"{file}  {file.stat().st_size / 2**20:.1f} MiB")

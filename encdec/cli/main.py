@@ -1,8 +1,8 @@
 """The command line: `encdec COMMAND`.
 
-Bad input ends with one line on stderr and exit code 2, before any work is lost. A command's module
-is imported when the command is called, and what computes when its options have been read: help and
-refusals need not wait for JAX.
+Bad input ends with one line on stderr and exit code 2, before any work is lost. The module of a
+command is imported when the command is called; it imports JAX after it has parsed its options, so
+that help and refusals do not wait for JAX.
 """
 
 import importlib
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import encdec
 from encdec.config.checks import nearest
 from encdec.types import InputError
 
@@ -26,14 +27,21 @@ COMMANDS = {
     "prepare": "fetch a corpus of TensorFlow Datasets to train on",
     "doctor": "describe the devices, versions and speed of this machine",
 }
-"""Each command and what it does; the module `encdec.cli.COMMAND` has its `run(arguments)`."""
+"""What each command does; the module `encdec.cli.COMMAND` has its `run(arguments)`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command; bad input exits with 2 after one line on stderr."""
+    """Runs a command; after bad input it prints one line on stderr and exits with 2.
+
+    Args:
+      arguments: the command and its options; those of this process if None.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
+        return
+    if arguments[0] == "--version":
+        print(f"encdec {encdec.__version__}")
         return
     try:
         name, *rest = arguments
@@ -43,18 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"encdec: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except BrokenPipeError:
+        # Whoever read the output has closed it, as `head` does. Python would fail again when it
+        # flushes stdout at exit, so stdout goes nowhere from now on.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def usage() -> str:
-    """The list of commands."""
+    """The text of `encdec --help`: the list of commands."""
     lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: encdec COMMAND ...",
+            "usage: encdec COMMAND ...  or  encdec --version",
             "",
             *lines,
             "",

@@ -1,4 +1,4 @@
-"""`encdec prepare`: fetches a corpus of TensorFlow Datasets once, for `encdec train --corpus`."""
+"""`encdec prepare`: downloads a corpus of TensorFlow Datasets once, for `encdec train --corpus`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from encdec.cli.parsing import parse
-from encdec.data import tfds
 
 
 @dataclass(frozen=True)
@@ -16,14 +15,21 @@ class _PrepareOptions:
         Positional[str], arg(metavar="tfds:NAME/CONFIG", help="A translation corpus.")
     ]
     corpus_folder: Annotated[
-        Path | None, arg(help="Where it goes; left out, where TensorFlow Datasets keeps corpora.")
+        Path | None,
+        arg(help="Folder to write to; by default the one in which TensorFlow Datasets keeps all."),
     ] = None
 
 
 def run(arguments: list[str]) -> None:
-    """Downloads and writes the corpus, and prints where it is and what it holds."""
-    description = "Fetches a corpus of TensorFlow Datasets for `encdec train --corpus`."
+    """Downloads a corpus, and prints its splits and its folder.
+
+    Raises:
+      InputError: see `encdec.data.tfds.prepare`.
+    """
+    description = "Downloads a corpus of TensorFlow Datasets for `encdec train --corpus`."
     options = parse(_PrepareOptions, arguments, "encdec prepare", description)
+    from encdec.data import tfds
+
     folder = None if options.corpus_folder is None else str(options.corpus_folder.absolute())
     info = tfds.prepare(options.corpus, folder)
     for name, split in info.splits.items():

@@ -1,6 +1,6 @@
-"""Every setting of a run: frozen dataclasses, JSON both ways.
+"""All settings of a run, as frozen dataclasses that can be written as JSON and read again.
 
-Field docstrings are the command line's help.
+The docstrings below the fields are the help of the command line.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decides what a run computes."""
+    """Everything that determines what a run computes."""
 
     model: ModelConfig = field(default_factory=TransformerConfig)
     """Sizes and choices of the model."""
@@ -52,7 +52,7 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Loss, optimizer, schedule, validation."""
     seed: int = 0
-    """The one seed that every random number comes from."""
+    """Seed of all random numbers."""
     fine_tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
     """What the run begins from, and which parameters are trained."""
 
@@ -78,8 +78,10 @@ def to_json(config: RunConfig) -> dict[str, Any]:
 
 
 def digest(config: RunConfig) -> str:
-    """SHA-256 (hex) of all settings that decide the parameters after any one step: max_steps counts
-    only where the schedule depends on it."""
+    """SHA-256 (hex) of the settings that determine the parameters after a given step.
+
+    So max_steps counts only if the schedule depends on it.
+    """
     tree = to_json(config)
     if not config.training.depends_on_max_steps:
         del tree["training"]["max_steps"]
@@ -87,7 +89,11 @@ def digest(config: RunConfig) -> str:
 
 
 def from_json(tree: dict[str, Any]) -> RunConfig:
-    """The inverse of `to_json`. Raises InputError with the field that is unknown or wrong."""
+    """The inverse of `to_json`.
+
+    Raises:
+      InputError: a field is unknown or has a value of the wrong type.
+    """
     tree = dict(tree)
     model = dict(tree.pop("model", {}))
     kind = model.pop("kind", None)
@@ -101,6 +107,7 @@ def from_json(tree: dict[str, Any]) -> RunConfig:
 
 
 def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+    """A dataclass from JSON values; `where` precedes the names of fields in errors."""
     of_class = typing.get_type_hints(kind)
     hints = {field.name: of_class[field.name] for field in dataclasses.fields(kind)}
     for name, value in values.items():
@@ -112,15 +119,17 @@ def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value can be the value of a field with this type."""
     if typing.get_origin(hint) is Literal:
-        return True  # the dataclass checks it and names what it accepts
+        return True  # the dataclass itself checks it, with a better message
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return any(_fits(value, option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        of = typing.get_args(hint)
-        many = of[-1] is Ellipsis
-        fits = isinstance(value, list | tuple) and (many or len(value) == len(of))
-        return fits and all(_fits(v, of[0]) for v in value)
+        types_of_items = typing.get_args(hint)
+        any_length = types_of_items[-1] is Ellipsis
+        is_sequence = isinstance(value, list | tuple)
+        fits = is_sequence and (any_length or len(value) == len(types_of_items))
+        return fits and all(_fits(item, types_of_items[0]) for item in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

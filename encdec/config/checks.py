@@ -1,4 +1,4 @@
-"""What the settings' own checks are made of: each names the field and what it accepts."""
+"""Checks of settings, whose errors name the field and the values that it accepts."""
 
 import dataclasses
 import difflib
@@ -9,14 +9,14 @@ from encdec.types import InputError
 
 
 def require(ok: bool, owner: object, name: str, accepts: str) -> None:
-    """Refuses a field's value, naming the field and what it accepts, unless it is fine."""
+    """Raises InputError, with the field's value and the values that it accepts, unless `ok`."""
     if not ok:
         value = getattr(owner, name)
         raise InputError(f"{name} = {value!r} cannot be used: it must be {accepts}")
 
 
 def check_literals(owner: Any) -> None:
-    """Refuses a value that the field's Literal does not list, with the nearest that it does."""
+    """Raises InputError if a field has a value that its Literal type does not list."""
     hints = typing.get_type_hints(type(owner))
     for spec in dataclasses.fields(owner):
         hint = hints[spec.name]
@@ -26,7 +26,13 @@ def check_literals(owner: Any) -> None:
 
 
 def check_ranges(owner: Any, *, positive: str = "", fractions: str = "") -> None:
-    """Refuses what is below 1, and shares (None is fine) that are not in [0, 1)."""
+    """Raises InputError if a number is out of range.
+
+    Args:
+      owner: the settings.
+      positive: names of fields, with spaces between them, that must be at least 1.
+      fractions: names of fields that must be at least 0 and below 1, or None.
+    """
     for name in positive.split():
         require(getattr(owner, name) >= 1, owner, name, "at least 1")
     for name in fractions.split():
@@ -35,6 +41,12 @@ def check_ranges(owner: Any, *, positive: str = "", fractions: str = "") -> None
 
 
 def nearest(word: str, options: typing.Iterable[str], prefix: str = "") -> str:
-    """`; did you mean X?` with the option closest to the word, behind a prefix, or nothing."""
+    """Returns `; did you mean X?` with the option most similar to a word, or an empty text.
+
+    Args:
+      word: what was given.
+      options: what is known.
+      prefix: is written before the option, such as "--".
+    """
     close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
     return f"; did you mean {prefix}{close[0]}?" if close else ""

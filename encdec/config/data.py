@@ -1,4 +1,4 @@
-"""Corpus, vocabulary, batches."""
+"""Settings of corpus, vocabulary and batches."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,57 +11,58 @@ VocabularyKind = Literal["chars", "words", "bytes", "sentencepiece"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where sentences come from, how they become tokens, how tokens become batches."""
+    """The corpus, the vocabulary and the batches of a run."""
 
     corpus: str | None = None
-    """A translation corpus of TensorFlow Datasets, `tfds:NAME/CONFIG`, as `encdec prepare` left
-    it. With neither this nor files: the dates corpus."""
+    """A translation corpus of TensorFlow Datasets, `tfds:NAME/CONFIG`, that `encdec prepare` has
+    downloaded. Without this and without files: the dates corpus."""
     corpus_folder: str | None = None
-    """Where TensorFlow Datasets keeps corpora; left out, its own default."""
+    """Folder in which TensorFlow Datasets keeps corpora; by default its own choice."""
     train_split: str = "train"
-    """Split of the corpus to train on; `train[:10%]` is a tenth of it."""
+    """Split of the corpus to train on; `train[:10%]` is the first tenth of it."""
     valid_split: str = "validation"
-    """Split of the corpus to validate on; of one without `validation` a part of the training split
-    is held out instead."""
+    """Split of the corpus to validate on. If the corpus has no `validation`, pairs of the training
+    split are held out instead."""
     reverse: bool = False
     """Translate from the second language of the corpus to the first."""
     source: tuple[str, ...] = ()
-    """Source sentences, one a line, in one file or several (.gz too)."""
+    """One or more files of source sentences, one in each line (.gz too)."""
     target: tuple[str, ...] = ()
-    """Target sentences, one a line, in as many files, each as long as its source."""
+    """As many files of target sentences; line i translates line i of the source file."""
     tsv: tuple[str, ...] = ()
-    """Instead: files with tab-separated columns, a pair in each line (.gz too)."""
+    """Instead of both: files with tab-separated columns, a pair in each line (.gz too)."""
     tsv_columns: tuple[int, int] = (1, 2)
-    """Columns of the source and of the target, counted from 1."""
+    """Columns of source and target, counted from 1."""
     valid_source: tuple[str, ...] = ()
-    """Source sentences to validate on."""
+    """Files of source sentences to validate on."""
     valid_target: tuple[str, ...] = ()
-    """Target sentences to validate on."""
+    """Files of target sentences to validate on."""
     valid_tsv: tuple[str, ...] = ()
-    """Instead: tab-separated files to validate on."""
+    """Instead of both: tab-separated files to validate on."""
     holdout: int | float = 1000
-    """What is held out to validate on when no validation files are given: so many sentences, or a
-    share below 1; a tenth of all at most."""
+    """Number of pairs, or fraction of all pairs if below 1, to hold out for validation if no
+    validation files are given; at most a tenth of all."""
     date_sentences: int = 50_000
-    """Size of the dates corpus."""
+    """Training pairs of the dates corpus."""
     lowercase: bool = False
-    """Text is lower-cased before it becomes tokens."""
+    """Lower-case the text before it is encoded."""
     normalization: Literal["none", "nfkc"] = "none"
-    """Unicode normalisation before text becomes tokens."""
+    """Unicode normalization of the text before it is encoded."""
     tokenizer: Literal["none", "moses"] = "none"
-    """moses: text is split as the Moses scripts do and translations are joined again. Text that is
-    tokenised already needs none."""
+    """moses: tokenize the text as the Moses scripts do, and detokenize translations. Text that is
+    tokenized already needs none."""
     source_language: str = "en"
-    """Language whose rules lower-casing and the Moses tokenizer follow on the source side; where a
-    corpus holds more than two languages, the one to translate from."""
+    """Language whose rules lower-casing and the Moses tokenizer follow on the source side. In a
+    corpus of more than two languages, the one to translate from."""
     target_language: str = "en"
-    """The same on the target side; the language to translate to."""
+    """The same for the target side, and the language to translate to."""
     vocabulary: VocabularyKind = "sentencepiece"
-    """What a token is; words are what white space separates."""
+    """Kind of the tokens; words are separated by white space."""
     target_vocabulary: VocabularyKind | None = None
-    """What a token is on the target side; left out, as on the source side."""
+    """Kind of the target tokens; by default as on the source side."""
     sentencepiece_model: Literal["unigram", "bpe"] = "unigram"
-    """How sentencepiece cuts: unigram language model (Kudo 2018) or byte pairs (Sennrich 2016)."""
+    """SentencePiece model: unigram language model (Kudo 2018) or byte-pair encoding (Sennrich
+    2016)."""
     subword_regularization: float = 0.0
     """For unigram: in training, a sentence is split at random into one of its 64 likeliest
     segmentations, with their probabilities raised to this power, such as 0.2 (Kudo 2018). 0 always
@@ -70,20 +71,20 @@ class DataConfig:
     """For bpe: in training, each merge is dropped with this probability, such as 0.1 (Provilkov
     2020)."""
     vocabulary_size: int | None = None
-    """Tokens in a vocabulary. Left out: all chars or words there are; 8,000 sentencepieces, or
-    fewer where the text has not as many."""
+    """Tokens in each vocabulary. By default all characters or words of the training text, or 8,000
+    SentencePiece subwords (fewer if the text has not as many)."""
     vocabulary_sentences: int = 1_000_000
-    """Most sentences that a vocabulary is made from, drawn at random from the training side."""
+    """Most training sentences that a vocabulary is built from, chosen at random."""
     joint_vocabulary: bool = False
-    """One vocabulary for both sides."""
+    """Use one vocabulary for both sides."""
     max_source_length: int = 256
-    """Longest source in tokens; longer pairs are left out of training, with a count."""
+    """Most source tokens; longer pairs are left out of training, and counted."""
     max_target_length: int = 256
-    """Longest target in tokens; longer pairs are left out of training, with a count."""
+    """Most target tokens; longer pairs are left out of training, and counted."""
     batch_tokens: int = 4096
-    """Cells of the longer side in one training step: rows times padded length."""
+    """Most tokens, padding included, of the longer side of a training batch."""
     num_buckets: int = 12
-    """Most batch shapes in a run; each is compiled once."""
+    """Most buckets of sentences by length; each has one batch shape, which is compiled once."""
 
     def __post_init__(self) -> None:
         check_literals(self)
@@ -94,8 +95,9 @@ class DataConfig:
             fractions="bpe_dropout",
         )
         require(self.subword_regularization >= 0, self, "subword_regularization", "at least 0")
-        whole = isinstance(self.holdout, int) and self.holdout >= 1
-        require(whole or 0 < self.holdout < 1, self, "holdout", "at least 1, or a share below 1")
+        is_count = isinstance(self.holdout, int) and self.holdout >= 1
+        accepts = "a number of pairs from 1, or a fraction below 1"
+        require(is_count or 0 < self.holdout < 1, self, "holdout", accepts)
         require(min(self.tsv_columns) >= 1, self, "tsv_columns", "two columns, counted from 1")
         if self.corpus is not None and not self.corpus.startswith("tfds:"):
             raise InputError(f"corpus = {self.corpus!r} cannot be used: say tfds:NAME/CONFIG")
@@ -136,7 +138,7 @@ class DataConfig:
         given = [name for name in (source, target, tsv) if getattr(self, name)]
         if given not in ([], [source, target], [tsv]):
             raise InputError(
-                f"{' and '.join(given)} given: give {source} and {target}, or {tsv} alone"
+                f"{' and '.join(given)} given: give {source} and {target}, or only {tsv}"
             )
         sources, targets = getattr(self, source), getattr(self, target)
         if len(sources) != len(targets):
@@ -147,7 +149,7 @@ class DataConfig:
 
     @property
     def has_corpus(self) -> bool:
-        """Whether a corpus is named; if not, it is the dates."""
+        """Whether the settings name a corpus; if not, it is the dates corpus."""
         return self.corpus is not None or self.has_files
 
     @property

@@ -1,4 +1,4 @@
-"""Where a run computes: settings of a command, not of a run."""
+"""Devices and precision: settings of a command, which are not saved with the run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,14 +9,15 @@ from encdec.types import InputError
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Devices and arithmetic; a run may be gone on with under others."""
+    """Devices and precision. A run can be resumed with other ones."""
 
     layout: str | None = None
-    """Devices as DATAxMODEL, such as 4x2: a batch's sentences split over DATA, a Transformer's
-    heads, inner columns and vocabulary over MODEL; left out, all devices on data."""
+    """Devices as DATAxMODEL, such as 4x2: the sentences of a batch are split over DATA devices;
+    attention heads, FFN hidden size and vocabulary of a Transformer over MODEL devices. By default
+    all devices are data-parallel."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of products; auto: bfloat16 on TPU and GPU, else float32. Parameters, sums and softmax
-    are float32 in any case."""
+    """Dtype of matrix products; auto is bfloat16 on TPU and GPU, float32 on CPU. Parameters, sums
+    and softmax are always float32."""
 
     def __post_init__(self) -> None:
         check_literals(self)
@@ -24,21 +25,21 @@ class DeviceConfig:
 
 @dataclass(frozen=True)
 class TrainingDeviceConfig(DeviceConfig):
-    """What training can choose beside."""
+    """Devices and precision of training."""
 
     shard_optimizer: bool = False
-    """Each data part holds a slice of the optimiser's state alone (ZeRO 1): less memory, more
+    """Split the optimizer state over the data-parallel devices (ZeRO-1): less memory, more
     communication."""
     remat: bool = False
-    """A Transformer's layers are computed again in the backward pass: less memory, a third more
+    """Compute the layers of a Transformer again in the backward pass: less memory, a third more
     time."""
     coordinator: str | None = None
-    """Several processes: address:port of the first. Slurm, TPU pods and the like need none of the
-    three: their environment tells."""
+    """With several processes: address:port of the first. Slurm, TPU pods and others need none of
+    these three options, since they set them in the environment."""
     processes: int | None = None
-    """Several processes: how many."""
+    """With several processes: their number."""
     process: int | None = None
-    """Several processes: which one this is, from 0."""
+    """With several processes: the number of this one, counted from 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""What `encdec doctor` says of machines that we do not have, and of this one."""
+"""`encdec doctor` on machines that the tests imitate, and on this one."""
 
 import json
 
@@ -20,11 +20,11 @@ from encdec.cli import doctor
     ],
 )
 def test_signs_of_an_accelerator(environment, files, kind) -> None:
-    assert doctor.expected(environment, lambda path: path in files) == kind
+    assert doctor.detect_accelerator(environment, lambda path: path in files) == kind
 
 
 @pytest.mark.parametrize(
-    ("used", "wanted", "environment", "verdict", "says"),
+    ("backend", "accelerator", "environment", "verdict", "says"),
     [
         ("tpu", "tpu", {}, "ok", "tpu"),
         ("cpu", None, {}, "ok", "no TPU or GPU"),
@@ -33,23 +33,23 @@ def test_signs_of_an_accelerator(environment, files, kind) -> None:
         ("cpu", "gpu", {"JAX_PLATFORMS": "cpu"}, "warn", "as JAX_PLATFORMS says"),
     ],
 )
-def test_an_accelerator_that_is_not_used(used, wanted, environment, verdict, says) -> None:
-    found = doctor.platform_finding(used, wanted, environment)
-    assert found.verdict == verdict
-    assert says in found.text
+def test_an_accelerator_that_is_not_used(backend, accelerator, environment, verdict, says) -> None:
+    finding = doctor.platform_finding(backend, accelerator, environment)
+    assert finding.verdict == verdict
+    assert says in finding.text
 
 
-def test_all_is_said_as_text_and_json(encdec) -> None:
+def test_text_and_json_say_the_same(encdec) -> None:
     lines = encdec("doctor").out.splitlines()
-    told = json.loads(encdec("doctor", "--json").out)["findings"]
-    subjects = [finding["subject"] for finding in told]
+    findings = json.loads(encdec("doctor", "--json").out)["findings"]
+    subjects = [finding["subject"] for finding in findings]
     assert [line.split()[1] for line in lines] == subjects
     assert subjects == [
         *("platform", "devices", "processes", "versions", "memory"),
         *("matmul", "matmul", "pmap"),
     ]
-    assert {finding["verdict"] for finding in told} <= {"ok", "warn"}
-    assert told[-1]["text"] == "a sum over 4 devices is right"
+    assert {finding["verdict"] for finding in findings} <= {"ok", "warn"}
+    assert findings[-1]["text"] == "a sum over 4 devices is right"
 
 
 def test_a_rate_is_work_over_time() -> None:
@@ -59,7 +59,7 @@ def test_a_rate_is_work_over_time() -> None:
 
 def test_a_broken_device_fails(encdec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("encdec.parallel.pmap.psum_works", lambda: False)
-    monkeypatch.setattr(doctor, "LOOKS", (doctor._mapped,))
+    monkeypatch.setattr(doctor, "CHECKS", (doctor._pmap,))
     found = encdec("doctor")
     assert found.code == 1
     assert "FAIL  pmap" in found.out

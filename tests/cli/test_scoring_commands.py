@@ -156,7 +156,7 @@ def test_evaluate_refuses(folder: Path, tmp_path: Path, encdec) -> None:
         ([tmp_path / "unfinished"], ["no latest checkpoint", "train it first"]),
         ([tmp_path / "nowhere"], ["nowhere", "not a folder"]),
         ([run, "--target", tgt], ["give source and target"]),
-        ([run, *both, "--tsv", folder / "one.tsv"], ["or tsv alone"]),
+        ([run, *both, "--tsv", folder / "one.tsv"], ["or only tsv files"]),
         ([run, *both, tgt], ["as many files"]),
         ([run, "--source", src, "--target", tmp_path / "no"], ["no", "No such file"]),
         ([run, "--source", src, "--target", folder / "one.tsv"], ["4 lines", "3", "line i"]),

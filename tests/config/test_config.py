@@ -51,7 +51,7 @@ def test_the_papers_sizes() -> None:
         (lambda: Seq2SeqConfig(cell="gru2"), "cell = 'gru2' .* one of simple, gru, lstm"),
         (lambda: AttentionConfig(dropout=1.0), "dropout = 1.0 .* below 1"),
         (lambda: AttentionConfig(score="cosine"), "score = 'cosine' .* additive, general, dot"),
-        (lambda: DataConfig(source=("a",)), "source given: give source and target, or tsv"),
+        (lambda: DataConfig(source=("a",)), "source given: give source and target, or only tsv"),
         (lambda: DataConfig(tsv=("a",), target=("b",)), "target and tsv given"),
         (lambda: DataConfig(valid_tsv=("a",)), "validation files need training files"),
         (lambda: DataConfig(vocabulary_size=4), "vocabulary_size = 4 .* at least 5"),
