@@ -1,4 +1,4 @@
-"""Whether a plan fits its devices; what does not is refused with numbers that would do."""
+"""Checks that batches fit on the devices; what does not is refused with numbers that would."""
 
 from encdec.data.bucketing import Bucketing
 from encdec.parallel import devices
@@ -24,12 +24,13 @@ def check_memory(
 
     Args:
       bucketing, batch_tokens, layout: of the run.
-      needed: bytes that a device needs for the largest batch, None where that is not known.
-      fixed: the part of it that does not depend on the batch: parameters and optimiser.
+      needed: bytes that a device needs for the largest batch; None where that is not known.
+      fixed: the bytes of them for parameters and optimizer, which no smaller batch saves.
     """
     limit = devices.device_memory()
     if needed is None or needed <= limit:
         return
+    # What a step needs grows with its tokens; a twentieth of the memory is left free.
     fits = int(batch_tokens * (0.95 * limit - fixed) / max(needed - fixed, 1))
     would_do = (
         f"batch_tokens of about {fits} would fit"
@@ -38,8 +39,8 @@ def check_memory(
     )
     raise InputError(
         f"a step with batch_tokens = {batch_tokens} needs {needed / 2**30:.1f} GiB on each device "
-        f"({fixed / 2**30:.1f} of them for parameters and optimiser), which has "
-        f"{limit / 2**30:.1f}: {would_do}, in another --run"
+        f"({fixed / 2**30:.1f} of them for parameters and optimizer), which has "
+        f"{limit / 2**30:.1f}: {would_do}, in another run folder (--run)"
     )
 
 

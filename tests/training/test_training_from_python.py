@@ -415,7 +415,7 @@ def test_a_batch_found_wrong_in_mid_training_loses_no_step(tmp_path: Path) -> No
 
 
 def test_another_corpus_for_a_run_that_is_there_is_refused(trained: Path, encdec) -> None:
-    with pytest.raises(InputError, match=r"begun on another corpus .*passed to encdec\.train"):
+    with pytest.raises(InputError, match=r"began with another corpus .*passed to encdec\.train"):
         train(config(), PAIRS[:-1], run=trained)
     with pytest.raises(InputError, match="hidden = 6, not 7"):
         train(replace(config(), model=replace(config().model, hidden=7)), PAIRS, run=trained)
