@@ -1,7 +1,9 @@
-"""Batches: of a plan for training, delivered by Grain; of a power of two rows for the rest.
+"""Batches of token ids: bucketed for training and made ahead by Grain; the longest sentences first
+for inference and scoring.
 
-A training step's batch is a pure function of (examples, plan, seed, step): a resumed run goes on
-with the batches that it would have seen.
+The batch of a training step is a pure function of (examples, bucketing, seed, step), so a resumed
+run continues with the batches that it would have seen. Padding is known here, so here masks are
+made; nothing after works them out of token ids again.
 """
 
 import sys
@@ -20,11 +22,11 @@ from encdec.types import Batch
 
 
 class SubwordSampling(NamedTuple):
-    """Each time a sentence is trained on, it is cut anew: subword regularisation.
+    """Subword regularization: a new segmentation each time a sentence is trained on.
 
     Attributes:
-      src_vocab, tgt_vocab: what the examples were encoded with.
-      alpha: how far from the likeliest, as `Vocabulary.sample_segmentation` takes it.
+      src_vocab, tgt_vocab: the vocabularies of the examples.
+      alpha: as in `Vocabulary.sample_segmentation`.
     """
 
     src_vocab: Vocabulary
@@ -33,11 +35,11 @@ class SubwordSampling(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Which rows of each batch are made.
+    """Which rows of each batch a process makes.
 
     Attributes:
-      multiple: a batch gets empty sentences until its rows are a multiple of this.
-      part, parts: of as many equal parts this one is made.
+      multiple: a batch is filled up with empty sentences to a multiple of this many rows.
+      part, parts: the batch is divided into `parts` of equally many rows; this one is made.
     """
 
     multiple: int = 1
@@ -46,15 +48,15 @@ class Rows(NamedTuple):
 
 
 ALL_ROWS = Rows()
-"""Each batch as it was planned."""
+"""The whole of each batch, without rows added."""
 
 
 class TrainingBatches:
-    """The batch of each step by random access, from any thread; keeps the order of two epochs.
+    """The batch of any training step, by index and from any thread.
 
-    Each epoch has a new order. With subword sampling a sentence is cut by the chance of
-    (seed, step, row), among the ways that fit the shape of its batch. Which sentences share a batch
-    does not depend on the rows that are made of it.
+    Each epoch has a new order. With `sampling`, segmentations are drawn from (seed, step, row),
+    among those that fit the shape of the batch. Which sentences share a batch does not depend on
+    `rows`.
     """
 
     def __init__(
@@ -67,14 +69,16 @@ class TrainingBatches:
     ) -> None:
         self._examples, self._seed, self._sampling, self._rows = examples, seed, sampling, rows
         self._per_epoch = bucketing.batches_per_epoch
+        # Threads that work ahead at the end of an epoch need the order of the next one too.
         self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(bucketing, seed, epoch))
         self._lock = threading.Lock()
 
     def __getitem__(self, step: int) -> Batch:
-        epoch, within = divmod(step, self._per_epoch)
+        epoch, index = divmod(step, self._per_epoch)
         with self._lock:
-            bucket, indices = self._order(epoch)[within]
+            bucket, indices = self._order(epoch)[index]
         examples, (multiple, part, parts) = self._examples, self._rows
+        # Rows of this part; the last parts may have fewer sentences than rows, or none.
         rows = -(-bucket.rows // multiple) * multiple // parts
         indices = indices[part * rows : (part + 1) * rows]
         if self._sampling:
@@ -90,22 +94,34 @@ class TrainingBatches:
         indices: np.ndarray,
         first_row: int,
     ) -> Examples:
-        """The sentences of some rows of a batch, cut anew."""
-        vocab, most = sampling[:2], (bucket.source_length - 1, bucket.target_length - 1)
-        cuts: tuple[list[list[int]], list[list[int]]] = ([], [])
+        """The sentences of some rows of a batch, in segmentations drawn for this step.
+
+        Args:
+          sampling: how they are drawn.
+          step: of the batch.
+          bucket: its shape, which the segmentations must fit.
+          indices: int [n], the sentences.
+          first_row: where the first of them is in the whole batch.
+        """
+        vocab = sampling.src_vocab, sampling.tgt_vocab
+        longest = bucket.source_length - 1, bucket.target_length - 1  # without the end token
+        drawn: tuple[list[list[int]], list[list[int]]] = ([], [])
         for row, i in enumerate(indices, first_row):
             rng = np.random.default_rng((self._seed, step, row))
             for side in range(2):
                 ids = self._examples[side][i][:-1].tolist()
-                cut = vocab[side].sample_segmentation(ids, sampling.alpha, most[side], rng)
-                cuts[side].append(cut)
-        return Examples(
-            *(tokens_of(cut, side.specials) for cut, side in zip(cuts, self._examples, strict=True))
+                drawn[side].append(
+                    vocab[side].sample_segmentation(ids, sampling.alpha, longest[side], rng)
+                )
+        src, tgt = (
+            tokens_of(sentences, side.specials)
+            for sentences, side in zip(drawn, self._examples, strict=True)
         )
+        return Examples(src, tgt)
 
 
 def largest_batch(bucketing: Bucketing, rows: Rows = ALL_ROWS) -> Batch:
-    """An empty batch of the plan's largest shape: the one with the most cells."""
+    """A batch of the shape with the most tokens, padding included, in which all is padding."""
     bucket = max(bucketing.buckets, key=lambda b: b.rows * (b.source_length + b.target_length))
     count = -(-bucket.rows // rows.multiple) * rows.multiple // rows.parts
     S, T = bucket.source_length, bucket.target_length
@@ -125,7 +141,7 @@ def training_iterator(
     sampling: SubwordSampling | None = None,
     rows: Rows = ALL_ROWS,
 ) -> Iterator[Batch]:
-    """Batches of step `start_step` and all after it, without end, made ahead by two threads."""
+    """The batches of step `start_step` and all steps after it, made ahead by two threads."""
     batches = TrainingBatches(examples, bucketing, seed, sampling, rows)
     steps = grain.MapDataset.range(start_step, sys.maxsize)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
@@ -135,15 +151,16 @@ def training_iterator(
 def inference_batches(
     src: Tokens, max_batch_tokens: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Sources in batches of few shapes, the longest first; every source comes once.
+    """Sources in batches of few shapes, the longest first; each source comes once.
 
     Args:
       src: the sentences.
-      max_batch_tokens: most cells of a batch; a longer sentence gets a batch of its own.
+      max_batch_tokens: most tokens of a batch, padding included; a longer sentence gets a batch to
+        itself.
 
     Yields:
-      Indices int64 [n], src int32 [B, S] and src_mask bool [B, S], n <= B: the rows after the
-      n-th are padding.
+      Indices of n sentences, int64 [n]; src int32 [B, S] and src_mask bool [B, S]. n <= B, and the
+      rows after the n-th are padding.
     """
     lengths = src.lengths()
     for indices, rows in _chunks(lengths, max_batch_tokens):
@@ -162,13 +179,14 @@ def scoring_batches(
 
 
 def round_length(length: int) -> int:
-    """The next of 8, 16, ... 64, then four to each doubling: 80, 96, 112, 128, 160, ..."""
+    """Rounds up to one of few lengths: multiples of 8 up to 64, then four lengths in each octave,
+    80, 96, 112, 128, 160, ..."""
     step = max(8, 2 ** ((length - 1).bit_length() - 3))
     return -(-length // step) * step
 
 
 def _chunks(lengths: np.ndarray, max_batch_tokens: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Indices (int64) from the longest on, and the rows, a power of two, of their batch."""
+    """Sentences of each batch, longest first, int64 [n], and its number of rows, a power of two."""
     order = np.argsort(-lengths, kind="stable")
     while len(order):
         fit = max(1, max_batch_tokens // round_length(int(lengths[order[0]])))
@@ -178,6 +196,7 @@ def _chunks(lengths: np.ndarray, max_batch_tokens: int) -> Iterator[tuple[np.nda
 
 
 def _batch(examples: Examples, indices: np.ndarray, rows: int, S: int, T: int) -> Batch:
+    """The batch of shape [rows, S] and [rows, T + 1] of some examples; empty rows come last."""
     src, src_mask = examples.src.padded(indices, rows, S)
     labels, tgt_mask = examples.tgt.padded(indices, rows, T)
     first = np.full((rows, 1), examples.tgt.specials.pad, np.int32)

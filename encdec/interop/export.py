@@ -1,13 +1,18 @@
 """A run made into files that others can use without this package.
 
-    model.safetensors   the weights, float32, under the names of config.json's model
+    model.safetensors   the parameters, float32, by their names in the Linen module
     config.json         settings of the run, and `extra_length`
-    source.vocab        the vocabularies as the run has them
+    source.vocab        the vocabularies of the run
     target.vocab
-    greedy.stablehlo    src int32 [b, S] -> tokens int32 [b, T], lengths int32 [b]; weights inside
+    greedy.stablehlo    src int32 [B, S] -> tokens int32 [B, T], lengths int32 [B]
 
-The program is for any batch b and one length S: each row holds tokens, EOS, then PAD (0). With JAX
-alone: `import jax.export`, then `jax.export.deserialize(bytearray(data)).call(src)`.
+The vocabularies say how text becomes token ids (see `encdec.data.vocabulary`). For characters and
+words, token i of `table` has the id 4 + i; byte b has the id 4 + b; SentencePiece has the ids of
+its own model. In all of them padding is 0, start 1, end 2 and unknown 3.
+
+The program contains the parameters. It is for any number of rows B and one length S: each row of
+src holds the tokens of a sentence, the end token, then padding. It needs JAX and nothing else:
+`import jax.export`, then `jax.export.deserialize(bytearray(data)).call(src)`.
 """
 
 import shutil
@@ -35,8 +40,8 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def greedy_program(run: Run, params: Params, source_length: int) -> export.Exported:
     """The greedy search of a run with these parameters, for sources of one length.
 
-    It takes src int32 [b, source_length] and gives tokens int32 [b, T], EOS and then PAD at the
-    end, and lengths int32 [b], EOS among them.
+    It maps src int32 [B, source_length] to tokens int32 [B, T], each row the tokens of a
+    translation, the end token, then padding, and to lengths int32 [B], end tokens included.
     """
     options = SearchOptions(beam=1)
     max_len = int(source_length * options.max_ratio) + run.extra_length
@@ -71,7 +76,7 @@ def export_run(path: Path, out: Path, source_length: int) -> list[Path]:
     Args:
       path: the run folder.
       out: a folder that does not exist yet.
-      source_length: S, tokens with EOS.
+      source_length: S in tokens, the end token included.
 
     Returns:
       The files.

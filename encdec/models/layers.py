@@ -1,4 +1,4 @@
-"""Layers that more than one system is made of.
+"""Layers that more than one family uses.
 
 Dropout is on when, and only when, `apply` is given a "dropout" key.
 """
@@ -27,20 +27,20 @@ Dense = partial(nn.Dense, kernel_init=glorot)
 
 
 HEADS, COLUMNS, VOCABULARY = "heads", "mlp", "vocabulary"
-"""Logical axes of parameters: those that are split over devices which share a model's work."""
+"""Logical axes of parameters that can be split over the devices of a model group."""
 
 
 def split_init(init: Callable[..., Array], *axes: str | None) -> Callable[..., Any]:
-    """An initialiser whose parameter declares its logical axes."""
+    """An initializer for a parameter with these logical axes; None for an axis that stays whole."""
     return nn.with_partitioning(init, axes)
 
 
 class Embedding(nn.Module):
-    """A row for each token, of variance 1/width: sqrt(width) times it has unit variance a feature.
+    """A row of variance 1/width for each token: times sqrt(width), each feature has variance 1.
 
     Attributes:
-      vocabulary, width: of the whole.
-      shards: devices that the rows are split over.
+      vocabulary, width: rows and columns of the whole matrix.
+      shards: the devices that the rows are split over, or None.
     """
 
     vocabulary: int
@@ -57,19 +57,23 @@ class Embedding(nn.Module):
         """int32 [...] -> [..., width]."""
         if self.shards is None:
             return jnp.take(self.embedding, tokens, axis=0)
+        # Each device looks up the tokens whose rows it holds and puts 0 for the others; the sum
+        # over the devices then is the row of every token.
         rows = self.embedding.shape[0]
-        own = tokens - collectives.axis_index(self.shards) * rows
-        found = jnp.take(self.embedding, jnp.clip(own, 0, rows - 1), axis=0)
-        is_here = (own >= 0) & (own < rows)
+        local = tokens - collectives.axis_index(self.shards) * rows
+        embedded = jnp.take(self.embedding, jnp.clip(local, 0, rows - 1), axis=0)
+        is_local = (local >= 0) & (local < rows)
         return collectives.reduce_from_model_parallel(
-            jnp.where(is_here[..., None], found, 0), self.shards
+            jnp.where(is_local[..., None], embedded, 0), self.shards
         )
 
 
 class Output(nn.Module):
-    """The parameters of the last linear map: kernel [inputs, V] Glorot uniform, bias [V] zero.
+    """The parameters of the output layer: kernel [inputs, V] Glorot uniform, bias [V] zero.
 
-    Each device holds the columns of its share of the vocabulary.
+    Attributes:
+      inputs, vocabulary: rows and columns of the whole kernel.
+      shards: the devices that the columns are split over, or None.
     """
 
     inputs: int
@@ -77,25 +81,25 @@ class Output(nn.Module):
     shards: Axis | None = None
 
     def setup(self) -> None:
-        """Declares both."""
+        """Declares the columns that this device holds."""
         columns = collectives.shard_size(self.vocabulary, self.shards)
         kernel, bias = split_init(glorot, None, VOCABULARY), split_init(zeros, VOCABULARY)
         self.kernel = self.param("kernel", kernel, (self.inputs, columns))
         self.bias = self.param("bias", bias, (columns,))
 
 
-def rate(own: float | None, common: float) -> float:
-    """A dropout rate of its own, or the common one."""
-    return common if own is None else own
+def rate(specific: float | None, common: float) -> float:
+    """The dropout rate that is set for one place, or else the common one."""
+    return common if specific is None else specific
 
 
 class Dropout(nn.Module):
-    """Dropout at a rate, when a "dropout" key is given (see `encdec.ops.dropout`).
+    """Dropout where `apply` is given a "dropout" key (see `encdec.ops.dropout`).
 
     Attributes:
-      rate: share dropped.
-      shards: devices of which each holds other activations; None where they hold the same ones,
-        which then must lose the same.
+      rate: probability that an activation is dropped.
+      shards: the devices that the activations are split over, each of which draws its own mask;
+        None where all devices hold the same activations and so need the same mask.
     """
 
     rate: float
@@ -112,12 +116,12 @@ class Dropout(nn.Module):
         return dropout_ops.dropout(key, x, self.rate)
 
     def dropout_mask(self, dtype: Any, *shape: int) -> Array | None:
-        """A dropout mask of a shape, to be used more than once; None where nothing is dropped."""
+        """A mask to multiply activations by more than once, or None without dropout."""
         return self(jnp.ones(shape, dtype)) if self.rate and self.has_rng("dropout") else None
 
 
 def _gates_init(block: Callable[..., Array], gates: int) -> Callable[..., Array]:
-    """Draws the block of each gate on its own: [n, gates * hidden]."""
+    """Draws the block [n, hidden] of each gate separately: [n, gates * hidden]."""
 
     def init(key: Array, shape: tuple[int, int]) -> Array:
         blocks = [block(k, (shape[0], shape[1] // gates)) for k in jax.random.split(key, gates)]
@@ -126,28 +130,18 @@ def _gates_init(block: Callable[..., Array], gates: int) -> Callable[..., Array]
     return init
 
 
-def _bias_init(cell: str, hidden: int) -> Callable[..., Array]:
-    """Zero, but 1 for an LSTM's forget gate (Jozefowicz 2015)."""
-
-    def init(_: Array, shape: tuple[int]) -> Array:
-        bias = jnp.zeros(shape)
-        return bias.at[hidden : 2 * hidden].set(1) if cell == "lstm" else bias
-
-    return init
-
-
 class Recurrent(nn.Module):
     """One recurrent layer.
 
-    Matrices between states are orthogonal gate by gate (Saxe 2014), those from inputs Glorot
-    uniform, biases as in `_bias_init`.
+    The matrix of each gate is orthogonal between states (Saxe 2014) and Glorot uniform between
+    inputs and state; biases are as the cell says.
 
     Attributes:
-      cell: "simple", "gru" or "lstm".
+      cell: a name in `encdec.ops.recurrence.CELLS`.
       inputs: width of the inputs.
       hidden: width of the state.
-      reverse: from the last token to the first.
-      recurrent_dropout: share of the last state dropped on its way into the cell.
+      reverse: reads from the last token to the first.
+      recurrent_dropout: dropout rate of the previous state where it enters the cell.
     """
 
     cell: str
@@ -157,7 +151,7 @@ class Recurrent(nn.Module):
     recurrent_dropout: float = 0.0
 
     def setup(self) -> None:
-        """Declares the parameters; a matrix that meets the last state keeps the cell's name."""
+        """Declares the parameters; the matrices of the state have the names the cell gives."""
         cell = CELLS[self.cell]
         self.matrices = {
             name: self.param(
@@ -167,25 +161,34 @@ class Recurrent(nn.Module):
             )
             for name, gates in cell.matrices.items()
         }
-        width = cell.gates * self.hidden
-        self.kernel = self.param("kernel", _gates_init(glorot, cell.gates), (self.inputs, width))
-        self.bias = self.param("bias", _bias_init(self.cell, self.hidden), (width,))
+        shape = (self.inputs, cell.gates * self.hidden)
+        self.kernel = self.param("kernel", _gates_init(glorot, cell.gates), shape)
+        self.bias = self.param("bias", lambda _: jnp.repeat(jnp.array(cell.bias), self.hidden))
         self.dropout = Dropout(self.recurrent_dropout)
 
     def weights(self) -> Weights:
-        """The matrices that meet the last state, by the names that the cell's step uses."""
+        """The matrices of the state, by the names that the cell's step uses."""
         return dict(self.matrices)
 
     def dropout_mask(self, *leading: int) -> Array | None:
-        """The dropout mask of the last state for one pass, [*leading, hidden]."""
+        """The dropout mask of the state for a whole sentence, [*leading, hidden]; or None."""
         return self.dropout.dropout_mask(self.kernel.dtype, *leading, self.hidden)
 
     def project(self, inputs: Array) -> Array:
-        """x = W e + b for all time steps: [..., inputs] -> [..., G]."""
+        """x = W e + b for all time steps at once: [..., inputs] -> [..., G]."""
         return inputs @ self.kernel + self.bias
 
     def __call__(self, x: Array, mask: Array, carry: Any) -> tuple[Any, Array]:
-        """Projected inputs [T, B, G], mask [T, B] -> (last state, outputs [T, B, hidden])."""
+        """All time steps.
+
+        Args:
+          x: projected inputs [T, B, G].
+          mask: bool [T, B]; padding leaves the state unchanged.
+          carry: the state before the first step, arrays [B, hidden].
+
+        Returns:
+          The state after the last step, and the output of each, [T, B, hidden].
+        """
         dropout_mask = self.dropout_mask(x.shape[1])
         weights = self.weights()
         return unroll(
@@ -193,19 +196,19 @@ class Recurrent(nn.Module):
         )
 
     def step(self, x: Array, carry: Any) -> tuple[Any, Array]:
-        """One time step: projected [B, W, G] -> (state, output), each [B, W, hidden]."""
+        """One time step: projected input [B, W, G] -> (state, output), each [B, W, hidden]."""
         weights = self.weights()
         carry = CELLS[self.cell].step(lambda name, u: u @ weights[name], carry, x)
         return carry, output(carry)
 
 
 def zero_state(cell: str, x: Array, hidden: int) -> Any:
-    """The state before the first of the inputs x [T, B, n], each array like x, [B, hidden]."""
+    """The zero state before inputs x [T, B, n]: arrays [B, hidden] with the dtype of x."""
     return initial(cell, jnp.zeros((x.shape[1], hidden), x.dtype))
 
 
 def spread(carry: Any, beams: int) -> Any:
-    """A state for each hypothesis: each array [B, ...] -> [B, W, ...]."""
+    """Repeats a state for each hypothesis: each array [B, ...] -> [B, W, ...]."""
     return jax.tree.map(
         lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], beams, *x.shape[1:])), carry
     )

@@ -1,7 +1,8 @@
-"""A bidirectional encoder, and a decoder that looks back at it (Bahdanau 2015, Luong 2015).
+"""A bidirectional encoder and a recurrent decoder with attention (Bahdanau 2015, Luong 2015).
 
-Letters: see `encdec.types`. Inside, time leads: [T, B, ...]. The steps stand in
-`encdec.ops.rnn_attention`: one function serves training (one hypothesis, scanned) and decoding (W).
+Axes: see `encdec.types`; inside, time is the first axis, [T, B, ...], and G is the width of all
+gates of a cell together. The time steps are in `encdec.ops.rnn_attention`: the same function is
+scanned over the target in training (W = 1) and called once a token in search.
 """
 
 from functools import partial
@@ -31,7 +32,13 @@ from encdec.types import Array
 
 
 class RNNAttentionMemory(NamedTuple):
-    """source: the keys. values [B, S, 2 hidden]: states to be summed. starts: [B, hidden] each."""
+    """What the decoder needs of the source.
+
+    Attributes:
+      source: keys and mask, for the scores.
+      values: the encoder states that attention sums, float [B, S, 2 hidden].
+      starts: the first state of each decoder layer, arrays [B, hidden].
+    """
 
     source: Source
     values: Array
@@ -39,7 +46,7 @@ class RNNAttentionMemory(NamedTuple):
 
 
 class RNNAttention(EncoderDecoder):
-    """Encoder and decoder with attention; `config.attention_type` says whose."""
+    """Encoder and decoder; `config.attention_type` chooses the decoder's time step."""
 
     config: AttentionConfig
 
@@ -52,7 +59,7 @@ class RNNAttention(EncoderDecoder):
         self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
         self.memory_dropout = Dropout(rate(c.memory_dropout, c.dropout))
         self.output_dropout = Dropout(rate(c.output_dropout, c.dropout))
-        # A plain dot product needs joined states as wide as the decoder's.
+        # With dot scores the two directions together must be as wide as the decoder.
         self._declare_networks(side=c.hidden // 2 if c.score == "dot" else c.hidden)
         if c.score != "dot":
             self.keys = Dense(c.hidden, use_bias=c.score == "additive")
@@ -66,7 +73,7 @@ class RNNAttention(EncoderDecoder):
             self.logits = Output(width, self.tgt_vocabulary)
 
     def _declare_networks(self, side: int) -> None:
-        """Encoder, decoder and what joins them; `side` is the width of one direction."""
+        """Declares encoder, decoder and bridges; `side` is the width of one direction."""
         c = self.config
         layer = partial(Recurrent, c.cell, recurrent_dropout=c.recurrent_dropout)
         widths = [c.embed] + [2 * side] * (c.layers - 1)
@@ -87,48 +94,60 @@ class RNNAttention(EncoderDecoder):
             self.readout = [Dense(c.embed), *(Dense(c.embed, use_bias=False) for _ in range(2))]
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
-        """As `__call__`, without the last product."""
+        """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S], tgt_in int32 [B, T]."""
         memory = self.encode(src, src_mask)
         embedded = self.embedding_dropout(self.tgt_embedding(tgt_in.T))  # [T, B, D]
         x = self.decoder[0].project(embedded)[:, :, None]  # [T, B, 1, G]
-        h, context = (self._fed if self.config.attention_type == "luong" else self._free)(memory, x)
+        decode = self._with_feeding if self.config.attention_type == "luong" else self._layerwise
+        h, context = decode(memory, x)
         return self._factors(self._read_out(h, context, embedded).swapaxes(0, 1))
 
-    def _fed(self, memory: RNNAttentionMemory, x: Array) -> tuple[Array, Array | None]:
-        """Luong's decoder: every layer waits for the attentional vector; x [T, B, 1, G]."""
+    def _with_feeding(self, memory: RNNAttentionMemory, x: Array) -> tuple[Array, Array | None]:
+        """Luong's decoder on projected inputs x [T, B, 1, G].
+
+        The attentional vector is fed to the next step of the first layer, so all layers take each
+        step together. Returns the vectors [T, B, hidden], and no context: they contain it.
+        """
         ones = jnp.ones((*x.shape[:3], self.config.hidden), x.dtype)
         masks = tuple(self.dropout(ones) for _ in self.decoder[1:])
         vectors, _ = self._scan(memory, self.init_cache(memory, 1, 0), (x, masks))
         return vectors[:, :, 0], None
 
-    def _free(self, memory: RNNAttentionMemory, x: Array) -> tuple[Array, Array | None]:
-        """The other decoders: only the bottom layer sees the source; x [T, B, 1, G]."""
+    def _layerwise(self, memory: RNNAttentionMemory, x: Array) -> tuple[Array, Array | None]:
+        """The other decoders on projected inputs x [T, B, 1, G].
+
+        Only the first layer attends, so each layer runs over all time steps before the next one.
+        Returns the last layer's states [T, B, hidden] and the contexts [T, B, 2 hidden].
+        """
         h, context, _ = self._scan(memory, spread(memory.starts[0], 1), x)
         h = h[:, :, 0]  # [T, B, hidden]
-        everywhere = jnp.ones(h.shape[:2], bool)
+        unmasked = jnp.ones(h.shape[:2], bool)
         for network, carry in zip(self.decoder[1:], memory.starts[1:], strict=True):
-            h = network(network.project(self.dropout(h)), everywhere, carry)[1]
+            h = network(network.project(self.dropout(h)), unmasked, carry)[1]
         return h, context[:, :, 0]
 
     def _scan(self, memory: RNNAttentionMemory, start: Any, xs: Any) -> Any:
-        """What the step shows at each time step, leading axis T."""
+        """The outputs of the step at all time steps, with leading axis T."""
         weights = self._weights(memory)
         consts = self._constants(memory.source, memory.values.shape[0], 1)
         step = STEPS[self.config.attention_type][self.config.cell]
         return recurrence.scan(step, False, weights, consts, start, xs)[1]
 
     def encode(self, src: Array, src_mask: Array) -> RNNAttentionMemory:
-        """Reads the source in both directions: src int32 [B, S], src_mask bool [B, S]."""
+        """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S]."""
         c = self.config
         mask = src_mask.T
         x = self.embedding_dropout(self.src_embedding(src.T))  # [S, B, D]
         starts: list[Any] = []
-        for ahead, back, bridge in zip(self.forwards, self.backwards, self.bridges, strict=True):
+        for forward, backward, bridge in zip(
+            self.forwards, self.backwards, self.bridges, strict=True
+        ):
             x = self.dropout(x) if starts else x
-            zero = zero_state(c.cell, x, ahead.hidden)
-            last, right = ahead(ahead.project(x), mask, zero)
-            first, left = back(back.project(x), mask, zero)
-            x = jnp.concatenate([right, left], -1)  # [S, B, 2 hidden]
+            zero = zero_state(c.cell, x, forward.hidden)
+            last, forward_states = forward(forward.project(x), mask, zero)
+            first, backward_states = backward(backward.project(x), mask, zero)
+            x = jnp.concatenate([forward_states, backward_states], -1)  # [S, B, 2 hidden]
+            # Each decoder layer starts from where both directions of its encoder layer ended.
             ends = jnp.concatenate([output(last), output(first)], -1)
             starts.append(recurrence.initial(c.cell, jnp.tanh(bridge(ends))))
         values = self.memory_dropout(x).swapaxes(0, 1)
@@ -137,9 +156,9 @@ class RNNAttention(EncoderDecoder):
         return RNNAttentionMemory(Source(keys, v, src_mask), values, tuple(starts))
 
     def init_cache(self, memory: RNNAttentionMemory, beams: int, max_len: int) -> Any:
-        """The state of W hypotheses before their first token; no array grows with max_len.
+        """As in `EncoderDecoder`; no array grows with max_len.
 
-        For order luong a `InputFeedingCarry`, else a tuple of each layer's state.
+        It is an `InputFeedingCarry` for attention_type luong, else a tuple of the layers' states.
         """
         del max_len
         carries = spread(memory.starts, beams)
@@ -151,7 +170,7 @@ class RNNAttention(EncoderDecoder):
     def decode_step(
         self, memory: RNNAttentionMemory, cache: Any, tokens: Array
     ) -> tuple[Array, Array, Any]:
-        """tokens [B, W] -> (logits [B, W, V], weights [B, W, 1, S], cache)."""
+        """As in `EncoderDecoder`: tokens int32 [B, W]; one map, M = 1."""
         matrices = self._weights(memory)
         embedded = self.tgt_embedding(tokens)
         x = self.decoder[0].project(embedded)
@@ -163,41 +182,41 @@ class RNNAttention(EncoderDecoder):
 
         if self.config.attention_type == "luong":
             ones = tuple(jnp.ones((), x.dtype) for _ in self.decoder[1:])
-            cache, (h, weights) = step(matmul, consts, cache, (x, ones))
+            cache, (h, attention) = step(matmul, consts, cache, (x, ones))
             context = None
         else:
-            bottom, (h, context, weights) = step(matmul, consts, cache[0], x)
-            carries = [bottom]
+            first, (h, context, attention) = step(matmul, consts, cache[0], x)
+            carries = [first]
             for network, carry in zip(self.decoder[1:], cache[1:], strict=True):
                 carry, h = network.step(network.project(h), carry)
                 carries.append(carry)
             cache = tuple(carries)
         logits = self._factors(self._read_out(h, context, embedded)).logits()
-        return logits, weights[:, :, None], cache
+        return logits, attention[:, :, None], cache
 
     def _read_out(self, h: Array, context: Array | None, embedded: Array) -> Array:
         """tanh(U_o h_t + V_o y(t-1) + C_o c_t) (Bahdanau 2015, appendix A.2.2, with tanh in place
-        of maxout); Luong's vector has seen all three."""
+        of maxout); Luong's vector, which comes without a context, is used as it is."""
         if context is None:
             return h
         of_h, of_token, of_context = self.readout
         return jnp.tanh(of_h(h) + of_token(embedded) + of_context(context))
 
     def _factors(self, x: Array) -> LogitFactors:
-        """logits = W_o x + b."""
+        """The output layer, its product left undone: logits = W_o x + b."""
         x = self.output_dropout(x)
         if self.config.tie_embeddings:
             return LogitFactors(x, self.tgt_embedding.embedding.T, self.bias)
         return LogitFactors(x, self.logits.kernel, self.logits.bias)
 
     def _weights(self, memory: RNNAttentionMemory) -> Weights:
-        """All matrices that a step's products take, by name."""
+        """The matrices of all products in a step, by the names that the step uses."""
         weights: Weights = {"values": memory.values}
         if self.config.score == "additive":
             weights["query"] = self.query
         if self.config.attention_type == "luong":
             for layer, network in enumerate(self.decoder):
-                weights |= _owned(str(layer), network.weights())
+                weights |= _prefixed(str(layer), network.weights())
                 if layer:
                     weights[f"{layer}/kernel"] = network.kernel
             return weights | {
@@ -208,10 +227,12 @@ class RNNAttention(EncoderDecoder):
         weights |= self.decoder[0].weights()
         if self.config.attention_type == "bahdanau":
             return weights | {"context": self.context}
-        return weights | _owned("second", self.second.weights()) | {"context": self.second.kernel}
+        return (
+            weights | _prefixed("second", self.second.weights()) | {"context": self.second.kernel}
+        )
 
     def _constants(self, source: Source, *leading: int) -> Constants:
-        """What a step sees beside products; `leading` are B and W."""
+        """What is the same in every step; `leading` are B and W."""
         cells: list[Recurrent] = self.decoder[:1]
         biases: tuple[Array, ...] = ()
         if self.config.attention_type == "luong":
@@ -221,5 +242,5 @@ class RNNAttention(EncoderDecoder):
         return Constants(source, biases, tuple(cell.dropout_mask(*leading) for cell in cells))
 
 
-def _owned(owner: str, weights: Weights) -> Weights:
-    return {f"{owner}/{name}": w for name, w in weights.items()}
+def _prefixed(prefix: str, weights: Weights) -> Weights:
+    return {f"{prefix}/{name}": w for name, w in weights.items()}

@@ -1,6 +1,7 @@
 """Seq2Seq: one fixed vector between two recurrent networks (Cho 2014, Sutskever 2014).
 
-Letters: see `encdec.types`. Inside, time leads: [T, B, ...].
+Axes: see `encdec.types`; inside, time is the first axis, [T, B, ...], and G is the width of all
+gates of a cell together.
 """
 
 from functools import partial
@@ -27,14 +28,23 @@ from encdec.types import Array
 
 
 class Seq2SeqMemory(NamedTuple):
-    """carries: each encoder layer's state after the last token, [B, hidden]. mask: [B, S]."""
+    """The fixed vector.
+
+    Attributes:
+      carries: the state of each encoder layer after the last token, arrays [B, hidden].
+      mask: bool [B, S].
+    """
 
     carries: tuple[Any, ...]
     mask: Array
 
 
 class Seq2SeqCache(NamedTuple):
-    """carries: each decoder layer's state, [B, W, hidden]."""
+    """What a hypothesis carries.
+
+    Attributes:
+      carries: the state of each decoder layer, arrays [B, W, hidden].
+    """
 
     carries: tuple[Any, ...]
 
@@ -67,18 +77,19 @@ class Seq2Seq(EncoderDecoder):
         self.logits = Output(c.hidden, self.tgt_vocabulary)
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
-        """As `__call__`, without the last product."""
+        """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S], tgt_in int32 [B, T]."""
         memory = self.encode(src, src_mask)
         x = self.embedding_dropout(self.tgt_embedding(tgt_in.T))  # [T, B, D]
-        everywhere = jnp.ones(x.shape[:2], bool)
+        # Padding comes last in a target and weighs nothing in the loss, so it needs no mask here.
+        unmasked = jnp.ones(x.shape[:2], bool)
         for layer, (network, carry) in enumerate(zip(self.decoder, memory.carries, strict=True)):
             x = self.dropout(x) if layer else x
             projected = network.project(x) + self._context_in(memory, layer)
-            x = network(projected, everywhere, carry)[1]
+            x = network(projected, unmasked, carry)[1]
         return self._factors(x.swapaxes(0, 1), memory)
 
     def encode(self, src: Array, src_mask: Array) -> Seq2SeqMemory:
-        """Reads the source: src int32 [B, S], src_mask bool [B, S]."""
+        """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S]."""
         c = self.config
         x = self.embedding_dropout(self.src_embedding(src.T))  # [S, B, D]
         carries = []
@@ -90,14 +101,14 @@ class Seq2Seq(EncoderDecoder):
         return Seq2SeqMemory(tuple(carries), src_mask)
 
     def init_cache(self, memory: Seq2SeqMemory, beams: int, max_len: int) -> Seq2SeqCache:
-        """The state of W hypotheses before their first token; no array grows with max_len."""
+        """As in `EncoderDecoder`; no array grows with max_len."""
         del max_len
         return Seq2SeqCache(spread(memory.carries, beams))
 
     def decode_step(
         self, memory: Seq2SeqMemory, cache: Seq2SeqCache, tokens: Array
     ) -> tuple[Array, Array, Seq2SeqCache]:
-        """tokens [B, W] -> (logits [B, W, V], weights [B, W, 0, S], cache)."""
+        """As in `EncoderDecoder`: tokens int32 [B, W]; no attention, M = 0."""
         x = self.tgt_embedding(tokens)
         carries = []
         for layer, (network, carry) in enumerate(zip(self.decoder, cache.carries, strict=True)):
@@ -106,17 +117,21 @@ class Seq2Seq(EncoderDecoder):
             carry, x = network.step(network.project(x) + context, carry)
             carries.append(carry)
         logits = self._factors(x, memory).logits()
-        weights = jnp.zeros((*tokens.shape, 0, memory.mask.shape[1]))
-        return logits, weights, Seq2SeqCache(tuple(carries))
+        attention = jnp.zeros((*tokens.shape, 0, memory.mask.shape[1]))
+        return logits, attention, Seq2SeqCache(tuple(carries))
 
     def _context_in(self, memory: Seq2SeqMemory, layer: int) -> Array | float:
-        """What the fixed vector adds to a layer's input at every step: [B, G], or nothing."""
+        """What the fixed vector adds to the projected input of a layer at every step: [B, G] for
+        the first with `context_every_step`, else 0."""
         if layer or not self.config.context_every_step:
             return 0.0
         return self.context_in(output(memory.carries[-1]))
 
     def _factors(self, x: Array, memory: Seq2SeqMemory) -> LogitFactors:
-        """x [B, T, hidden]; the fixed vector, where it is seen, stands beside each x."""
+        """The output layer, its product left undone: x [B, T, hidden].
+
+        With `context_every_step` it also reads the fixed vector, which is appended to each x.
+        """
         x = self.output_dropout(x)
         kernel, bias = self.logits.kernel, self.logits.bias
         if self.config.context_every_step:

@@ -180,29 +180,43 @@ class Cell(NamedTuple):
     Attributes:
       step: (matmul, state, x) -> state.
       matrices: for each matrix [hidden, n hidden] that the step uses, the number n.
-      gates: the width of x_t in units of hidden.
+      bias: what the bias of each part [hidden] of x_t starts from, in the order of the parts.
+      from_output: h [..., hidden] -> the state whose output is h, with nothing else in it.
     """
 
     step: Callable[[Matmul, Any, Array], Any]
     matrices: dict[str, int]
-    gates: int
+    bias: tuple[float, ...]
+    from_output: Callable[[Array], Any] = lambda h: h
+
+    @property
+    def gates(self) -> int:
+        """The width of x_t in units of hidden."""
+        return len(self.bias)
 
 
 CELLS = {
-    "simple": Cell(simple_cell, {"recurrent": 1}, 1),
-    "gru": Cell(gru_cell, {"gates": 2, "candidate": 1}, 3),
-    "lstm": Cell(lstm_cell, {"recurrent": 4}, 4),
+    "simple": Cell(simple_cell, {"recurrent": 1}, (0.0,)),
+    "gru": Cell(gru_cell, {"gates": 2, "candidate": 1}, (0.0, 0.0, 0.0)),
+    # The forget gate starts open (Jozefowicz 2015); the memory cell starts at zero.
+    "lstm": Cell(
+        lstm_cell,
+        {"recurrent": 4},
+        (0.0, 1.0, 0.0, 0.0),
+        lambda h: LSTMState(jnp.zeros_like(h), h),
+    ),
 }
+"""All cells. A new one is an entry here, and a name in `encdec.config.models.Cell`."""
 
 
 def output(state: Any) -> Array:
-    """The output h [..., hidden] of a state of any cell."""
-    return state.h if isinstance(state, LSTMState) else state
+    """The output h [..., hidden] of a state: its field `h`, or the state itself."""
+    return state.h if hasattr(state, "h") else state
 
 
 def initial(cell: str, h: Array) -> Any:
-    """The state whose output is h [..., hidden]; the memory cell of an LSTM starts at zero."""
-    return LSTMState(jnp.zeros_like(h), h) if cell == "lstm" else h
+    """The state of a cell whose output is h [..., hidden]."""
+    return CELLS[cell].from_output(h)
 
 
 def select(mask: Array, new: Any, old: Any) -> Any:
