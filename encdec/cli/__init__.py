@@ -1,1 +1,1 @@
-"""The command line: one file a command. What it prints and reads stays here."""
+"""The command line: one file for each command. All printing and reading of options is here."""

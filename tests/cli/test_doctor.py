@@ -60,6 +60,6 @@ def test_a_rate_is_work_over_time() -> None:
 def test_a_broken_device_fails(encdec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("encdec.parallel.pmap.psum_works", lambda: False)
     monkeypatch.setattr(doctor, "CHECKS", (doctor._pmap,))
-    found = encdec("doctor")
-    assert found.code == 1
-    assert "FAIL  pmap" in found.out
+    outcome = encdec("doctor")
+    assert outcome.code == 1
+    assert "FAIL  pmap" in outcome.out

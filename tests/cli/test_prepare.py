@@ -1,4 +1,4 @@
-"""`encdec prepare`: what it says; what it does is tested with encdec.data.tfds."""
+"""The output of `encdec prepare`; the download is tested with encdec.data.tfds."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +39,6 @@ def test_it_says_what_there_is_and_what_to_do_next(tmp_path: Path, monkeypatch, 
 def test_it_refuses(arguments: list[str], part: str, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["prepare", *arguments])
-    found = capsys.readouterr()
-    assert (stop.value.code, found.out, len(found.err.splitlines())) == (2, "", 1)
-    assert part in found.err
+    printed = capsys.readouterr()
+    assert (stop.value.code, printed.out, len(printed.err.splitlines())) == (2, "", 1)
+    assert part in printed.err

@@ -93,10 +93,10 @@ def test_the_shapes_are_nearly_the_cheapest_of_all(most: int) -> None:
     excess = []
     for seed in range(8):
         counts, S, T = small_case(seed)
-        found = bucketing._search_shapes(counts, S, T, most)
+        shapes = bucketing._search_shapes(counts, S, T, most)
         every = itertools.combinations(itertools.product(range(4), range(5)), most - 1)
         best = min(padded_tokens([(3, 4), *shapes], counts, S, T) for shapes in every)
-        excess.append(padded_tokens(found, counts, S, T) / best - 1)
+        excess.append(padded_tokens(shapes, counts, S, T) / best - 1)
     assert min(excess) >= 0
     assert np.median(excess) == 0
     assert max(excess) < 0.03

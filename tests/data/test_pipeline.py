@@ -1,3 +1,5 @@
+"""The data pipeline: vocabularies, token ids and buckets of a corpus."""
+
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -24,7 +26,7 @@ PAIRS = dates(300, 0).train
 
 
 def test_the_cache_is_where_the_system_keeps_such_things(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.undo()  # of conftest's own place
+    monkeypatch.undo()  # the cache folder of conftest
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert files.cache_folder() == tmp_path / "encdec"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
@@ -79,31 +81,31 @@ def test_only_tokens_of_text_in_memory_are_not_kept_on_disk(monkeypatch, tmp_pat
     expected = encode_pairs(PAIRS, *vocabularies)
     for in_memory in (True, False):
         arguments = (DataConfig(), InMemoryPairs(PAIRS), "digest", vocabularies, print)
-        found = encode_training(*arguments, in_memory=in_memory)
-        for side, other in zip(found, expected, strict=True):
+        encoded = encode_training(*arguments, in_memory=in_memory)
+        for side, other in zip(encoded, expected, strict=True):
             assert np.array_equal(side.flat, other.flat)
             assert np.array_equal(side.offsets, other.offsets)
         assert (tmp_path / "tokens").exists() == (not in_memory)
 
 
-def test_pairs_too_long_are_counted_and_not_planned() -> None:
+def test_pairs_too_long_are_counted_and_not_bucketed() -> None:
     data = DataConfig(vocabulary="chars", max_source_length=12, max_target_length=20)
     vocabularies = build_vocabularies(data, InMemoryPairs(PAIRS), 0)
-    said: list[str] = []
+    lines: list[str] = []
     made, extra = bucket_training(
-        RunConfig(data=data), encode_pairs(PAIRS, *vocabularies), None, said.append
+        RunConfig(data=data), encode_pairs(PAIRS, *vocabularies), None, lines.append
     )
     short = [i for i, text in enumerate(PAIRS.src) if len(text) <= 12]
     assert 0 < len(short) < 300
     assert sorted(chain(*(bucket.members for bucket in made.buckets))) == short
-    assert said == [
+    assert lines == [
         f"{300 - len(short)} of 300 pairs are left out of training: longer than 12 source or 20 "
         "target tokens"
     ]
     assert extra == max(10, *(11 - 2 * (len(PAIRS.src[i]) + 1) for i in short))
     short_only = RunConfig(data=DataConfig(vocabulary="chars", max_target_length=9))
     with pytest.raises(InputError, match="all 300 pairs are longer"):
-        bucket_training(short_only, encode_pairs(PAIRS, *vocabularies), None, said.append)
+        bucket_training(short_only, encode_pairs(PAIRS, *vocabularies), None, lines.append)
 
 
 def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:
@@ -112,17 +114,17 @@ def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:
         training=TrainingConfig(evaluate_sentences=4),
     )
     vocab, _ = build_vocabularies(config.data, InMemoryPairs(PAIRS), 0)
-    said: list[str] = []
-    note_long_sources(config, ["11111", "1", ""], vocab, said.append)
-    assert said == []
-    note_long_sources(config, ["11111", "111111", "", "1111111", "1111111"], vocab, said.append)
-    assert said == [
+    lines: list[str] = []
+    note_long_sources(config, ["11111", "1", ""], vocab, lines.append)
+    assert lines == []
+    note_long_sources(config, ["11111", "111111", "", "1111111", "1111111"], vocab, lines.append)
+    assert lines == [
         "2 of 4 sentences to validate on are longer than 5 source tokens: they are translated and "
         "scored all the same"
     ]
 
 
-def test_shapes_have_no_room_where_nothing_is_drawn() -> None:
+def test_shapes_have_no_room_where_nothing_is_random() -> None:
     data = DataConfig(num_buckets=1)
     vocabularies = build_vocabularies(data, InMemoryPairs(PAIRS), 0)
     examples = encode_pairs(PAIRS, *vocabularies)
@@ -133,8 +135,8 @@ def test_shapes_have_no_room_where_nothing_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(("model", "alpha"), [("unigram", 0.2), ("bpe", 0.2), ("bpe", 0.4)])
-def test_shapes_have_room_for_four_of_five_ways_to_cut(model, alpha: float) -> None:
-    """Of other draws than those the room was measured with."""
+def test_shapes_have_room_for_four_of_five_segmentations(model, alpha: float) -> None:
+    """With other random numbers than those with which the room was measured."""
     option = "bpe_dropout" if model == "bpe" else "subword_regularization"
     data = DataConfig(
         sentencepiece_model=model, **{option: alpha}, vocabulary_size=250, num_buckets=1

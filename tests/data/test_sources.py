@@ -1,3 +1,5 @@
+"""Readers of parallel text: what they yield, and how they refuse bad files."""
+
 import gzip
 import io
 import itertools

@@ -1,4 +1,4 @@
-"""Preprocessing of text, against Python's own Unicode, sacreMoses and what holds of all text."""
+"""Preprocessing, against the Unicode functions of Python and against sacreMoses."""
 
 import pickle
 import sys
@@ -33,7 +33,7 @@ MARKED = [
 ]
 
 
-def test_nothing_asked_changes_nothing() -> None:
+def test_without_options_no_text_changes() -> None:
     plain = vocabulary.build("chars", ["abc"], None)
     assert Preprocessing(language="tr").is_identity
     assert with_preprocessing(plain, Preprocessing()) is plain
@@ -42,7 +42,7 @@ def test_nothing_asked_changes_nothing() -> None:
     assert not any(how.is_identity for how in EVERY[1:])
 
 
-def test_nfkc_and_lower_case_are_pythons_own_and_once_is_enough() -> None:
+def test_nfkc_and_lower_case_equal_pythons_and_are_idempotent() -> None:
     folded, lower = Preprocessing("nfkc"), Preprocessing(lowercase=True)
     both = Preprocessing("nfkc", "none", True)
     every = list(map(chr, range(sys.maxunicode + 1)))
@@ -89,7 +89,7 @@ def test_moses_leaves_combining_marks_with_their_letters(text: str, language: st
 
 
 @pytest.mark.parametrize("how", EVERY)
-def test_any_text_can_be_prepared_and_given_back(how: Preprocessing) -> None:
+def test_any_text_can_be_preprocessed_and_postprocessed(how: Preprocessing) -> None:
     assert pickle.loads(pickle.dumps(how)) == how
     for kind in ("chars", "words", "bytes"):
         built = with_preprocessing(vocabulary.build(kind, map(how.preprocess, ENGLISH), None), how)
@@ -100,7 +100,7 @@ def test_any_text_can_be_prepared_and_given_back(how: Preprocessing) -> None:
             assert len(built.tokens(ids)) == len(ids)
 
 
-def test_a_vocabulary_sees_prepared_text_and_is_saved_plain(tmp_path) -> None:
+def test_a_vocabulary_encodes_preprocessed_text_and_is_saved_without(tmp_path) -> None:
     how = Preprocessing("nfkc", "moses", True, "en")
     plain = vocabulary.build("words", map(how.preprocess, ENGLISH), None)
     built = with_preprocessing(plain, how)

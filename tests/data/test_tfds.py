@@ -130,15 +130,15 @@ def test_a_part_is_held_out_where_there_is_nothing_to_validate_on(folder: Path) 
     name = "tfds:encdec_train_only/de-en"
     corpora.prepare(name, str(folder))
     data = DataConfig(corpus=name, corpus_folder=str(folder), holdout=0.1)
-    said: list[str] = []
-    found = read_corpus(RunConfig(data=data), said.append)
+    lines: list[str] = []
+    text = read_corpus(RunConfig(data=data), lines.append)
     count = len(PAIRS) // 10
-    assert said == [f"{count} of {len(PAIRS)} pairs are held out to validate on"]
-    assert len(found.valid.src) == count
-    assert sorted([*found.train, *zip(*found.valid, strict=True)]) == sorted(PAIRS)
+    assert lines == [f"{count} of {len(PAIRS)} pairs are held out to validate on"]
+    assert len(text.valid.src) == count
+    assert sorted([*text.train, *zip(*text.valid, strict=True)]) == sorted(PAIRS)
     asked = RunConfig(data=replace(data, valid_split="valid"))
     with pytest.raises(InputError, match="has no split 'valid': there is train"):
-        read_corpus(asked, said.append)
+        read_corpus(asked, lines.append)
 
 
 def test_two_languages_of_many(folder: Path) -> None:
@@ -241,12 +241,12 @@ def test_a_damaged_file_is_named(folder: Path, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_registered_corpora(corpus: str) -> None:
     with tfds.testing.mock_data(num_examples=3):
-        found = read_all(corpora.open_split(f"tfds:{corpus}", "train"))
-        turned = read_all(corpora.open_split(f"tfds:{corpus}", "train", reverse=True))
-    assert len(found.src) == 3
-    assert all(isinstance(text, str) and text for text in (*found.src, *found.tgt))
-    assert (turned.tgt, turned.src) == found
-    assert found.src != found.tgt
+        pairs = read_all(corpora.open_split(f"tfds:{corpus}", "train"))
+        reversed_pairs = read_all(corpora.open_split(f"tfds:{corpus}", "train", reverse=True))
+    assert len(pairs.src) == 3
+    assert all(isinstance(text, str) and text for text in (*pairs.src, *pairs.tgt))
+    assert (reversed_pairs.tgt, reversed_pairs.src) == pairs
+    assert pairs.src != pairs.tgt
 
 
 TRAIN = """

@@ -1,3 +1,5 @@
+"""The token cache: what it returns and when it is used, after damage and kills too."""
+
 import json
 import os
 import signal
@@ -41,15 +43,15 @@ class Reads:
 
 
 def opened(root: Path, pairs=None, vocabularies=CHARS, corpus: str = "a") -> tuple[Examples, list]:
-    """The cache's tokens, and what was said; progress is checked to add up."""
-    said: list[str] = []
+    """Opens the cache; returns its tokens and the lines of `say`, and checks the progress."""
+    lines: list[str] = []
     done: list[int] = []
     pairs = Reads() if pairs is None else pairs
     examples = cached_examples(
-        pairs, corpus, *vocabularies, root, progress=done.append, say=said.append
+        pairs, corpus, *vocabularies, root, progress=done.append, say=lines.append
     )
     assert sum(done) in (0, len(pairs))
-    return examples, said
+    return examples, lines
 
 
 def same(one: Examples, other: Examples) -> bool:
@@ -65,9 +67,9 @@ def test_the_cache_holds_what_encoding_in_memory_gives_and_text_is_read_once(
     monkeypatch.setattr(cache, "_CHUNK", 7)
     pairs = Reads()
     for _ in range(2):
-        examples, said = opened(tmp_path / "new" / "root", pairs)
+        examples, lines = opened(tmp_path / "new" / "root", pairs)
         assert same(examples, encode_pairs(PAIRS, *CHARS))
-        assert said == []
+        assert lines == []
         assert {side.flat.dtype for side in examples} == {np.dtype(np.uint16)}
     assert pairs.times == 1
     assert not list((tmp_path / "new" / "root").glob("*.tmp"))
@@ -89,9 +91,9 @@ def test_each_corpus_and_tokeniser_has_a_cache_of_its_own(tmp_path: Path) -> Non
     cases = [("a", CHARS), ("b", CHARS), ("a", (other, CHARS[1])), ("a", (CHARS[0], other))]
     cases += [("a", CHARS[::-1]), ("a", (vocabulary.build("bytes", [], None), CHARS[1]))]
     for number, (corpus, vocabularies) in enumerate(cases, 1):
-        examples, said = opened(tmp_path, pairs, vocabularies, corpus)
+        examples, lines = opened(tmp_path, pairs, vocabularies, corpus)
         assert same(examples, encode_pairs(PAIRS, *vocabularies))
-        assert (pairs.times, said) == (number, [])
+        assert (pairs.times, lines) == (number, [])
 
 
 def flip(path: Path) -> None:
@@ -137,8 +139,8 @@ def test_a_cache_of_something_else_under_its_name_is_not_trusted(tmp_path: Path)
     for change in ({"key": "0" * 64}, {"format": "encdec tokens 0"}, {"files": {}}, {"files": 3}):
         rewrite(folder / "meta.json", **change)
         pairs = Reads()
-        _, said = opened(tmp_path, pairs)
-        assert (pairs.times, len(said)) == (1, 1)
+        _, lines = opened(tmp_path, pairs)
+        assert (pairs.times, len(lines)) == (1, 1)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -210,7 +212,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-def test_of_two_processes_at_once_one_makes_it_and_one_waits(tmp_path: Path) -> None:
+def test_of_two_processes_one_writes_the_cache_and_one_waits(tmp_path: Path) -> None:
     first = start(tmp_path, "1")
     wait_for(tmp_path / "reading-1", first)
     second = start(tmp_path, "2")
@@ -229,7 +231,7 @@ def test_what_a_killed_process_left_is_not_trusted_and_its_lock_is_free(tmp_path
     process.communicate(timeout=60)
     assert len(list(tmp_path.glob("*.tmp"))) == 1
     pairs = Reads()
-    examples, said = opened(tmp_path, pairs)
-    assert (pairs.times, said) == (1, [])
+    examples, lines = opened(tmp_path, pairs)
+    assert (pairs.times, lines) == (1, [])
     assert same(examples, encode_pairs(PAIRS, *CHARS))
     assert not list(tmp_path.glob("*.tmp"))

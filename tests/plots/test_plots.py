@@ -1,4 +1,4 @@
-"""Pictures: everything inside, nothing over another, every letter drawn, any script."""
+"""Figures: labels lie inside and do not overlap, in any script, and no letter is missing."""
 
 import itertools
 from pathlib import Path
@@ -35,16 +35,16 @@ def figure(src: list[str], tgt: list[str], maps: int = 1, **options) -> Figure:
     return attention_figure(weights, src, tgt, **options)
 
 
-def texts(drawn: Figure) -> list[Text]:
-    drawn.canvas.draw()
-    return [t for t in drawn.findobj(Text) if t.get_visible() and t.get_text().strip()]
+def texts(fig: Figure) -> list[Text]:
+    fig.canvas.draw()
+    return [t for t in fig.findobj(Text) if t.get_visible() and t.get_text().strip()]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_label_has_its_glyphs_and_its_place(script: str) -> None:
-    drawn = figure(SCRIPTS[script], SCRIPTS[script])
-    inside = drawn.bbox.padded(1)
-    labels = texts(drawn)
+    fig = figure(SCRIPTS[script], SCRIPTS[script])
+    inside = fig.bbox.padded(1)
+    labels = texts(fig)
     assert len(labels) == 2 * len(SCRIPTS[script]) + 3  # both axes and the scale
     boxes = [t.get_window_extent() for t in labels]
     for text, box in zip(labels, boxes, strict=True):
@@ -60,8 +60,8 @@ def test_every_label_has_its_glyphs_and_its_place(script: str) -> None:
 
 def test_cells_are_the_weights() -> None:
     weights = np.array([[[1.0, 0.0, 0.0], [0.25, 0.25, 0.5]]])
-    drawn = attention_figure(weights, ["a", "b", "c"], ["x", "y"])
-    image = drawn.axes[0].images[0]
+    fig = attention_figure(weights, ["a", "b", "c"], ["x", "y"])
+    image = fig.axes[0].images[0]
     np.testing.assert_array_equal(image.get_array(), weights[0])
     assert image.get_clim() == (0, 1)
     shades = image.cmap(image.norm(np.linspace(0, 1, 11)))[:, :3]
@@ -71,8 +71,8 @@ def test_cells_are_the_weights() -> None:
 
 def test_a_panel_for_each_map() -> None:
     titles = [f"layer {l}, head {h}" for l in (1, 2) for h in (1, 2, 3)]
-    drawn = figure(["a", "b"], ["x", "y", "z", "w", "v"], maps=6, titles=titles, columns=3)
-    panels = drawn.axes[:6]
+    fig = figure(["a", "b"], ["x", "y", "z", "w", "v"], maps=6, titles=titles, columns=3)
+    panels = fig.axes[:6]
     assert [axes.get_title() for axes in panels] == titles
     tops = [round(axes.get_position().y1, 6) for axes in panels]
     assert tops[0] == tops[1] == tops[2] > tops[3] == tops[4] == tops[5]
@@ -90,13 +90,13 @@ def test_white_space_and_nothing_are_named() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    drawn = figure(["一", "b"], ["x", "مايو"])
-    save_figure(drawn, tmp_path / "map.png")
+    fig = figure(["一", "b"], ["x", "مايو"])
+    save_figure(fig, tmp_path / "map.png")
     assert imread(tmp_path / "map.png").ndim == 3
-    save_figure(drawn, tmp_path / "map.SVG")
+    save_figure(fig, tmp_path / "map.SVG")
     assert ElementTree.parse(tmp_path / "map.SVG").getroot().tag.endswith("svg")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["map.SVG", "map.png"]
     with pytest.raises(InputError, match=r"map.gif .* must end in .png or .svg"):
-        save_figure(drawn, tmp_path / "map.gif")
+        save_figure(fig, tmp_path / "map.gif")
     with pytest.raises(InputError, match=r"nowhere.map.png cannot be written: No such file"):
-        save_figure(drawn, tmp_path / "nowhere" / "map.png")
+        save_figure(fig, tmp_path / "nowhere" / "map.png")

@@ -1,4 +1,4 @@
-"""Checkpoints come back to the bit, and what is damaged is refused."""
+"""Checkpoints are restored exactly, and damaged ones are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,17 @@ def shapes(like: Any) -> Any:
     return jax.eval_shape(lambda: like)
 
 
-def test_the_last_one_comes_back_to_the_bit(saved: Path) -> None:
-    found, note = checkpoints.load(saved, "latest", shapes(tree()))
+def test_the_last_one_is_restored_exactly(saved: Path) -> None:
+    restored, note = checkpoints.load(saved, "latest", shapes(tree()))
     assert note == {"best": 0.5}
-    jax.tree.map(np.testing.assert_array_equal, found, tree())
+    jax.tree.map(np.testing.assert_array_equal, restored, tree())
     assert checkpoints.steps(saved, "latest") == [10]
     assert checkpoints.steps(saved, "best") == []
 
 
-def test_parameters_alone_can_be_read(saved: Path) -> None:
-    found, _ = checkpoints.load(saved, "latest", shapes({"params": tree()["params"]}))
-    np.testing.assert_array_equal(found["params"]["kernel"], tree()["params"]["kernel"])
+def test_only_parameters_can_be_read(saved: Path) -> None:
+    restored, _ = checkpoints.load(saved, "latest", shapes({"params": tree()["params"]}))
+    np.testing.assert_array_equal(restored["params"]["kernel"], tree()["params"]["kernel"])
 
 
 def test_a_kill_in_mid_save_leaves_the_one_before(saved: Path) -> None:

@@ -30,13 +30,13 @@ def copy(made: Run, tmp_path: Path) -> Path:
 
 
 def test_what_is_written_is_read_again(made: Run) -> None:
-    found = runs.load(str(made.path))
-    assert (found.config, found.corpus, found.extra_length, found.held_out) == (
+    loaded = runs.load(str(made.path))
+    assert (loaded.config, loaded.corpus, loaded.extra_length, loaded.held_out) == (
         *(made.config, made.corpus, made.extra_length, made.held_out),
     )
     for side in ("src_vocabulary", "tgt_vocabulary"):
         text = made.held_out.src[0]
-        assert getattr(found, side).encode(text) == getattr(made, side).encode(text)
+        assert getattr(loaded, side).encode(text) == getattr(made, side).encode(text)
 
 
 def test_text_is_preprocessed_as_the_settings_say(made: Run, tmp_path: Path) -> None:
@@ -48,13 +48,13 @@ def test_text_is_preprocessed_as_the_settings_say(made: Run, tmp_path: Path) -> 
     config = RunConfig(data=data)
     both = PreprocessedVocabulary(plain, french), PreprocessedVocabulary(plain, english)
     runs.create(Run(tmp_path / "run", config, "0" * 64, 10, *both, held_out))
-    found = runs.load(tmp_path / "run")
-    assert (found.src_vocabulary, found.tgt_vocabulary) == both
-    assert found.held_out == held_out  # only a newline ends a line of the file
+    loaded = runs.load(tmp_path / "run")
+    assert (loaded.src_vocabulary, loaded.tgt_vocabulary) == both
+    assert loaded.held_out == held_out  # only a newline ends a line of the file
     assert runs.preprocessings(data) == (french, english)
-    ids = found.src_vocabulary.encode("L'ÉTÉ, X")
-    assert found.src_vocabulary.tokens(ids) == ["l'", "été", ",", "x"]
-    assert found.tgt_vocabulary.decode(ids) == "l' été, x"
+    ids = loaded.src_vocabulary.encode("L'ÉTÉ, X")
+    assert loaded.src_vocabulary.tokens(ids) == ["l'", "été", ",", "x"]
+    assert loaded.tgt_vocabulary.decode(ids) == "l' été, x"
 
 
 @pytest.mark.parametrize(
