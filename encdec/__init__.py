@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from encdec.config.models import ModelConfig
     from encdec.config.presets import preset
     from encdec.data.corpus import Corpus
+    from encdec.inference.ensemble import load_ensemble
     from encdec.inference.translator import Translation, Translator, load
     from encdec.models.interface import EncoderDecoder
     from encdec.ops.cross_entropy import LogitFactors
-    from encdec.search.options import SearchOptions
+    from encdec.search.interface import History, Processor
+    from encdec.search.options import EnsembleOptions, SearchOptions
     from encdec.training.trainer import TrainResult, train
     from encdec.types import Batch
 
@@ -26,14 +28,18 @@ __all__ = [
     "Batch",
     "Corpus",
     "EncoderDecoder",
+    "EnsembleOptions",
+    "History",
     "LogitFactors",
     "ModelConfig",
+    "Processor",
     "RunConfig",
     "SearchOptions",
     "TrainResult",
     "Translation",
     "Translator",
     "load",
+    "load_ensemble",
     "preset",
     "register",
     "train",
@@ -45,12 +51,16 @@ _HOMES = {
     "EncoderDecoder": "models.interface",
     "LogitFactors": "ops.cross_entropy",
     "ModelConfig": "config.models",
+    "EnsembleOptions": "search.options",
+    "History": "search.interface",
+    "Processor": "search.interface",
     "RunConfig": "config",
     "SearchOptions": "search.options",
     "TrainResult": "training.trainer",
     "Translation": "inference.translator",
     "Translator": "inference.translator",
     "load": "inference.translator",
+    "load_ensemble": "inference.ensemble",
     "preset": "config.presets",
     "register": "config.families",
     "train": "training.trainer",

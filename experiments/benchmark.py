@@ -215,9 +215,10 @@ def search(
     one_token: Any = partial(bound, method="decode_step")
     step = endless(one_token)
     max_lengths = jnp.full(len(src), max_len)
+    common: dict[str, Any] = {"max_len": max_len, "specials": SpecialIds()}
     if beams == 1:
-        return greedy(step, memory, cache, max_lengths, max_len=max_len)
-    return beam_search(step, memory, cache, max_lengths, beams=beams, max_len=max_len)
+        return greedy(step, memory, cache, max_lengths, **common)
+    return beam_search(step, memory, cache, max_lengths, beams=beams, **common)
 
 
 def search_run(model: nn.Module, params: Params, batch: Batch, beams: int) -> Run:

@@ -1,7 +1,7 @@
 """A batch searched or scored by a model with parameters: pure, and mapped over devices."""
 
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,68 +12,51 @@ from encdec.models.loss import batch_loss, cast
 from encdec.parallel import collectives, pmap
 from encdec.parallel.collectives import Axes
 from encdec.parallel.layout import Layout
-from encdec.search.beam import beam_search
-from encdec.search.sampling import greedy, sample
+from encdec.search import methods
+from encdec.search.ensemble import ensemble
+from encdec.search.methods import ArrayOptions, Sentences, StaticOptions
 from encdec.search.types import SearchResult
 from encdec.types import Array, Batch, MapKind, Params
 
-Method = Literal["greedy", "beam", "sample"]
+Source = tuple[Array | np.ndarray, Array | np.ndarray]
+"""src and src_mask, as in `Batch`."""
 
 
 def search(
-    params: Params,
-    src: Array,
-    src_mask: Array,
-    max_lengths: Array,
-    places: Array,
-    knobs: dict[str, Array],
+    params: tuple[Params, ...],
+    sources: tuple[Source, ...],
+    sentences: Sentences,
+    arrays: ArrayOptions,
+    weights: Array,
     *,
-    model: nn.Module,
+    models: tuple[nn.Module, ...],
     dtype: Any,
-    max_len: int,
-    beam: int,
-    method: Method,
-    top_k: int,
-    with_attention: bool,
+    static: StaticOptions,
+    mean: str,
 ) -> SearchResult:
-    """Encodes a batch and searches.
+    """Encodes a batch and searches, with one model or with an ensemble.
 
     Args:
-      params: of one device.
-      src, src_mask: as in `Batch`.
-      max_lengths: int32 [B], see `max_target_lengths`.
-      places: int32 [B], of each text among all: with the seed they decide what is drawn.
-      knobs: float32 "alpha"; for sampling "temperature", "top_p" and int32 "seed" too.
-      model, dtype: what runs, and the type of its products.
-      max_len: the largest limit there can be.
-      beam, method, top_k, with_attention: how to search.
+      params: of each model, as one device holds them.
+      sources: of each model (their vocabularies may differ), of the same B sentences.
+      sentences: what else belongs to each sentence.
+      arrays, static: the options, see `encdec.search.methods.split`.
+      weights: float32 [number of models]; of each in the ensemble. One model has none.
+      models: static; all have one target vocabulary.
+      dtype: static; the type of matrix products.
+      mean: static; how an ensemble combines its models, see `encdec.search.ensemble`.
     """
-    bound = partial(model.apply, {"params": cast(params, dtype)})
-    memory: Any = bound(src, src_mask, method="encode")
-    cache = bound(memory, beam, max_len, method="init_cache")
-    step: Any = partial(bound, method="decode_step")
-    common: dict[str, Any] = {
-        "max_len": max_len,
-        "alpha": knobs["alpha"],
-        "with_attention": with_attention,
-    }
-    if method == "greedy":
-        return greedy(step, memory, cache, max_lengths, **common)
-    if method == "beam":
-        return beam_search(step, memory, cache, max_lengths, beams=beam, **common)
-    return sample(
-        step,
-        memory,
-        cache,
-        max_lengths,
-        # A draw depends on the seed and the text's place alone, not on its batch.
-        jax.vmap(partial(jax.random.fold_in, jax.random.key(knobs["seed"])))(places),
-        samples=beam,
-        temperature=knobs["temperature"],
-        top_k=top_k,
-        top_p=knobs["top_p"],
-        **common,
-    )
+    steps, memories, caches = [], [], []
+    for model, own_params, (src, src_mask) in zip(models, params, sources, strict=True):
+        bound: Any = partial(model.apply, {"params": cast(own_params, dtype)})
+        memory = bound(src, src_mask, method="encode")
+        memories.append(memory)
+        caches.append(bound(memory, static.beam, static.max_len, method="init_cache"))
+        steps.append(partial(bound, method="decode_step"))
+    if len(models) == 1:
+        return methods.search(steps[0], memories[0], caches[0], sentences, arrays, static)
+    step = ensemble(steps, weights, mean=mean)
+    return methods.search(step, tuple(memories), tuple(caches), sentences, arrays, static)
 
 
 def self_attention(
@@ -116,9 +99,9 @@ def loss(
 
 
 @lru_cache(maxsize=128)
-def search_step(layout: Layout, **static: Any) -> Any:
-    """A search on devices: one for each set of what is fixed, so that each compiles once."""
-    return pmap.parallelize(partial(search, **static), layout, (True,) * 5 + (False,))
+def search_program(layout: Layout, **static: Any) -> Any:
+    """`search` compiled for the devices of a layout; the same static arguments share a program."""
+    return pmap.parallelize(partial(search, **static), layout, (True, True, True, False, False))
 
 
 @lru_cache(maxsize=8)

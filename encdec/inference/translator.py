@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ import numpy as np
 from encdec.config import DeviceConfig
 from encdec.data.batches import inference_batches, round_length, scoring_batches
 from encdec.data.sources import Pairs
-from encdec.data.tokens import encode_pairs, tokens_of
+from encdec.data.tokens import Tokens, encode_pairs, tokens_of
 from encdec.evaluation import metrics
 from encdec.evaluation.metrics import MetricOptions
 from encdec.inference.decoding import (
-    Method,
+    Source,
     loss_program,
     max_target_lengths,
-    search_step,
+    search_program,
     self_attention_program,
 )
 from encdec.models import registry
@@ -30,6 +30,9 @@ from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
+from encdec.search.constraints import banned_ids, check_min_length, prefix_ids, prefix_table
+from encdec.search.interface import Processor
+from encdec.search.methods import Sentences, split
 from encdec.search.options import SearchOptions
 from encdec.search.types import SearchResult
 from encdec.types import Array, InputError, MapKind, Params
@@ -41,8 +44,9 @@ class Translation:
 
     Attributes:
       text: the translation.
-      score: log-probability over the length penalty, nats.
-      log_prob: log-probability, nats.
+      score: what the search ranks by, nats: the log-probability over the length penalty, after
+        processors; see `encdec.search.types.SearchResult`.
+      log_prob: the model's own log-probability of the tokens, nats.
       src_tokens, tgt_tokens: labels, EOS among them.
       src_ids, tgt_ids: what they are labels of.
       attention: float32 [M, T, S], how much each target token looked at each source token in each
@@ -73,6 +77,20 @@ class Evaluation:
         return {**self.scores.summary(), "loss": self.loss, "seconds": self.seconds}
 
 
+class _Constraints(NamedTuple):
+    """What the translations of some texts must and must not contain.
+
+    Attributes:
+      banned: ids of each banned phrase.
+      prefix: int32 [n, P], what each translation begins with, then -1.
+      max_lengths: int32 [n], the most tokens that each may have.
+    """
+
+    banned: list[list[int]]
+    prefix: np.ndarray
+    max_lengths: np.ndarray
+
+
 class Translator:
     """Translates with one set of parameters.
 
@@ -96,16 +114,29 @@ class Translator:
         self.step = step
         self._params, self._layout = params, layout
         self._static = {"model": build_model(run, layout), "dtype": jnp.dtype(dtype)}
+        self._specials = run.tgt_vocabulary.specials
+        self._mean, self._weights = "probabilities", np.ones(1, np.float32)
 
-    def __call__(self, text: str, options: SearchOptions | None = None) -> Translation:
-        """The best translation of one text, with its alignment."""
-        return self.nbest([text], 1, options, alignments=True)[0][0]
+    @property
+    def members(self) -> "tuple[Translator, ...]":
+        """The translators that decode together: this one, or those of an ensemble."""
+        return (self,)
+
+    def __call__(
+        self,
+        text: str,
+        options: SearchOptions | None = None,
+        *,
+        processors: Sequence[Processor] = (),
+    ) -> Translation:
+        """The best translation of one text, with its alignment; arguments as in `nbest`."""
+        return self.nbest([text], 1, options, processors=processors, alignments=True)[0][0]
 
     def translate(
         self, texts: Iterable[str], options: SearchOptions | None = None, **how: Any
     ) -> list[Translation]:
         """The best translation of each text; arguments as in `nbest`."""
-        return [found[0] for found in self.nbest(texts, 1, options, **how)]
+        return [best[0] for best in self.nbest(texts, 1, options, **how)]
 
     def nbest(
         self,
@@ -113,6 +144,8 @@ class Translator:
         count: int,
         options: SearchOptions | None = None,
         *,
+        prefixes: Sequence[str] | None = None,
+        processors: Sequence[Processor] = (),
         alignments: bool = False,
         max_source_length: int | None = None,
         max_batch_tokens: int = 8192,
@@ -124,35 +157,43 @@ class Translator:
           texts: source sentences.
           count: at most the beam width.
           options: how to search.
-          alignments: return attention attention too.
-          max_source_length: tokens of a text that are read; all when left out.
-          max_batch_tokens: most source cells in a batch; longer texts go alone.
-          progress: called with the number of texts done, batch after batch.
+          prefixes: what each translation begins with, "" where it is free; by default
+            `options.prefix` for all.
+          processors: rules of your own, see `encdec.search.interface.Processor`.
+          alignments: return attention too.
+          max_source_length: the tokens of a text after so many are cut off; by default none are.
+          max_batch_tokens: the most source tokens in a batch, padding included; a longer text is a
+            batch of its own.
+          progress: called after each batch with the number of its texts.
 
         Raises:
-          InputError: count is not between 1 and the beam width.
+          InputError: count is not between 1 and the beam width; or the options cannot be used with
+            this vocabulary or these texts: a banned text, a prefix, a minimum length.
           TypeError: texts is one string: call the translator itself with it.
         """
         if isinstance(texts, str):
             raise TypeError("texts must be several strings: for one, call translator(text)")
-        options = options or SearchOptions()
-        if not 1 <= count <= max(options.beam, 1):
+        options, texts = options or SearchOptions(), list(texts)
+        if not 1 <= count <= options.beam:
             raise InputError(
                 f"nbest = {count} cannot be had from beam = {options.beam}: "
                 f"1 to {options.beam} can, or give a wider beam"
             )
-        texts = list(texts)
         results = [[self._blank()] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
-        ids = self.run.src_vocabulary.encode_all([texts[i] for i in real])
-        cut = (sentence[:max_source_length] for sentence in ids)
-        encoded = tokens_of(cut, self.run.src_vocabulary.specials)
+        sources = [
+            member._encode([texts[i] for i in real], max_source_length) for member in self.members
+        ]
+        constraints = self._constraints(sources[0], options, _prefixes(texts, real, prefixes))
         if progress:
             progress(len(texts) - len(real))
-        for rows, src, src_mask in inference_batches(encoded, max_batch_tokens):
-            found = self._find(src, src_mask, rows, options, alignments)
+        for rows, src, src_mask in inference_batches(sources[0], max_batch_tokens):
+            others = [_padded_rows(tokens, rows, len(src)) for tokens in sources[1:]]
+            batch: tuple[Source, ...] = ((src, src_mask), *others)
+            result = self._search(batch, rows, options, constraints, processors, alignments)
             for row, index in enumerate(rows):
-                results[real[index]] = self._read(found, row, encoded[index], count)
+                found = self._read(result, row, sources[0][index], count)
+                results[real[index]] = found
             if progress:
                 progress(len(rows))
         return results
@@ -251,39 +292,74 @@ class Translator:
 
         return sharding.shard_batch(jax.tree.map(local, batch), layout)
 
-    def _find(
+    def _encode(self, texts: Sequence[str], max_length: int | None) -> Tokens:
+        """Source tokens of texts, cut to a length."""
+        ids = self.run.src_vocabulary.encode_all(texts)
+        cut = (sentence[:max_length] for sentence in ids)
+        return tokens_of(cut, self.run.src_vocabulary.specials)
+
+    def _constraints(
+        self, source: Tokens, options: SearchOptions, prefixes: Sequence[str] | None
+    ) -> _Constraints:
+        """What translations must and must not contain, checked against the vocabulary."""
+        vocabulary, specials = self.run.tgt_vocabulary, self._specials
+        encode, unknown = vocabulary.encode, specials.unknown
+        max_lengths = max_target_lengths(source.lengths(), options.max_ratio, self._extra(options))
+        check_min_length(options, max_lengths)
+        banned = banned_ids(options, encode, unknown)
+        texts = [options.prefix] * len(source) if prefixes is None else prefixes
+        prefix = prefix_ids(texts, banned, max_lengths, encode, unknown)
+        longest = max(map(len, prefix), default=0)
+        columns = round_length(longest) if longest else 0  # few shapes
+        return _Constraints(banned, prefix_table(prefix, columns), max_lengths)
+
+    def _search(
         self,
-        src: np.ndarray,
-        src_mask: np.ndarray,
+        sources: tuple[Source, ...],
         rows: np.ndarray,
         options: SearchOptions,
+        constraints: _Constraints,
+        processors: Sequence[Processor],
         alignments: bool,
     ) -> SearchResult:
-        """What a search finds for a batch, as NumPy arrays of all its rows."""
-        extra = self.run.extra_length if options.max_extra is None else options.max_extra
-        lengths = src_mask.sum(1)
-        max_lengths = max_target_lengths(lengths, options.max_ratio, extra)
-        method: Method = "greedy" if options.beam == 1 else "beam"
-        program = search_step(
-            self._layout,
-            **self._static,
-            max_len=int(src.shape[1] * options.max_ratio) + extra,
-            beam=options.beam,
-            method="sample" if options.sample else method,
-            top_k=options.top_k,
+        """Searches a batch: NumPy arrays of all its rows.
+
+        Args:
+          sources: of each member, of B sentences.
+          rows: int [n], n <= B, which of the texts the first n sentences are.
+          options, constraints, processors, alignments: how to search.
+        """
+        size, source_length = sources[0][0].shape
+        static, arrays = split(
+            options,
+            self._specials,
+            max_len=int(source_length * options.max_ratio) + self._extra(options),
             with_attention=alignments,
+            banned=constraints.banned,
+            processors=processors,
         )
-        places = np.resize(rows, len(src)).astype(np.int32)
-        knobs = {
-            "alpha": jnp.float32(options.length_penalty),
-            "temperature": jnp.float32(options.temperature),
-            "top_p": jnp.float32(options.top_p),
-            "seed": jnp.int32(options.seed),
-        }
-        arrays = self._rows((src, src_mask, max_lengths, places))
-        found: SearchResult = program(self._params, *arrays, knobs)
-        whole: SearchResult = sharding.gather_batch(found._replace(attention=None), self._layout)
-        return whole._replace(attention=self._all_heads(found.attention))
+        members = [member._static for member in self.members]
+        program = search_program(
+            self._layout,
+            models=tuple(member["model"] for member in members),
+            dtype=self._static["dtype"],
+            static=static,
+            mean=self._mean,
+        )
+        missing = [(0, size - len(rows)), (0, 0)]
+        sentences: Any = (
+            np.pad(constraints.max_lengths[rows], missing[:1]),
+            np.resize(rows, size).astype(np.int32),
+            np.pad(constraints.prefix[rows], missing),
+        )
+        sharded = self._rows((sources, Sentences(*sentences)))
+        params = tuple(member._params for member in self.members)
+        result: SearchResult = program(params, *sharded, arrays, self._weights)
+        whole: SearchResult = sharding.gather_batch(result._replace(attention=None), self._layout)
+        return whole._replace(attention=self._all_heads(result.attention))
+
+    def _extra(self, options: SearchOptions) -> int:
+        return self.run.extra_length if options.max_extra is None else options.max_extra
 
     def _all_heads(self, attention: Array | None) -> Any:
         """Weights [B, W, T, M, S], the maps layer by layer, from those of each device's heads."""
@@ -324,6 +400,24 @@ class Translator:
 
     def _blank(self) -> Translation:
         return Translation("", 0.0, 0.0, [], [], [], [], None)
+
+
+def _prefixes(
+    texts: Sequence[str], real: Sequence[int], prefixes: Sequence[str] | None
+) -> list[str] | None:
+    """The prefixes of the texts that are not blank."""
+    if prefixes is None:
+        return None
+    if isinstance(prefixes, str) or len(prefixes) != len(texts):
+        raise InputError(
+            f"there are {len(texts)} texts: give as many prefixes, or one for all as options.prefix"
+        )
+    return [prefixes[i] for i in real]
+
+
+def _padded_rows(source: Tokens, rows: np.ndarray, size: int) -> Source:
+    """The sources of a batch of `size` rows, as `inference_batches` makes them."""
+    return source.padded(rows, size, round_length(int(source.lengths()[rows].max())))
 
 
 def _padded(ids: Sequence[int]) -> np.ndarray:

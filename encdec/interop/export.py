@@ -16,7 +16,6 @@ src holds the tokens of a sentence, the end token, then padding. It needs JAX an
 """
 
 import shutil
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -30,6 +29,7 @@ from encdec.runs import checkpoints
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
+from encdec.search.methods import Sentences, split
 from encdec.search.options import SearchOptions
 from encdec.types import Array, InputError, Params
 
@@ -45,25 +45,27 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     """
     options = SearchOptions(beam=1)
     max_len = int(source_length * options.max_ratio) + run.extra_length
-    find = partial(
-        search,
-        model=build_model(run),
-        dtype=jnp.float32,
-        max_len=max_len,
-        beam=1,
-        method="greedy",
-        top_k=0,
-        with_attention=False,
-    )
+    static, arrays = split(options, run.tgt_vocabulary.specials, max_len=max_len)
+    model, alone = build_model(run), jnp.ones(1)
 
     def program(src: Array) -> tuple[Array, Array]:
         src_mask = src != run.src_vocabulary.specials.pad
         lengths = src_mask.sum(1, dtype=jnp.int32)
         max_lengths = max_target_lengths(lengths, options.max_ratio, run.extra_length)
-        knobs = {"alpha": jnp.float32(options.length_penalty)}
-        # The last but one argument places sentences among others, which only sampling asks for.
-        found = find(params, src, src_mask, max_lengths, lengths, knobs)
-        return found.tokens[:, 0], found.lengths[:, 0]
+        no_prefix = jnp.zeros((len(src), 0), jnp.int32)
+        sentences = Sentences(max_lengths, lengths, no_prefix)  # only sampling reads example ids
+        result = search(
+            (params,),
+            ((src, src_mask),),
+            sentences,
+            arrays,
+            alone,
+            models=(model,),
+            dtype=jnp.float32,
+            static=static,
+            mean="probabilities",
+        )
+        return result.tokens[:, 0], result.lengths[:, 0]
 
     (batch,) = export.symbolic_shape("b")
     src = jax.ShapeDtypeStruct((batch, source_length), jnp.int32)

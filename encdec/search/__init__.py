@@ -1,1 +1,2 @@
-"""Greedy search, sampling and beam search over a `DecodeStep`; they know no model."""
+"""Greedy search, sampling and beam search over a `DecodeStep`, the processors that act between its
+log-probabilities and the choice of a token, and ensembles. Nothing here knows a model."""

@@ -1,40 +1,68 @@
-"""What a person may choose of a search."""
+"""What a user may choose of a search: one dataclass for the command line, Python and the page.
 
+This module needs no JAX: the command line answers `--help` with it. `encdec.search.methods` splits
+the options for the compiled search.
+"""
+
+import math
 from dataclasses import dataclass
+from typing import Literal
 
+from encdec.config.checks import check_literals
 from encdec.types import InputError
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How translations are looked for."""
+    """How translations are searched for."""
 
     beam: int = 5
     """Beam width; 1 is greedy search."""
     length_penalty: float = 0.6
-    """Exponent of ((5 + length) / 6) that log-probabilities are divided by (Wu 2016)."""
+    """Exponent of ((5 + length) / 6), which log-probabilities are divided by (Wu 2016)."""
     max_ratio: float = 2.0
-    """Longest translation: this many tokens for each source token ..."""
+    """A translation has at most this many tokens for each source token ..."""
     max_extra: int | None = None
-    """... and this many more; left out, what the training data needs."""
+    """... and this many more; the default is what the training data needs."""
+    min_length: int = 0
+    """A translation has at least this many tokens, its end token included."""
+    ban: tuple[str, ...] = ()
+    """Words or phrases that no translation contains. A text is banned as the tokens that the
+    vocabulary makes of it; a subword vocabulary may still spell it by others."""
+    ban_unknown: bool = False
+    """No translation contains the unknown token."""
+    no_repeat_ngram: int = 0
+    """No sequence of this many tokens comes twice in a translation; 0 allows all."""
+    repetition_penalty: float = 1.0
+    """The log-probability of a token that the translation already has is multiplied by this
+    (Keskar 2019): above 1 less repetition; 1 changes nothing."""
+    prefix: str = ""
+    """Every translation begins with this text; the search then continues freely."""
     sample: bool = False
-    """Draw at random instead of searching; the beam width is then the number of draws."""
-    temperature: float = 1.0
-    """Sampling: above 1 flatter, towards 0 greedy."""
-    top_k: int = 0
-    """Sampling: only the k likeliest tokens; 0 for all."""
-    top_p: float = 1.0
-    """Sampling: only the fewest tokens whose probabilities reach p."""
+    """Draw translations at random instead; the beam width is then the number of draws."""
     seed: int = 0
-    """Sampling: the seed."""
+    """Seed of the draws."""
+    temperature: float = 1.0
+    """Log-probabilities are divided by this and normalised: above 1 flatter, towards 0 greedy."""
+    top_k: int = 0
+    """Only the k likeliest tokens of each step can be chosen; 0 allows all."""
+    top_p: float = 1.0
+    """Only the likeliest tokens of each step whose probabilities add up to p can be chosen."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.ban, str):
+            raise InputError(f"ban = {self.ban!r} is one text: give several, as ({self.ban!r},)")
+        positive, finite = "above 0 and finite", "at least 0 and finite"
         checks = {
             "beam": (self.beam >= 1, "at least 1"),
-            "length_penalty": (self.length_penalty >= 0, "at least 0"),
-            "max_ratio": (self.max_ratio >= 0, "at least 0"),
+            "length_penalty": (0 <= self.length_penalty < math.inf, finite),
+            "max_ratio": (0 <= self.max_ratio < math.inf, finite),
             "max_extra": (self.max_extra is None or self.max_extra >= 1, "at least 1"),
-            "temperature": (self.temperature > 0, "above 0"),
+            "min_length": (self.min_length >= 0, "at least 0"),
+            "no_repeat_ngram": (self.no_repeat_ngram >= 0, "at least 0"),
+            "repetition_penalty": (0 < self.repetition_penalty < math.inf, positive),
+            "seed": (0 <= self.seed < 2**31, "at least 0 and below 2^31"),
+            "temperature": (0 < self.temperature < math.inf, positive),
             "top_k": (self.top_k >= 0, "at least 0"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
         }
@@ -42,3 +70,32 @@ class SearchOptions:
             if not ok:
                 value = getattr(self, name)
                 raise InputError(f"{name} = {value!r} cannot be used: it must be {accepts}")
+
+
+@dataclass(frozen=True)
+class EnsembleOptions:
+    """How the next-token distributions of several runs become one."""
+
+    ensemble_mean: Literal["probabilities", "log-probabilities"] = "probabilities"
+    """With several runs: the mean of their probabilities, or of their log-probabilities, which is
+    then normalised."""
+    ensemble_weights: tuple[float, ...] = ()
+    """With several runs: the weight of each in the mean; they add up to 1, and by default all are
+    equal."""
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+
+    def weights_of(self, members: int) -> tuple[float, ...]:
+        """The weight of each of so many members.
+
+        Raises:
+          InputError: the weights are another number, negative, or do not add up to 1.
+        """
+        weights = self.ensemble_weights or (1 / members,) * members
+        given = f"ensemble_weights = {' '.join(f'{w:g}' for w in weights)}"
+        if len(weights) != members:
+            raise InputError(f"{given}: {len(weights)} weights for {members} runs, give {members}")
+        if not all(0 <= w <= 1 for w in weights) or abs(sum(weights) - 1) > 1e-3:
+            raise InputError(f"{given} cannot be used: each must be at least 0, and their sum 1")
+        return weights

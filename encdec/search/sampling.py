@@ -1,28 +1,37 @@
-"""Searches that never look back: the likeliest token, or a random one.
+"""Searches that never look back: they take the likeliest token at each step, or draw one.
 
-Letters: see `encdec.types`; here W counts samples of a sentence.
+Axes: see `encdec.types`; W counts the draws of a sentence.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from encdec.search.interface import History, Processor, State, init_states, process
 from encdec.search.types import SearchResult, length_penalty, log_probs
-from encdec.types import BOS, EOS, PAD, Array, Cache, DecodeStep, Memory
+from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
 
 Choose = Callable[[Array, Array], Array]
-"""(log-probabilities [B, W, V], step int32 []) -> tokens [B, W]."""
+"""(processed log-probabilities [B, W, V], step int32 []) -> tokens [B, W]."""
 
 
 class _State(NamedTuple):
+    """The loop's state after `step` tokens.
+
+    `log_probs` and `scores` [B, W] are the sums of the model's own and of the processed
+    log-probabilities; without processors the two are the same and `scores` is None.
+    """
+
     step: Array
     last: Array
     done: Array
     tokens: Array
     log_probs: Array
+    scores: Array | None
     attention: Array | None
+    processor_states: tuple[State, ...]
     cache: Cache
 
 
@@ -33,25 +42,41 @@ def greedy(
     max_lengths: Array,
     *,
     max_len: int,
+    specials: SpecialIds,
     alpha: float | Array = 0.0,
+    processors: Sequence[Processor] = (),
     with_attention: bool = False,
 ) -> SearchResult:
-    """The likeliest token at each step.
+    """Takes the likeliest token at each step.
 
     Args:
       step: the model.
       memory: of B sentences.
-      cache: of one hypothesis each.
-      max_lengths: int32 [B], the most tokens that a sentence may have, EOS included.
-      max_len: static; the largest limit there can be.
+      cache: of one hypothesis for each sentence, with no token yet.
+      max_lengths: int32 [B], the most tokens that a sentence may have, the end token included.
+      max_len: static; the largest of these limits that there can be.
+      specials: static; ids of the target vocabulary.
       alpha: exponent of the length penalty that scores are divided by.
+      processors: what acts on the log-probabilities before the choice, in this order.
       with_attention: static; return the attention too.
     """
 
-    def choose(scores: Array, _: Array) -> Array:
-        return scores.argmax(-1)
+    def choose(processed: Array, _: Array) -> Array:
+        return processed.argmax(-1)
 
-    return _unroll(step, memory, cache, max_lengths, 1, max_len, alpha, with_attention, choose)
+    return _unroll(
+        choose,
+        step,
+        memory,
+        cache,
+        max_lengths,
+        width=1,
+        max_len=max_len,
+        specials=specials,
+        alpha=alpha,
+        processors=processors,
+        with_attention=with_attention,
+    )
 
 
 def sample(
@@ -63,108 +88,117 @@ def sample(
     *,
     samples: int,
     max_len: int,
-    temperature: float | Array = 1.0,
-    top_k: int = 0,
-    top_p: float | Array = 1.0,
+    specials: SpecialIds,
     alpha: float | Array = 0.0,
+    processors: Sequence[Processor] = (),
     with_attention: bool = False,
 ) -> SearchResult:
-    """Draws tokens from softmax(logits / temperature), cut to the likeliest.
+    """Draws each token from the model's distribution, as the processors leave it.
+
+    Processors need not normalise what they leave: a token is drawn in proportion to the exponential
+    of its processed log-probability. They decide only what is drawn; the draws are then ordered by
+    scores of the model's own distribution.
 
     Args:
-      step, memory, max_lengths, max_len, alpha, with_attention: as in `greedy`.
-      cache: of `samples` hypotheses each.
-      keys: typed PRNG keys [B], one a sentence: its draws do not depend on its batch.
+      step, memory, max_lengths, max_len, specials, alpha, processors, with_attention: as in
+        `greedy`.
+      cache: of `samples` hypotheses for each sentence.
+      keys: typed PRNG keys [B], one for each sentence: its draws do not depend on its batch.
       samples: static; W.
-      temperature: above 0; towards 0 it is greedy.
-      top_k: static; only the k likeliest tokens, 0 for all (Fan 2018).
-      top_p: only the fewest tokens whose mass reaches p (Holtzman 2020); 1 for all.
-
-    Returns:
-      Sentences in the order of their scores, which are of the model's own distribution.
     """
 
-    def choose(scores: Array, step: Array) -> Array:
-        kept = _nucleus(_top_k(scores / temperature, top_k), top_p)
-        return jax.vmap(lambda key, s: jax.random.categorical(jax.random.fold_in(key, step), s))(
-            keys, kept
-        )
+    def choose(processed: Array, step: Array) -> Array:
+        draw = jax.vmap(lambda key, p: jax.random.categorical(jax.random.fold_in(key, step), p))
+        return draw(keys, processed)
 
-    found = _unroll(
-        step, memory, cache, max_lengths, samples, max_len, alpha, with_attention, choose
+    result = _unroll(
+        choose,
+        step,
+        memory,
+        cache,
+        max_lengths,
+        width=samples,
+        max_len=max_len,
+        specials=specials,
+        alpha=alpha,
+        processors=processors,
+        with_attention=with_attention,
     )
-    order = jnp.argsort(-found.scores, axis=1)
-    return jax.tree.map(
-        lambda x: jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1),
-        found,
-    )
+    result = result._replace(scores=result.log_probs / length_penalty(result.lengths, alpha))
+    order = jnp.argsort(-result.scores, axis=1)
 
+    def in_order(x: Array) -> Array:
+        return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1)
 
-def _top_k(scores: Array, k: int) -> Array:
-    if not 0 < k < scores.shape[-1]:
-        return scores
-    least = jax.lax.top_k(scores, k)[0][..., -1:]
-    return jnp.where(scores >= least, scores, -jnp.inf)
-
-
-def _nucleus(scores: Array, p: float | Array) -> Array:
-    """Keeps a token when the mass of the likelier ones is below p; the likeliest always stays."""
-    ordered = -jnp.sort(-scores, axis=-1)
-    mass = jnp.cumsum(jax.nn.softmax(ordered), -1) - jax.nn.softmax(ordered)
-    keep = (mass < p).at[..., 0].set(True)
-    least = jnp.where(keep, ordered, jnp.inf).min(-1, keepdims=True)
-    return jnp.where(scores >= least, scores, -jnp.inf)
+    return jax.tree.map(in_order, result)
 
 
 def _unroll(
+    choose: Choose,
     step: DecodeStep,
     memory: Memory,
     cache: Cache,
     max_lengths: Array,
+    *,
     width: int,
     max_len: int,
+    specials: SpecialIds,
     alpha: float | Array,
+    processors: Sequence[Processor],
     with_attention: bool,
-    choose: Choose,
 ) -> SearchResult:
-    """Token after token until every sentence has its EOS or its limit."""
+    """Adds token after token until every sentence has its end token or is at its limit."""
     rows = max_lengths.shape[0]
+    nothing = jnp.full((rows, width, max_len), specials.pad, jnp.int32)
     attention = None
     if with_attention:
-        first = jnp.zeros((rows, width), jnp.int32)
-        shape = jax.eval_shape(step, memory, cache, first)[1].shape  # [B, W, M, S]
+        shape = jax.eval_shape(step, memory, cache, nothing[:, :, 0])[1].shape  # [B, W, M, S]
         attention = jnp.zeros((rows, width, max_len, *shape[2:]))
+    zero = jnp.zeros((), jnp.int32)
     start = _State(
-        step=jnp.zeros((), jnp.int32),
-        last=jnp.full((rows, width), BOS, jnp.int32),
+        step=zero,
+        last=jnp.full((rows, width), specials.start, jnp.int32),
         done=jnp.broadcast_to(max_lengths[:, None] <= 0, (rows, width)),
-        tokens=jnp.full((rows, width, max_len), PAD, jnp.int32),
+        tokens=nothing,
         log_probs=jnp.zeros((rows, width)),
+        scores=jnp.zeros((rows, width)) if processors else None,
         attention=attention,
+        processor_states=init_states(processors, History(nothing, zero)),
         cache=cache,
     )
 
     def body(s: _State) -> _State:
         logits, attended, cache = step(memory, s.cache, s.last)
-        scores = log_probs(logits)
-        chosen = choose(scores, s.step).astype(jnp.int32)
-        gained = jnp.take_along_axis(scores, chosen[..., None], -1)[..., 0]
-        chosen = jnp.where(s.done, PAD, chosen)
+        processed = model_log_probs = log_probs(logits, specials)
+        states = s.processor_states
+        if processors:
+            history = History(s.tokens, s.step)
+            states, processed = process(processors, states, model_log_probs, history, specials.end)
+        chosen = choose(processed, s.step).astype(jnp.int32)
+
+        def add(total: Array, gains: Array) -> Array:
+            gain = jnp.take_along_axis(gains, chosen[..., None], -1)[..., 0]
+            return total + jnp.where(s.done, 0, gain)
+
+        token = jnp.where(s.done, specials.pad, chosen)
         attention = s.attention
         if attention is not None:
             attended = jnp.where(s.done[..., None, None], 0, attended)
             attention = attention.at[:, :, s.step].set(attended)
         return _State(
             step=s.step + 1,
-            last=chosen,
-            done=s.done | (chosen == EOS) | (s.step + 1 >= max_lengths[:, None]),
-            tokens=s.tokens.at[:, :, s.step].set(chosen),
-            log_probs=s.log_probs + jnp.where(s.done, 0, gained),
+            last=token,
+            done=s.done | (token == specials.end) | (s.step + 1 >= max_lengths[:, None]),
+            tokens=s.tokens.at[:, :, s.step].set(token),
+            log_probs=add(s.log_probs, model_log_probs),
+            scores=None if s.scores is None else add(s.scores, processed),
             attention=attention,
+            processor_states=states,
             cache=cache,
         )
 
-    end = jax.lax.while_loop(lambda s: (s.step < max_len) & ~s.done.all(), body, start)
-    lengths = (end.tokens != PAD).sum(-1)
-    scores = end.log_probs / length_penalty(lengths, alpha)
+    end: Any = jax.lax.while_loop(lambda s: (s.step < max_len) & ~s.done.all(), body, start)
+    lengths = (end.tokens != specials.pad).sum(-1)
+    totals = end.log_probs if end.scores is None else end.scores
+    scores = totals / length_penalty(lengths, alpha)
     return SearchResult(end.tokens, scores, end.log_probs, lengths, end.attention)

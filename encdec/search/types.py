@@ -1,22 +1,28 @@
-"""What a search returns, and what all searches share."""
+"""What every search returns, and the two formulas that all of them share."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from encdec.types import BOS, PAD, Array
+from encdec.types import Array, SpecialIds
 
 
 class SearchResult(NamedTuple):
-    """Sentences found, best first along W.
+    """The hypotheses of each sentence, best first along W.
 
     Attributes:
-      tokens: int32 [B, W, T], EOS where a sentence ended within its limit, then PAD.
-      scores: float32 [B, W], log-probability in nats over the length penalty.
-      log_probs: float32 [B, W], log-probability in nats.
-      lengths: int32 [B, W], tokens with EOS.
-      attention: float32 [B, W, T, M, S], attention of each token's step, or None if not asked for.
+      tokens: int32 [B, W, T], the end token last where a hypothesis ended within its limit, then
+        padding.
+      scores: float32 [B, W], nats: what the search ranks hypotheses by. In greedy and beam search
+        it is the sum of the processed log-probabilities over the length penalty. In sampling it is
+        `log_probs` over the length penalty, because processors decide there only what is drawn.
+        Without processors the two are the same. An unused place has -inf.
+      log_probs: float32 [B, W], nats: the log-probability that the model itself gives to the
+        tokens, whatever processors did.
+      lengths: int32 [B, W], number of tokens, the end token included.
+      attention: float32 [B, W, T, M, S], the attention at each token's step, or None where the
+        caller did not ask for it.
     """
 
     tokens: Array
@@ -26,14 +32,18 @@ class SearchResult(NamedTuple):
     attention: Array | None
 
 
-def log_probs(logits: Array) -> Array:
-    """Log-probabilities of [..., V] in float32; PAD and BOS, which no sentence holds, have none.
+def log_probs(logits: Array, specials: SpecialIds) -> Array:
+    """log softmax in float32: [..., V] -> [..., V], and -inf for tokens that no hypothesis holds.
 
-    The mass of the two is left out, not spread over the rest: scores are the model's own.
+    These are the padding and the start token. Their probability is left out and not spread over
+    the rest, so that the others stay the model's own. A vocabulary may start a sentence with its
+    end token, which can then be chosen.
     """
     scores = jax.nn.log_softmax(logits.astype(jnp.float32))
     ids = jnp.arange(logits.shape[-1])
-    return jnp.where((ids == PAD) | (ids == BOS), -jnp.inf, scores)
+    for never in {specials.pad, specials.start} - {specials.end}:
+        scores = jnp.where(ids == never, -jnp.inf, scores)
+    return scores
 
 
 def length_penalty(lengths: Array, alpha: float | Array) -> Array:

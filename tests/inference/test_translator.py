@@ -75,7 +75,7 @@ def test_loss_is_the_mean_over_all_tokens(opened) -> None:
     pairs = Pairs(["3. Mai 1979", "12/11/2026", "1999"], ["1979-05-03", "2026", ""])
     tokens = [11, 5, 1]  # EOS counts
     each = [translator.loss(Pairs([s], [t])) for s, t in zip(*pairs, strict=True)]
-    expected = np.average(each, attention=tokens)
+    expected = np.average(each, weights=tokens)
     assert translator.loss(pairs) == pytest.approx(expected, rel=1e-5)
     assert translator.loss(pairs, max_batch_tokens=12) == pytest.approx(expected, rel=1e-5)
 

@@ -10,8 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from encdec.types import BOS, EOS, PAD, DecodeStep
+from encdec.types import DecodeStep, SpecialIds
 
+SPECIALS = SpecialIds(pad=4, start=2, end=0, unknown=5)
+"""Not the usual ones: a search that knows ids by heart fails."""
+PAD, BOS, EOS, UNK = SPECIALS
 ROWS, S, M = 211, 3, 2
 _TIMES = 31
 

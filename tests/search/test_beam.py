@@ -10,8 +10,7 @@ import pytest
 
 from encdec.search.beam import beam_search
 from encdec.search.sampling import greedy
-from encdec.types import BOS, EOS, PAD
-from tests.search.stubs import ROWS, Table, start, table
+from tests.search.stubs import BOS, EOS, PAD, ROWS, SPECIALS, Table, start, table
 
 SENTENCES = [5, 17, 101]
 
@@ -22,7 +21,14 @@ def penalty(length: int, alpha: float) -> float:
 
 def found(model: Table, sentences: list[int], max_lengths: list[int], beams: int, **options):
     search = jax.jit(
-        partial(beam_search, model.step, beams=beams, max_len=max(*max_lengths, 1), **options)
+        partial(
+            beam_search,
+            model.step,
+            beams=beams,
+            max_len=max(*max_lengths, 1),
+            specials=SPECIALS,
+            **options,
+        )
     )
     return jax.device_get(search(*start(sentences, beams), jnp.asarray(max_lengths)))
 
@@ -119,6 +125,7 @@ def test_beam_one_is_greedy(alpha: float) -> None:
             *start(SENTENCES, 1),
             max_lengths,
             max_len=11,
+            specials=SPECIALS,
             alpha=alpha,
             with_attention=True,
         )
@@ -184,9 +191,8 @@ def test_one_compilation_a_shape() -> None:
     def search(memory, cache, max_lengths, alpha, *, max_len):
         nonlocal traces
         traces += 1
-        return beam_search(
-            model.step, memory, cache, max_lengths, beams=3, max_len=max_len, alpha=alpha
-        ).tokens
+        options = {"beams": 3, "max_len": max_len, "specials": SPECIALS, "alpha": alpha}
+        return beam_search(model.step, memory, cache, max_lengths, **options).tokens
 
     for sentences, max_lengths, alpha in (([1, 2], [3, 4], 0.0), ([7, ROWS - 1], [5, 1], 0.6)):
         search(*start(sentences, 3), jnp.asarray(max_lengths), alpha, max_len=5)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from encdec.search.processors import Temperature, TopK, TopP
 from encdec.search.sampling import greedy, sample
-from encdec.types import BOS, EOS, PAD
-from tests.search.stubs import Table, start, table
+from tests.search.stubs import BOS, EOS, PAD, SPECIALS, Table, start, table
 
 SENTENCES = [5, 17, 101]
 
@@ -17,7 +17,9 @@ SENTENCES = [5, 17, 101]
 def test_greedy_is_the_plain_loop() -> None:
     model = table(9, seed=1, eos=0.5)
     max_lengths = [6, 11, 3]
-    search = jax.jit(partial(greedy, model.step, max_len=11, alpha=0.6, with_attention=True))
+    search = jax.jit(
+        partial(greedy, model.step, max_len=11, specials=SPECIALS, alpha=0.6, with_attention=True)
+    )
     ours = jax.device_get(search(*start(SENTENCES, 1), jnp.asarray(max_lengths)))
     for b, (sentence, limit) in enumerate(zip(SENTENCES, max_lengths, strict=True)):
         tokens: list[int] = []
@@ -38,7 +40,9 @@ def test_greedy_is_the_plain_loop() -> None:
 
 def draws(model: Table, count: int, sentence: int = 5, **options) -> np.ndarray:
     """First tokens of many samples of one sentence."""
-    search = jax.jit(partial(sample, model.step, samples=count, max_len=1, **options))
+    search = jax.jit(
+        partial(sample, model.step, samples=count, max_len=1, specials=SPECIALS, **options)
+    )
     found = search(*start([sentence], count), jnp.ones(1, jnp.int32), jax.random.split(KEY, 1))
     return np.asarray(found.tokens)[0, :, 0]
 
@@ -63,14 +67,17 @@ def tempered(model: Table, sentence: int, temperature: float) -> np.ndarray:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_draws_follow_the_tempered_distribution(temperature: float) -> None:
     model = table(9, seed=2, spread=1.0)
-    assert_drawn_from(draws(model, COUNT, temperature=temperature), tempered(model, 5, temperature))
+    assert_drawn_from(
+        draws(model, COUNT, processors=[Temperature(np.float32(temperature))]),
+        tempered(model, 5, temperature),
+    )
 
 
 def test_top_k_keeps_the_k_likeliest_in_proportion() -> None:
     model = table(9, seed=2, spread=1.0)
     expected = tempered(model, 5, 1.0)
     expected[np.argsort(-expected)[3:]] = 0
-    assert_drawn_from(draws(model, COUNT, top_k=3), expected / expected.sum())
+    assert_drawn_from(draws(model, COUNT, processors=[TopK(3)]), expected / expected.sum())
 
 
 @pytest.mark.parametrize("p", [0.01, 0.5, 0.9])
@@ -83,16 +90,25 @@ def test_top_p_keeps_the_fewest_that_reach_the_mass(p: float) -> None:
             expected[token] = 0
         else:
             mass += expected[token]
-    assert_drawn_from(draws(model, COUNT, top_p=p), expected / expected.sum())
+    assert_drawn_from(
+        draws(model, COUNT, processors=[TopP(np.float32(p))]), expected / expected.sum()
+    )
 
 
 def test_a_low_temperature_is_greedy() -> None:
     model = table(9, seed=3, eos=0.5)
     max_lengths = jnp.asarray([6, 9, 4])
-    one = greedy(model.step, *start(SENTENCES, 1), max_lengths, max_len=9)
+    one = greedy(model.step, *start(SENTENCES, 1), max_lengths, max_len=9, specials=SPECIALS)
     keys = jax.random.split(KEY, 3)
     other = sample(
-        model.step, *start(SENTENCES, 2), max_lengths, keys, samples=2, max_len=9, temperature=1e-4
+        model.step,
+        *start(SENTENCES, 2),
+        max_lengths,
+        keys,
+        samples=2,
+        max_len=9,
+        specials=SPECIALS,
+        processors=[Temperature(np.float32(1e-4))],
     )
     for w in range(2):
         np.testing.assert_array_equal(one.tokens[:, 0], other.tokens[:, w])
@@ -109,8 +125,9 @@ def test_samples_come_best_first_with_the_models_own_scores() -> None:
             keys,
             samples=7,
             max_len=8,
+            specials=SPECIALS,
             alpha=0.6,
-            temperature=1.7,
+            processors=[Temperature(np.float32(1.7))],
             with_attention=True,
         )
     )
@@ -127,7 +144,7 @@ def test_samples_come_best_first_with_the_models_own_scores() -> None:
 def test_draws_depend_on_the_key_and_not_on_the_batch() -> None:
     model = table(9, seed=5)
     keys = jax.random.split(KEY, 3)
-    search = partial(sample, model.step, samples=4, max_len=6)
+    search = partial(sample, model.step, samples=4, max_len=6, specials=SPECIALS)
     together = search(*start(SENTENCES, 4), jnp.full(3, 6), keys).tokens
     alone = search(*start(SENTENCES[1:2], 4), jnp.full(1, 6), keys[1:2]).tokens
     other = search(*start(SENTENCES, 4), jnp.full(3, 6), keys[::-1]).tokens

@@ -70,7 +70,7 @@ def test_answers_are_the_translators(translator: Translator, address: str) -> No
 def test_one_map_can_be_asked_for(translator: Translator, address: str) -> None:
     _, answer, _ = asked(address, "translate", {"text": "3. Mai", "beam": 1, "map": 2})
     (found,) = json.loads(answer)["sentences"][0]["translations"]
-    expected = translator("3. Mai", SearchOptions(beam=1)).weights
+    expected = translator("3. Mai", SearchOptions(beam=1)).attention
     assert expected is not None
     np.testing.assert_allclose(found["attention"], expected[2], atol=1e-3)
 

@@ -139,8 +139,8 @@ def test_a_map_and_several_translations_can_be_chosen(page: Page, translator: Tr
     expect(page.locator("#status")).to_contain_text("Translated", timeout=60_000)
     third = page.get_by_role("group", name="Tokens of translation 3")
     third.locator(".token").first.hover()
-    assert best[2].weights is not None
-    np.testing.assert_allclose(shades(page, "Source tokens"), best[2].weights[2][0], atol=1e-3)
+    assert best[2].attention is not None
+    np.testing.assert_allclose(shades(page, "Source tokens"), best[2].attention[2][0], atol=1e-3)
 
 
 def test_markup_is_text(page: Page) -> None:

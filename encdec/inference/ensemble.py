@@ -1,0 +1,82 @@
+"""Several runs that translate as one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from encdec.data import vocabulary
+from encdec.data.sources import Pairs
+from encdec.inference.translator import Translator, load
+from encdec.parallel.layout import SINGLE_DEVICE, Layout
+from encdec.search.options import EnsembleOptions
+from encdec.types import InputError
+
+EQUAL_MEMBERS = EnsembleOptions()
+"""The mean of the probabilities, with equal weights."""
+
+
+class Ensemble(Translator):
+    """A translator whose next-token distribution is the mean of its members'.
+
+    Members may differ in family, size and source vocabulary. The first one gives what a single
+    translator has: its run, its source tokens, its length limits, and the attention that is shown.
+
+    Args:
+      members: translators on the same layout, with one target vocabulary.
+      options: which mean, and the weights.
+
+    Raises:
+      InputError: two members have different target vocabularies, or the weights do not fit.
+    """
+
+    def __init__(
+        self, members: Sequence[Translator], options: EnsembleOptions = EQUAL_MEMBERS
+    ) -> None:
+        first = members[0]
+        digests = [vocabulary.digest(member.run.tgt_vocabulary) for member in members]
+        for member, digest in zip(members, digests, strict=True):
+            if digest != digests[0]:
+                raise InputError(
+                    f"{first.run.path} and {member.run.path} have different target vocabularies: "
+                    "the runs of an ensemble must share it"
+                )
+        super().__init__(
+            first.run, first._params, first.step, first._layout, first._static["dtype"]
+        )
+        self._members = tuple(members)
+        self._mean = options.ensemble_mean
+        self._weights = np.asarray(options.weights_of(len(members)), np.float32)
+
+    @property
+    def members(self) -> tuple[Translator, ...]:
+        return self._members
+
+    def loss(self, pairs: Pairs, max_batch_tokens: int = 8192) -> float:
+        raise InputError("an ensemble has no loss of its own: take the loss of each run")
+
+
+def load_ensemble(
+    paths: Sequence[str | Path],
+    layout: Layout = SINGLE_DEVICE,
+    dtype: Any = jnp.float32,
+    options: EnsembleOptions = EQUAL_MEMBERS,
+) -> Translator:
+    """Opens run folders that translate together; one folder alone is opened as by `load`.
+
+    Args:
+      paths: the folders.
+      layout: the devices to translate on.
+      dtype: of matrix products.
+      options: which mean of the runs' distributions is taken, and the weights.
+
+    Raises:
+      InputError: as `load`; no folder; different target vocabularies; or weights that do not fit.
+    """
+    if not paths:
+        raise InputError("an ensemble needs runs: give at least one run folder")
+    options.weights_of(len(paths))  # refused before anything is opened
+    members = [load(path, layout, dtype) for path in paths]
+    return members[0] if len(members) == 1 else Ensemble(members, options)

@@ -1,0 +1,92 @@
+"""What users say about translations as text, as token ids: banned phrases and forced prefixes."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from encdec.search.options import SearchOptions
+from encdec.types import InputError
+
+Encode = Callable[[str], list[int]]
+"""Text -> ids of the target vocabulary, without the start and the end token."""
+
+
+def banned_ids(options: SearchOptions, encode: Encode, unknown: int) -> list[list[int]]:
+    """The ids of each of `options.ban`.
+
+    Args:
+      options: how to search.
+      encode: of the target vocabulary.
+      unknown: id of its unknown token.
+
+    Raises:
+      InputError: a text has no tokens, or one that the vocabulary does not know.
+    """
+    return [_known("ban", text, encode, unknown) for text in options.ban]
+
+
+def prefix_ids(
+    prefixes: Sequence[str],
+    banned: Sequence[Sequence[int]],
+    max_lengths: Sequence[int] | np.ndarray,
+    encode: Encode,
+    unknown: int,
+) -> list[list[int]]:
+    """The ids of the prefix of each sentence; those of "" are [].
+
+    Args:
+      prefixes: text, one for each sentence.
+      banned: from `banned_ids`.
+      max_lengths: the most tokens that each translation may have.
+      encode, unknown: as in `banned_ids`.
+
+    Raises:
+      InputError: a prefix has a token that the vocabulary does not know, contains what is banned,
+        or is longer than its sentence's translation may be.
+    """
+    known = {text: _known("prefix", text, encode, unknown) for text in {*prefixes} - {""}}
+    for text, ids in known.items():
+        for phrase in banned:
+            if any(ids[i : i + len(phrase)] == [*phrase] for i in range(len(ids))):
+                raise InputError(
+                    f"prefix = {text!r} contains what ban forbids: give another prefix, or ban less"
+                )
+    result = [known.get(text, []) for text in prefixes]
+    for text, ids, limit in zip(prefixes, result, max_lengths, strict=True):
+        if len(ids) > limit:
+            raise InputError(
+                f"prefix = {text!r} has {len(ids)} tokens, but the translation may have at most "
+                f"{limit}: give a shorter prefix, or a larger max_extra or max_ratio"
+            )
+    return result
+
+
+def prefix_table(prefixes: Sequence[Sequence[int]], columns: int) -> np.ndarray:
+    """int32 [B, columns]: the tokens of each prefix, then -1."""
+    table = np.full((len(prefixes), columns), -1, np.int32)
+    for row, ids in zip(table, prefixes, strict=True):
+        row[: len(ids)] = ids
+    return table
+
+
+def check_min_length(options: SearchOptions, max_lengths: np.ndarray) -> None:
+    """Raises InputError if a translation must be longer than it may be: max_lengths int [B]."""
+    limit = max_lengths.min(initial=np.iinfo(np.int32).max)
+    if options.min_length > limit:
+        raise InputError(
+            f"min_length = {options.min_length} is more than the {limit} tokens that the "
+            "translation of the shortest text may have: lower it, or give a larger max_extra or "
+            "max_ratio"
+        )
+
+
+def _known(option: str, text: str, encode: Encode, unknown: int) -> list[int]:
+    ids = encode(text)
+    if not ids:
+        raise InputError(f"{option} = {text!r} has no tokens: give a text that has some")
+    if unknown in ids:
+        raise InputError(
+            f"{option} = {text!r} has a token that the target vocabulary does not know: give text "
+            "that the model can write"
+        )
+    return ids

@@ -1,0 +1,136 @@
+"""`SearchOptions` on their way into a compiled search.
+
+`split` is the one place that takes the options apart: `StaticOptions` decide which program is
+compiled, `ArrayOptions` are arguments of that program. `search` puts them to work.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from encdec.search.beam import beam_search
+from encdec.search.interface import Processor
+from encdec.search.options import SearchOptions
+from encdec.search.processors import ForcedPrefix, from_options
+from encdec.search.sampling import greedy, sample
+from encdec.search.types import SearchResult
+from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
+
+
+class StaticOptions(NamedTuple):
+    """What the compiled program depends on; hashable.
+
+    Attributes:
+      method: which search.
+      beam: W, hypotheses of each sentence.
+      max_len: T, the largest limit of tokens that a sentence can have.
+      with_attention: whether attention is returned.
+      specials: ids of the target vocabulary.
+    """
+
+    method: Literal["greedy", "beam", "sample"]
+    beam: int
+    max_len: int
+    with_attention: bool
+    specials: SpecialIds
+
+
+class ArrayOptions(NamedTuple):
+    """What can change without compiling again; a pytree, the same on all devices.
+
+    Attributes:
+      length_penalty: float32 [].
+      seed: int32 [].
+      processors: in the order in which they act. Which ones they are is part of the tree's
+        structure, so another list is another program.
+    """
+
+    length_penalty: Array
+    seed: Array
+    processors: tuple[Processor, ...]
+
+
+class Sentences(NamedTuple):
+    """What each sentence of a batch brings to the search.
+
+    Attributes:
+      max_lengths: int32 [B], the most tokens that it may have, the end token included.
+      example_ids: int32 [B]: with the seed they decide what is drawn, in whatever batch.
+      prefix: int32 [B, P], the tokens that it begins with, then -1; P = 0 forces none.
+    """
+
+    max_lengths: Array
+    example_ids: Array
+    prefix: Array
+
+
+def split(
+    options: SearchOptions,
+    specials: SpecialIds,
+    *,
+    max_len: int,
+    with_attention: bool = False,
+    banned: Sequence[Sequence[int]] = (),
+    processors: Sequence[Processor] = (),
+) -> tuple[StaticOptions, ArrayOptions]:
+    """The options as a program and its arguments.
+
+    `min_length` and the penalties are arguments. `max_ratio`, `max_extra` and `prefix` are already
+    in `max_len` and in `Sentences`.
+
+    Args:
+      options: how to search.
+      specials: of the target vocabulary.
+      max_len: the largest limit of tokens that a sentence of the batch can have.
+      with_attention: whether attention is returned.
+      banned: the ids of each of `options.ban`.
+      processors: the caller's own.
+    """
+    method: Literal["greedy", "beam"] = "greedy" if options.beam == 1 else "beam"
+    static = StaticOptions(
+        "sample" if options.sample else method, options.beam, max_len, with_attention, specials
+    )
+    arrays: Any = (
+        np.float32(options.length_penalty),
+        np.int32(options.seed),
+        from_options(options, specials, banned, processors),
+    )
+    return static, ArrayOptions(*arrays)
+
+
+def search(
+    step: DecodeStep,
+    memory: Memory,
+    cache: Cache,
+    sentences: Sentences,
+    arrays: ArrayOptions,
+    static: StaticOptions,
+) -> SearchResult:
+    """The search that the options describe.
+
+    Args:
+      step: the model.
+      memory: of B sentences.
+      cache: of `static.beam` hypotheses each, with no token yet.
+      sentences, arrays, static: see above.
+    """
+    processors = arrays.processors
+    if sentences.prefix.shape[1]:  # it has the last word
+        processors = (*processors, ForcedPrefix(sentences.prefix))
+    common: dict[str, Any] = {
+        "max_len": static.max_len,
+        "specials": static.specials,
+        "alpha": arrays.length_penalty,
+        "processors": processors,
+        "with_attention": static.with_attention,
+    }
+    limits = sentences.max_lengths
+    if static.method == "greedy":
+        return greedy(step, memory, cache, limits, **common)
+    if static.method == "beam":
+        return beam_search(step, memory, cache, limits, beams=static.beam, **common)
+    key = jax.random.key(arrays.seed)
+    keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(sentences.example_ids)
+    return sample(step, memory, cache, limits, keys, samples=static.beam, **common)
