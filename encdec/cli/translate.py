@@ -1,4 +1,4 @@
-"""`encdec translate`: lines in, translations out."""
+"""`encdec translate`: reads lines and writes their translations."""
 
 import itertools
 import math
@@ -7,77 +7,108 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.parsing import check_batch_tokens, parse
 from encdec.config import DeviceConfig
-from encdec.data.sources import decode_lines, read_lines
 from encdec.files import cache_folder, writer
-from encdec.inference import translator as translators
-from encdec.inference.translator import Translation, Translator
-from encdec.parallel.devices import keep_compiled_programs
-from encdec.search.options import SearchOptions
+from encdec.search.options import EnsembleOptions, SearchOptions
 from encdec.types import InputError
 
+if TYPE_CHECKING:
+    from encdec.inference.translator import Translation, Translator
+
 _WINDOW = 4096
-"""Lines that `translate` reads before it writes."""
+"""How many lines are read before their translations are written."""
 
 
 @dataclass(frozen=True)
 class _TranslateOptions:
-    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
-    input: Annotated[Path | None, arg(help="Lines to translate (.gz too); stdin if left out.")] = (
-        None
-    )
-    output: Annotated[Path | None, arg(help="Where translations go; stdout if left out.")] = None
-    nbest: Annotated[int, arg(help="Translations of each line, best first, one a line.")] = 1
-    scores: Annotated[bool, arg(help="Before each translation its score (nats) and a tab.")] = False
+    runs: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(
+            metavar="RUN [RUN ...]",
+            help="Run folder; several with one target vocabulary translate as an ensemble.",
+        ),
+    ]
+    input: Annotated[
+        Path | None, arg(help="File of lines to translate (.gz too); by default stdin.")
+    ] = None
+    output: Annotated[Path | None, arg(help="File to write; by default stdout.")] = None
+    nbest: Annotated[
+        int, arg(help="How many translations of each line to write, best first, one a line.")
+    ] = 1
+    scores: Annotated[
+        bool, arg(help="Write before each translation its score (nats) and a tab.")
+    ] = False
     too_long: Annotated[
         Literal["cut", "keep", "empty", "stop"],
         arg(
-            help="A line longer than what the model was trained for is named on stderr and: cut to "
-            "that length, kept whole, translated to an empty line, or the end of the command."
+            help="What to do with a line that is longer than the model was trained for, besides "
+            "naming it on stderr: cut it to that length, keep it whole, write an empty line, or "
+            "stop."
         ),
     ] = "cut"
-    max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
+    max_batch_tokens: Annotated[int, arg(help="The most source tokens in a batch.")] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+    ensemble: Annotated[EnsembleOptions, OmitArgPrefixes] = field(default_factory=EnsembleOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
 
 def run(arguments: list[str]) -> None:
-    options = parse(_TranslateOptions, arguments, "encdec translate", "Lines in, lines out.")
-    keep_compiled_programs(cache_folder())
+    """Translates lines with one run or with an ensemble.
+
+    Raises:
+      InputError: no run, input that cannot be read, or options that cannot be used with it.
+    """
+    options = parse(_TranslateOptions, arguments, "encdec translate", "Translates lines of text.")
     check_batch_tokens(options.max_batch_tokens)
-    translator = translators.load_on(options.devices, options.run)
+    if not options.runs:
+        raise InputError("RUN is missing: give a run folder (encdec translate --help)")
+    options.ensemble.weights_of(len(options.runs))
+
+    from encdec.inference.ensemble import load_ensemble
+    from encdec.parallel.devices import compute_dtype, keep_compiled_programs
+    from encdec.parallel.layout import Layout
+
+    keep_compiled_programs(cache_folder())
+    layout = Layout.parse(options.devices.layout)
+    dtype = compute_dtype(options.devices.precision)
+    translator = load_ensemble(options.runs, layout, dtype, options.ensemble)
     inputs = [options.input] if options.input else []
     with _reader(options.input) as lines, writer(options.output, inputs) as out:
         first = 1
         while window := list(itertools.islice(lines, _WINDOW)):
-            for found in _translated(translator, window, first, options):
-                out.writelines(_lines(found, options))
+            for translations in _translate(translator, window, first, options):
+                out.writelines(_lines(translations, options))
             out.flush()
             first += len(window)
 
 
-def _lines(found: list[Translation], options: _TranslateOptions) -> Iterator[str]:
-    """`nbest` lines for each line in, empty ones where there are no more translations."""
+def _lines(translations: "list[Translation]", options: _TranslateOptions) -> Iterator[str]:
+    """The `nbest` lines of one input line, empty ones where there are fewer translations."""
     for i in range(options.nbest):
-        score, text = (found[i].score, found[i].text) if i < len(found) else (-math.inf, "")
+        score, text = -math.inf, ""
+        if i < len(translations):
+            score, text = translations[i].score, translations[i].text
         yield f"{score:.4f}\t{text}\n" if options.scores else f"{text}\n"
 
 
-def _translated(
-    translator: Translator, lines: list[str], first: int, options: _TranslateOptions
-) -> list[list[Translation]]:
-    """Translations of some lines, `nbest` of each (fewer where the search found fewer)."""
-    most = translator.run.config.data.max_source_length
+def _translate(
+    translator: "Translator", lines: list[str], first: int, options: _TranslateOptions
+) -> "list[list[Translation]]":
+    """The translations of some lines, `nbest` of each or as many as the search has.
+
+    `first` is the number of the first line in the input.
+    """
+    limit = min(member.run.config.data.max_source_length for member in translator.members)
     for i, line in enumerate(lines):
-        length = translator.source_length(line)
-        if length > most:
+        length = max(member.source_length(line) for member in translator.members)
+        if length > limit:
             message = (
-                f"line {first + i} has {length} tokens, more than the {most} that the model was "
+                f"line {first + i} has {length} tokens, more than the {limit} that the model was "
                 "trained for"
             )
             if options.too_long == "stop":
@@ -89,13 +120,16 @@ def _translated(
         lines,
         options.nbest,
         options.search,
-        max_source_length=most if options.too_long == "cut" else None,
+        max_source_length=limit if options.too_long == "cut" else None,
         max_batch_tokens=options.max_batch_tokens,
     )
 
 
 @contextmanager
 def _reader(path: Path | None) -> Iterator[Iterator[str]]:
+    """The lines of a file, or of stdin."""
+    from encdec.data.sources import decode_lines, read_lines
+
     if path is None:
         yield decode_lines(sys.stdin.buffer, "stdin")
     else:
