@@ -84,10 +84,13 @@ def _readable(options: type[Any], default: Any, with_help: bool) -> type[Any]:
     for field in dataclasses.fields(options):
         value = _default(field) if default is None else getattr(default, field.name)
         hint, *marks = _unwrapped(hints[field.name])
+        nested = dataclasses.is_dataclass(hint)
+        text = docs.get(field.name) or (_first_paragraph(hint.__doc__) if nested else "")
         # tyro takes the last of several marks: help that the field gives itself wins.
-        marks = [tyro.conf.arg(help=docs.get(field.name, "")), *marks]
-        if dataclasses.is_dataclass(hint):
-            hint = _readable(typing.cast(type, hint), value, with_help)
+        marks = [tyro.conf.arg(help=text), *marks]
+        if nested:
+            inner = None if value is dataclasses.MISSING else value
+            hint = _readable(typing.cast(type, hint), inner, with_help)
             copies.append((field.name, Annotated[(hint, *marks)]))
             continue
         if _has_tuple(hint):
@@ -128,6 +131,10 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
 def _unwrapped(hint: Any) -> tuple[Any, ...]:
     """A type and what `Annotated` adds to it."""
     return typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+
+
+def _first_paragraph(docstring: str | None) -> str:
+    return " ".join((docstring or "").split("\n\n")[0].split())
 
 
 def _has_tuple(hint: Any) -> bool:

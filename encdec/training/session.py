@@ -13,6 +13,7 @@ import jax
 from encdec.config import TrainingDeviceConfig
 from encdec.data.batches import largest_batch
 from encdec.data.sources import Pairs
+from encdec.files import write_text
 from encdec.parallel import processes, sharding
 from encdec.parallel.devices import compute_dtype
 from encdec.parallel.layout import Layout
@@ -204,7 +205,7 @@ def _diverged(run: Run, error: DivergedError) -> InputError:
     texts = [(run.src_vocabulary.decode(s), run.tgt_vocabulary.decode(t)) for s, t in rows]
     lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in texts if any(pair)]
     if processes.is_main_process():
-        path.write_text("".join(lines), encoding="utf-8")
+        write_text(path, "".join(lines))
     good = checkpoints.steps(run.path, "latest")
     kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was saved"
     return InputError(
