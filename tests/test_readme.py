@@ -74,6 +74,7 @@ def code(block: str) -> list[str]:
 def test_the_examples_are_short() -> None:
     assert len(block_with("runs/sums").splitlines()) <= 5
     assert len(code(block_with("train_step"))) <= 20
+    assert len(block_with("encdec.Processor").splitlines()) <= 15
     assert len(block_with("encdec.register").splitlines()) <= 80
 
 
@@ -98,7 +99,7 @@ def test_every_option_exists(arguments: list[str], tmp_path: Path, monkeypatch) 
         raise FileNotFoundError
 
     monkeypatch.setattr("encdec.training.trainer.train", stop)
-    monkeypatch.setattr("encdec.cli.doctor.examined", stop)
+    monkeypatch.setattr("encdec.cli.doctor.detect_accelerator", stop)
     monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 8)
     monkeypatch.setattr("encdec.inference.translator.load", stop)
     monkeypatch.setattr("encdec.runs.run.load", stop)

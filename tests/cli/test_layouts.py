@@ -19,8 +19,8 @@ def four_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_trained_and_translated_in_any_layout(encdec, tmp_path, monkeypatch) -> None:
-    """`_finish` scores thousands of sentences, so it is left out."""
-    monkeypatch.setattr("encdec.cli.train._finish", lambda translator: None)
+    """Without the command's final evaluation, which takes long."""
+    monkeypatch.setattr("encdec.cli.train._show", lambda translator: None)
     run = tmp_path / "run"
     first = encdec("train", "--run", run, *TINY, "--max-steps", 1, "--layout", "2x2")
     assert first.code == 0, first
@@ -28,11 +28,11 @@ def test_a_run_trained_and_translated_in_any_layout(encdec, tmp_path, monkeypatc
     assert "from step 1 of 2" in again.err
     layouts = [row["layout"] for row in read_metrics(run / "metrics.jsonl") if "layout" in row]
     assert layouts == ["2x2", "4x1"]
-    said = {
+    translations = {
         encdec("translate", run, "--layout", layout, "--beam", 1, stdin=b"May 3, 1979\n").out
         for layout in ("1x1", "1x2")
     }
-    assert len(said) == 1
+    assert len(translations) == 1
 
 
 @pytest.mark.parametrize(

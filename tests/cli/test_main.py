@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from encdec.cli.main import COMMANDS
 from encdec.plots.attention import attention_figure
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
@@ -391,7 +392,8 @@ def test_attend_refuses_a_model_without_attention(corpus: Path, tmp_path: Path, 
 
 
 def test_help(encdec) -> None:
-    assert "train [PRESET]" in encdec("--help").out
+    for command in COMMANDS:
+        assert f"\n  {command} " in encdec("--help").out
     assert encdec().out == encdec("-h").out
     found = encdec("train", "--model", "seq2seq", "--help")
     assert found.code == 0
