@@ -13,6 +13,7 @@ import numpy as np
 from encdec.config import DataConfig, RunConfig
 from encdec.data import tfds
 from encdec.data.dates import dates
+from encdec.data.given_batches import BatchSource
 from encdec.data.holdout import (
     SelectedPairs,
     corpus_statistics,
@@ -52,9 +53,9 @@ class Corpus:
         SHA-256 of all pairs if None.
     """
 
-    train: Any
-    valid: Any = None
-    held_out: Iterable[Pair] | None = None
+    train: Pairs | Iterable[Pair] | BatchSource
+    valid: Pairs | Iterable[Pair] | Iterable[Batch] | None = None
+    held_out: Pairs | Iterable[Pair] | None = None
     digest: str | None = None
 
 

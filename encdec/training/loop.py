@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import jax
 import optax
 
 from encdec.config import LOWER_IS_BETTER, TrainingConfig
@@ -139,7 +140,8 @@ def train(
             return next(batches, None) if done < config.max_steps else None
         except Exception:
             settle(0)
-            if done > saved:
+            # Saving needs all processes, of which the others may have no error.
+            if done > saved and jax.process_count() == 1:
                 saver.save_latest(state, done, stopping)
             raise
 

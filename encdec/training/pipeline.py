@@ -201,7 +201,8 @@ def _given_batches(config: RunConfig, corpus: Corpus, layout: Layout) -> GivenBa
             "batches have no vocabulary whose tokens could be counted: set vocabulary_size to a "
             "number above every id (pairs of text must be given as a list)"
         )
-    valid = () if corpus.valid is None else tuple(corpus.valid)
+    train: Any = corpus.train
+    valid: tuple[Any, ...] = tuple(corpus.valid or ())
     if valid and training.best_metric != "loss":
         raise InputError(
             f"best_metric = {training.best_metric!r} needs text, and validation on batches has "
@@ -214,4 +215,4 @@ def _given_batches(config: RunConfig, corpus: Corpus, layout: Layout) -> GivenBa
     check = BatchCheck(size, layout.data * parts, reason)
     for number, batch in enumerate(valid):
         check(batch, f"validation batch {number} (counted from 0)")
-    return with_first_checked(corpus.train, valid, check)
+    return with_first_checked(train, valid, check)

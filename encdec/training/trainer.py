@@ -68,8 +68,8 @@ def train(
 ) -> TrainResult:
     """Trains a run; one that was stopped or killed is resumed from its latest checkpoint.
 
-    A resumed run is the one that was never stopped, to the last bit: the same corpus and settings
-    must be given, and the same callbacks and devices may be.
+    A resumed run ends with the parameters of one that was never stopped, to the last bit. Its
+    corpus and settings must be given again; callbacks and devices may differ.
 
     Args:
       config: settings, such as those of `encdec.preset`.

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +15,6 @@ import pytest
 import encdec
 from encdec.config import (
     RunConfig,
-    TrainingConfig,
     TrainingDeviceConfig,
 )
 from encdec.data.batches import TrainingBatches
@@ -25,7 +23,6 @@ from encdec.data.pipeline import bucket_training, build_vocabularies
 from encdec.data.sources import Pairs
 from encdec.data.tokens import encode_pairs
 from encdec.models import registry
-from encdec.ops.cross_entropy import LogitFactors
 from encdec.parallel.devices import keep_compiled_programs
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
@@ -422,39 +419,3 @@ def test_another_corpus_for_a_run_that_is_there_is_refused(trained: Path, encdec
     found = encdec("train", "--resume", trained)
     assert found.code == 2
     assert "passed to encdec.train" in found.err
-
-
-# --- one's own loop ------------------------------------------------------------------------------
-
-
-def test_a_model_of_ones_own_with_ones_own_loop() -> None:
-    """README's example: between the lines are its twenty."""
-    source = np.random.default_rng(0).integers(4, 12, (64, 3)).astype(np.int32)
-    start, end = np.full((64, 1), 1, np.int32), np.full((64, 1), 2, np.int32)
-    tgt = np.concatenate([start, np.sort(source), end], 1)
-    batches = [encdec.Batch(source, source > 0, tgt, tgt[:, 1:] > 0)] * 200
-
-    # ---
-    class Sorter(nn.Module):
-        tgt_vocabulary: int = 12
-
-        @nn.compact
-        def logit_factors(self, src, src_mask, tgt_in):  # [B, S], [B, S], [B, T]
-            embed = nn.Embed(self.tgt_vocabulary, 32)
-            bag = (embed(src) * src_mask[..., None]).sum(1, keepdims=True)  # [B, 1, D]
-            past = jnp.cumsum(embed(tgt_in), 1)  # [B, T, D]
-            x = nn.relu(nn.Dense(64)(past) + nn.Dense(64)(bag))
-            return LogitFactors(nn.Dense(32)(x), embed.embedding.T, None)
-
-    config = TrainingConfig(learning_rate=1e-2, schedule="constant", warmup=0, label_smoothing=0.0)
-    model, adam, key = Sorter(), optimizer(config), jax.random.key(0)
-    params = model.init(key, *batches[0][:3], method="logit_factors")["params"]
-    state = init_state(params, adam, config)
-    step = jax.jit(partial(train_step, model, adam, config), donate_argnums=0)
-    for batch in batches:
-        state, report = step(state, batch, key)
-    print(report.sums.loss / report.sums.tokens)  # nats per token
-    # ---
-    assert int(state.step) == 200
-    assert report.sums.tokens == 64 * 4
-    assert report.sums.loss / report.sums.tokens < 0.2
