@@ -173,7 +173,9 @@ def shard_batch(tree: Any, layout: Layout) -> Any:
     data_shards = len(layout.local_data)
 
     def split(x: np.ndarray) -> np.ndarray:
-        return np.repeat(x.reshape(data_shards, -1, *x.shape[1:]), layout.model, axis=0)
+        # Not -1: an array may have no column, such as the prefixes of sentences without any.
+        shards = x.reshape(data_shards, len(x) // data_shards, *x.shape[1:])
+        return np.repeat(shards, layout.model, axis=0)
 
     return jax.tree.map(split, tree)
 

@@ -38,6 +38,7 @@ def test_gather_batch_inverts_shard_batch() -> None:
     sharded = sharding.shard_batch(padded, layout)
     assert sharded.shape == (4, 3, 2)
     np.testing.assert_array_equal(sharded[0], sharded[1])  # both model shards get the same rows
+    assert sharding.shard_batch(padded[:, :0], layout).shape == (4, 3, 0)  # rows without columns
     result = pmap.parallelize(lambda x: x + 1, layout, (True,))(sharded)
     np.testing.assert_array_equal(sharding.gather_batch(result, layout)[:5], rows + 1)
     assert sharding.gather_batch_by_model(result, layout).shape == (2, 6, 2)
