@@ -3,7 +3,7 @@
     python -m experiments.scaling --devices 4            # fake CPU devices: right, not fast
     python -m experiments.scaling --preset base --precision bfloat16   # all real devices
 
-The same Transformer takes the same steps on one device and in every layout of data x model parts.
+The same Transformer takes the same steps on one device and in every layout of data x model shards.
 For each: the median time of a step, target tokens a second, the share of the fastest matrix product
 of all its devices, what a device must hold, how many messages of each kind a step sends, and how
 far the losses are from those of one device. Fake devices share the cores of one machine: their

@@ -1,4 +1,4 @@
-"""Imports go down only: from each layer to those below it, as the design draws them."""
+"""The folders are layers: each imports only those below it, and no module imports itself."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ LAYERS = (
     *("cli", "serving", "plots", "interop", "training", "inference", "runs", "evaluation"),
     *("search", "models", "ops", "parallel", "data", "config", "progress", "files", "types"),
 )
-"""From the top down; each may import those after it."""
+"""From top to bottom: each may import those after it."""
 WITHOUT = {
     "types": {"jax", "numpy", "flax", "optax"},
     "config": {"jax", "numpy", "flax", "optax"},
@@ -21,13 +21,13 @@ WITHOUT = {
     "search": {"flax", "optax"},
     "evaluation": {"jax", "flax", "optax"},
 }
-"""Libraries that a layer does not import."""
+"""Libraries that a layer must not import."""
 FAMILIES = ("seq2seq", "rnn_attention", "transformer")
 FILES = sorted(ROOT.rglob("*.py"))
 
 
 def imports(file: Path) -> set[str]:
-    """Dotted names of all that a file imports, except for what only a type checker sees."""
+    """The dotted names that a file imports, except under TYPE_CHECKING."""
     names = set()
     tree = ast.parse(file.read_text(encoding="utf-8"))
     hidden = {
@@ -61,35 +61,35 @@ def test_imports_go_down(file: Path) -> None:
     assert not {name.split(".")[0] for name in names} & WITHOUT.get(layer(file), set())
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
-    """Within a folder too there is no circle."""
+def test_imports_have_no_cycle() -> None:
+    """Within a folder neither."""
     modules = {
         ".".join(("encdec", *file.relative_to(ROOT).with_suffix("").parts)).removesuffix(
             ".__init__"
         ): file
         for file in FILES
     }
-    graph = {}
+    graph = {}  # from each module to those that it imports
     for module, file in modules.items():
-        named = imports(file)
-        found = {name if name in modules else name.rpartition(".")[0] for name in named}
-        graph[module] = {name for name in found if name in modules and name != module}
+        names = imports(file)
+        imported = {name if name in modules else name.rpartition(".")[0] for name in names}
+        graph[module] = {name for name in imported if name in modules and name != module}
     while graph:
         leaves = {module for module, needs in graph.items() if not needs & graph.keys()}
-        assert leaves, f"a circle among {sorted(graph)}"
+        assert leaves, f"a cycle among {sorted(graph)}"
         graph = {module: needs for module, needs in graph.items() if module not in leaves}
 
 
-def test_families_do_not_know_each_other() -> None:
+def test_families_do_not_import_each_other() -> None:
     for family in FAMILIES:
         others = {f"encdec.models.{other}" for other in FAMILIES if other != family}
         names = imports(ROOT / "models" / f"{family}.py")
         assert not others & {name.rpartition(".")[0] for name in names}
 
 
-def test_one_folder_says_pmap() -> None:
-    says = [f for f in FILES if re.search(r"\bpmap\(", f.read_text(encoding="utf-8"))]
-    assert {layer(file) for file in says} == {"parallel"}
+def test_only_parallel_calls_pmap() -> None:
+    callers = [f for f in FILES if re.search(r"\bpmap\(", f.read_text(encoding="utf-8"))]
+    assert {layer(file) for file in callers} == {"parallel"}
 
 
 def test_every_file_has_a_layer() -> None:
@@ -98,5 +98,5 @@ def test_every_file_has_a_layer() -> None:
 
 
 def test_the_tests_have_the_same_folders() -> None:
-    here = {p.name for p in Path(__file__).parent.iterdir() if p.is_dir()} - {"__pycache__"}
-    assert here <= {*LAYERS, "experiments"}
+    folders = {p.name for p in Path(__file__).parent.iterdir() if p.is_dir()} - {"__pycache__"}
+    assert folders <= {*LAYERS, "experiments"}

@@ -18,7 +18,7 @@ class ModelConfig:
     """
 
     split_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields that the number of model parts in a layout must divide; none if the parameters of the
+    """Fields that the number of model shards in a layout must divide; none if the parameters of the
     family cannot be split over devices."""
     supports_remat: ClassVar[bool] = False
     """Whether the backward pass can compute layers again instead of keeping their activations."""

@@ -25,7 +25,7 @@ class BatchCheck:
 
     Attributes:
       vocabulary_size: ids are below it, on both sides.
-      rows_multiple: divides the number of rows: data parts times parts of a batch.
+      rows_multiple: divides the number of rows: data shards times parts of a batch.
       reason: what the rows must be divided among, for the error.
     """
 

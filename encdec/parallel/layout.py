@@ -111,7 +111,7 @@ class Layout:
                 fits = [m for m in range(1, devices.device_count() + 1) if whole % m == 0]
                 raise InputError(
                     f"layout {self} cannot split {name} = {whole} into {self.model} equal parts: "
-                    f"{' or '.join(map(str, fits))} model parts would do"
+                    f"{' or '.join(map(str, fits))} model shards would do"
                 )
 
 

@@ -7,13 +7,13 @@ from encdec.types import InputError
 
 
 def check_rows(bucketing: Bucketing, batch_tokens: int, layout: Layout) -> None:
-    """Raises InputError where a batch cannot give each data part a sentence."""
+    """Raises InputError where a batch cannot give each data shard a sentence."""
     longest = _longest(bucketing)
     if batch_tokens < layout.data * longest:
         raise InputError(
             f"batch_tokens = {batch_tokens} hold {batch_tokens // longest} sentences of {longest} "
-            f"tokens, too few for the {layout.data} data parts of layout {layout}: batch_tokens of "
-            f"{layout.data * longest} or fewer parts would do"
+            f"tokens, too few for the {layout.data} data shards of {layout}: batch_tokens of "
+            f"{layout.data * longest} or fewer shards would do"
         )
 
 

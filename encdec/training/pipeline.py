@@ -211,7 +211,7 @@ def _given_batches(config: RunConfig, corpus: Corpus, layout: Layout) -> GivenBa
     if training.patience and not valid:
         raise InputError("patience needs batches to validate on: give valid, or set it to 0")
     parts = training.gradient_accumulation
-    reason = f"{layout.data} data parts" + (f" x {parts} parts of a batch" if parts > 1 else "")
+    reason = f"{layout.data} data shards" + (f" x {parts} parts of a batch" if parts > 1 else "")
     check = BatchCheck(size, layout.data * parts, reason)
     for number, batch in enumerate(valid):
         check(batch, f"validation batch {number} (counted from 0)")

@@ -57,7 +57,7 @@ class StateSharding:
         self.shapes: TrainState = jax.eval_shape(self._state, registry.abstract(whole))
         axes = state_axes(optimizer, self.shapes, split_axes)
         specs = sharding.shard_specs(self.shapes, axes, layout)
-        # With ZeRO-1 the optimizer's state is cut over the data parts too; parameters are not.
+        # With ZeRO-1 the optimizer's state is cut over the data shards too; parameters are not.
         self._specs: Any = specs._replace(
             optimizer=sharding.shard_specs(
                 self.shapes.optimizer, axes.optimizer, layout, over_data=layout.shard_optimizer

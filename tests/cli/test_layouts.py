@@ -40,8 +40,11 @@ def test_a_run_trained_and_translated_in_any_layout(encdec, tmp_path, monkeypatc
     [
         (["--layout", "2by2"], ["layout = '2by2'", "DATAxMODEL", "4x1, 2x2, 1x4"]),
         (["--layout", "8x1"], ["needs 8 devices", "there are 4", "4x1"]),
-        (["--layout", "1x4"], ["heads = 2 into 4 equal parts", "1 or 2 model parts would do"]),
-        (["--layout", "4x1", "--batch-tokens", "60"], ["batch_tokens", "4 data parts", "would do"]),
+        (["--layout", "1x4"], ["heads = 2 into 4 equal parts", "1 or 2 model shards would do"]),
+        (
+            ["--layout", "4x1", "--batch-tokens", "60"],
+            ["batch_tokens", "4 data shards", "would do"],
+        ),
         (["--precision", "float16"], ["float16"]),
         (["--processes", "2"], ["coordinator, processes and process go together"]),
         (

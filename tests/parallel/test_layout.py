@@ -35,8 +35,11 @@ def test_a_layout_of_too_many_devices_is_refused() -> None:
     [
         (Seq2SeqConfig(), "model seq2seq cannot be split: 4x1 would do"),
         (AttentionConfig(), "model attention cannot be split: 4x1 would do"),
-        (TransformerConfig(width=6, heads=2), "heads = 2 into 4 equal parts: 1 or 2 model parts"),
-        (TransformerConfig(feed_forward=255), "feed_forward = 255 .*: 1 or 3 model parts would do"),
+        (TransformerConfig(width=6, heads=2), "heads = 2 into 4 equal parts: 1 or 2 model shards"),
+        (
+            TransformerConfig(feed_forward=255),
+            "feed_forward = 255 .*: 1 or 3 model shards would do",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_split_is_refused(config, message: str) -> None:

@@ -381,7 +381,7 @@ def test_batches_that_cannot_be_used_are_refused(given: Any, says: str, tmp_path
 def test_rows_must_divide_among_devices_and_parts(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 4)
     settings = config({"vocabulary_size": 9}, gradient_accumulation=3)
-    says = "step 1 has 3 rows, which cannot be divided among 2 data parts x 3 parts.*multiple of 6"
+    says = "step 1 has 3 rows, which cannot be divided among 2 data shards x 3 parts.*multiple of 6"
     devices = TrainingDeviceConfig(layout="2x1")
     with pytest.raises(InputError, match=says):
         train(settings, [batch()], run=tmp_path / "run", devices=devices)
