@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from encdec.config.presets import preset
     from encdec.data.corpus import Corpus
     from encdec.inference.ensemble import load_ensemble
+    from encdec.inference.evaluate import Evaluation, evaluate
+    from encdec.inference.scoring import Scores, score
     from encdec.inference.translator import Translation, Translator, load
     from encdec.models.interface import EncoderDecoder
     from encdec.ops.cross_entropy import LogitFactors
@@ -29,19 +31,23 @@ __all__ = [
     "Corpus",
     "EncoderDecoder",
     "EnsembleOptions",
+    "Evaluation",
     "History",
     "LogitFactors",
     "ModelConfig",
     "Processor",
     "RunConfig",
+    "Scores",
     "SearchOptions",
     "TrainResult",
     "Translation",
     "Translator",
+    "evaluate",
     "load",
     "load_ensemble",
     "preset",
     "register",
+    "score",
     "train",
 ]
 
@@ -49,20 +55,24 @@ _HOMES = {
     "Batch": "types",
     "Corpus": "data.corpus",
     "EncoderDecoder": "models.interface",
+    "Evaluation": "inference.evaluate",
     "LogitFactors": "ops.cross_entropy",
     "ModelConfig": "config.models",
     "EnsembleOptions": "search.options",
     "History": "search.interface",
     "Processor": "search.interface",
     "RunConfig": "config",
+    "Scores": "inference.scoring",
     "SearchOptions": "search.options",
     "TrainResult": "training.trainer",
     "Translation": "inference.translator",
     "Translator": "inference.translator",
+    "evaluate": "inference.evaluate",
     "load": "inference.translator",
     "load_ensemble": "inference.ensemble",
     "preset": "config.presets",
     "register": "config.families",
+    "score": "inference.scoring",
     "train": "training.trainer",
 }
 """Where each public name is defined; its module is imported when the name is first used."""

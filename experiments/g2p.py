@@ -96,8 +96,8 @@ def main(options: Options) -> None:
     for size in options.sizes:
         run = options.runs / f"g2p-{options.language}-{size}"
         encdec.train(config(options, size), run=run)
-        found = encdec.load(run).evaluate(dev, search, names=["sequence_error_rate"])
-        wrong[run] = found.scores.sequence_error_rate or 0.0
+        found = encdec.evaluate(encdec.load(run), dev, search, metrics=["sequence_error_rate"])
+        wrong[run] = found.metrics["sequence_error_rate"]
         print(f"{run}: word error rate on dev {wrong[run]:.2f}")
     chosen = min(wrong, key=lambda run: wrong[run])
     test = options.folder / f"{options.language}_test.tsv"

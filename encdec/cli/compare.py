@@ -2,25 +2,23 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from encdec.cli.evaluation_text import EvaluationText, TestSet
+from encdec.cli.metric_choices import NAMES, MetricChoices
 from encdec.cli.parsing import check_batch_tokens, parse
-from encdec.cli.scored_text import HELD_OUT, MetricChoices, ScoredText
 from encdec.config import DataConfig
-from encdec.data.sources import Pairs, read_lines
 from encdec.evaluation import tables
-from encdec.evaluation.metrics import MetricName
-from encdec.evaluation.significance import compare
+from encdec.evaluation.metrics import make_metrics
+from encdec.evaluation.significance import check_samples, compare
 from encdec.files import cache_folder
-from encdec.inference import translator as translators
-from encdec.inference.translator import Translator
-from encdec.parallel.devices import keep_compiled_programs
-from encdec.progress import Counter
-from encdec.runs.metrics_log import json_line
 from encdec.search.options import SearchOptions
 from encdec.types import InputError
+
+if TYPE_CHECKING:
+    from encdec.inference.translator import Translator
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,12 @@ class _CompareOptions:
         Positional[Path],
         arg(metavar="RUN_A", help="Run folder, or a file of translations, one a line."),
     ]
-    b: Annotated[Positional[Path], arg(metavar="RUN_B", help="The other.")]
-    text: Annotated[ScoredText, OmitArgPrefixes] = field(default_factory=ScoredText)
-    metric: Annotated[MetricName, arg(help="Score to compare by.")] = "bleu"
-    samples: Annotated[int, arg(help="Sets of sentences that are drawn.")] = 1000
-    json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
-    scoring: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
+    b: Annotated[Positional[Path], arg(metavar="RUN_B", help="The other system.")]
+    text: Annotated[EvaluationText, OmitArgPrefixes] = field(default_factory=EvaluationText)
+    metric: Annotated[str, arg(metavar="{" + NAMES + "}", help="Metric to compare by.")] = "bleu"
+    samples: Annotated[int, arg(help="Number of samples of the sentences that are drawn.")] = 1000
+    json: Annotated[bool, arg(help="Print one JSON object.")] = False
+    choices: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
     max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
 
@@ -45,40 +43,59 @@ def run(arguments: list[str]) -> None:
     Raises:
       InputError: bad input, before anything is translated.
     """
-    options = parse(_CompareOptions, arguments, "encdec compare", "Is B better than A?")
-    keep_compiled_programs(cache_folder())
+    options = parse(
+        _CompareOptions,
+        arguments,
+        "encdec compare",
+        "Tests whether a system is significantly better than another on the same sentences.",
+    )
     check_batch_tokens(options.max_batch_tokens)
-    if options.samples < 1:
-        raise InputError(f"samples = {options.samples} cannot be used: it must be at least 1")
+    check_samples(options.samples)
+    make_metrics([options.metric], options.choices.options(None))
+
+    from encdec.inference.translator import Translator
+    from encdec.parallel.devices import keep_compiled_programs
+    from encdec.runs.metrics_log import json_line
+
+    keep_compiled_programs(cache_folder())
     systems = [_system(path) for path in (options.a, options.b)]
     runs = [system for system in systems if isinstance(system, Translator)]
-    scoring = options.scoring.common_options([one.run.config for one in runs])
-    pairs, name = _common_set(options.text, runs)
+    metric_options = options.choices.common_options(one.run.config for one in runs)
+    name, sources, references = _test_set(options.text, runs)
+    make_metrics(
+        [options.metric],
+        metric_options,
+        ("references",) if sources is None else ("references", "sources"),
+    )
     for path, system in zip((options.a, options.b), systems, strict=True):
-        if not isinstance(system, Translator) and len(system) != len(pairs.tgt):
+        if not isinstance(system, Translator) and len(system) != len(references[0]):
             raise InputError(
-                f"{path} has {len(system)} lines but there are {len(pairs.tgt)} references ({name})"
+                f"{path} has {len(system)} lines but there are {len(references[0])} references "
+                f"({name})"
             )
-    first, second = (_translations(system, pairs, options) for system in systems)
-    found = compare(first, second, pairs.tgt, options.metric, scoring, options.samples)
+    a, b = (_translations(system, sources, options) for system in systems)
+    comparison = compare(a, b, references, options.metric, metric_options, options.samples, sources)
     names = {"a": str(options.a), "b": str(options.b)}
     if options.json:
-        print(json_line({"name": name, **names, **found.summary()}))
+        print(json_line({"name": name, **names, **comparison.summary()}))
     else:
-        print(f"{name}: {tables.comparison_text(found, **names)}")
+        print(f"{name}: {tables.comparison_text(comparison, **names)}")
 
 
-def _system(path: Path) -> Translator | list[str]:
+def _system(path: Path) -> "Translator | list[str]":
+    """The translations in a file, or a run to translate with."""
+    from encdec.data.sources import read_lines
+    from encdec.inference import translator as translators
+
     return read_lines(path) if path.is_file() else translators.load(path)
 
 
-def _common_set(text: ScoredText, runs: list[Translator]) -> tuple[Pairs, str]:
-    """The sentences that both systems are scored on, and their name."""
-    if text.target and not runs and text.paths == text.target:
-        references = [line for path in text.target for line in read_lines(path)]
-        return Pairs([""] * len(references), references), text.name
-    if text.given:
-        return text.read(runs[0].run.config.data if runs else DataConfig()), text.name
+def _test_set(text: EvaluationText, runs: "list[Translator]") -> TestSet:
+    """The sentences that both systems are compared on."""
+    if text.target and not (runs or text.source or text.tsv or text.corpus):
+        return text.read_references()
+    if text.is_given:
+        return text.read(runs[0].run.config.data if runs else DataConfig())
     if not runs:
         raise InputError("two files of translations need references: give --target")
     held_out = [one.run.held_out for one in runs]
@@ -87,14 +104,23 @@ def _common_set(text: ScoredText, runs: list[Translator]) -> tuple[Pairs, str]:
             f"{runs[0].run.path} and {runs[-1].run.path} have different held-out sentences: give "
             "--source and --target, or --tsv"
         )
-    return held_out[0], HELD_OUT
+    return text.held_out(held_out[0])
 
 
 def _translations(
-    system: Translator | list[str], pairs: Pairs, options: _CompareOptions
+    system: "Translator | list[str]", sources: list[str] | None, options: _CompareOptions
 ) -> list[str]:
-    if not isinstance(system, Translator):
+    """Translations of the sources by a system; a file has them already."""
+    if isinstance(system, list):
         return system
-    with Counter(len(pairs.src), f"{system.run.path}: translated") as count:
-        how: dict[str, Any] = {"max_batch_tokens": options.max_batch_tokens, "progress": count.add}
-        return [found.text for found in system.translate(pairs.src, options.search, **how)]
+    from encdec.progress import Counter
+
+    assert sources is not None, "only files of translations are compared without sources"
+    with Counter(len(sources), f"{system.run.path}: translated") as counter:
+        translations = system.translate(
+            sources,
+            options.search,
+            max_batch_tokens=options.max_batch_tokens,
+            progress=counter.add,
+        )
+    return [translation.text for translation in translations]

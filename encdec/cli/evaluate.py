@@ -1,127 +1,156 @@
-"""`encdec evaluate`: metrics of a run on its held-out sentences, or on files."""
+"""`encdec evaluate`: metrics of a run on its held-out sentences, or on other text."""
 
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from encdec.cli.evaluation_text import HELD_OUT, EvaluationText
+from encdec.cli.metric_choices import NAMES, MetricChoices
 from encdec.cli.parsing import check_batch_tokens, parse
-from encdec.cli.scored_text import HELD_OUT, MetricChoices, ScoredText
 from encdec.config import DeviceConfig
-from encdec.data.sources import Pairs
-from encdec.evaluation import metrics, tables
-from encdec.evaluation.by_length import BOUNDS, LengthBucket, by_length, check_bounds, word_counts
-from encdec.evaluation.metrics import MetricName, MetricOptions
+from encdec.evaluation import tables
+from encdec.evaluation.by_length import BOUNDS, check_bounds, metrics_by_length, word_counts
+from encdec.evaluation.metrics import make_metrics, text_metrics
 from encdec.files import cache_folder, writer
-from encdec.inference import translator as translators
-from encdec.inference.translator import Evaluation, Translator
-from encdec.parallel.devices import keep_compiled_programs
-from encdec.progress import Counter
-from encdec.runs.metrics_log import append_metrics, json_line
 from encdec.search.options import SearchOptions
+
+if TYPE_CHECKING:
+    from encdec.data.sources import Pairs
+    from encdec.inference.evaluate import Evaluation, ReferencedPair
+    from encdec.inference.translator import Translator
 
 
 @dataclass(frozen=True)
 class _EvaluateOptions:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
-    text: Annotated[ScoredText, OmitArgPrefixes] = field(default_factory=ScoredText)
-    output: Annotated[Path | None, arg(help="Write the translations here, one a line.")] = None
-    json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
+    text: Annotated[EvaluationText, OmitArgPrefixes] = field(default_factory=EvaluationText)
+    output: Annotated[Path | None, arg(help="Write the translations to this file.")] = None
+    json: Annotated[bool, arg(help="Print one JSON object.")] = False
     metrics: Annotated[
-        tuple[MetricName, ...], arg(help="Metrics to compute; TER takes long on long sentences.")
-    ] = metrics.NAMES
-    by_length: Annotated[bool, arg(help="Metrics by source length too.")] = False
+        tuple[str, ...],
+        arg(
+            metavar="{" + NAMES + "} ...",
+            help="Metrics to compute besides the loss; TER is slow on long sentences.",
+        ),
+    ] = text_metrics()
+    by_length: Annotated[bool, arg(help="Print the metrics by source length too.")] = False
     bounds: Annotated[
-        tuple[int, ...], arg(help="Longest source of each class of lengths but the last, in words.")
+        tuple[int, ...],
+        arg(help="Longest source, in words, of each range of lengths but the last."),
     ] = BOUNDS
-    scoring: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
+    choices: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
     max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
 
 def run(arguments: list[str]) -> None:
-    """Metrics a run on its held-out set or on files, and notes the scores in the run.
+    """Evaluates a run, prints the metrics, and adds them to the run's `metrics.jsonl`.
 
     Raises:
       InputError: bad input, before anything is translated or written.
     """
-    options = parse(_EvaluateOptions, arguments, "encdec evaluate", "Metrics a run.")
-    keep_compiled_programs(cache_folder())
+    options = parse(
+        _EvaluateOptions, arguments, "encdec evaluate", "Computes metrics of a run's translations."
+    )
     check_batch_tokens(options.max_batch_tokens)
     check_bounds(options.bounds)
+    make_metrics(options.metrics, options.choices.options(None))
+
+    from encdec.inference import translator as translators
+    from encdec.parallel.devices import keep_compiled_programs
+    from encdec.runs.metrics_log import json_line
+
+    keep_compiled_programs(cache_folder())
     translator = translators.load_on(options.devices, options.run)
-    scoring = options.scoring.options(translator.run.config)
-    pairs, name = translator.run.held_out, HELD_OUT
-    inputs: tuple[Path, ...] = tuple(p for p in options.run.iterdir() if p.is_file())
-    if options.text.given:
-        pairs, name = options.text.read(translator.run.config.data), options.text.name
-        inputs += options.text.paths
+    config = translator.run.config
+    metric_options = options.choices.options(config)
+    text = options.text
+    test_set = text.read(config.data) if text.is_given else text.held_out(translator.run.held_out)
+    name, sources, references = test_set
+    assert sources is not None
+    inputs = [*text.paths, *(p for p in options.run.iterdir() if p.is_file())]
     with writer(options.output, inputs) if options.output else nullcontext() as out:
-        found = evaluated(
+        evaluation = evaluate_with_progress(
             translator,
-            pairs,
+            list(zip(sources, zip(*references, strict=True), strict=True)),
             options.search,
             max_batch_tokens=options.max_batch_tokens,
-            scoring=scoring,
-            names=options.metrics,
+            options=metric_options,
+            metrics=options.metrics,
         )
         if out:
-            out.writelines(f"{text}\n" for text in found.hypotheses)
-    row = _row(translator, name, options, found)
-    classes = _classes(found, pairs, scoring, options) if options.by_length else []
-    if classes:
-        row["by_length"] = [one.summary() for one in classes]
+            out.writelines(f"{text}\n" for text in evaluation.hypotheses)
+    row = _row(translator, name, options, evaluation)
+    buckets = []
+    if options.by_length:
+        buckets = metrics_by_length(
+            evaluation.hypotheses,
+            references,
+            word_counts(sources),
+            options.bounds,
+            metric_options,
+            options.metrics,
+            sources,
+        )
+        row["by_length"] = [bucket.summary() for bucket in buckets]
     if options.json:
         print(json_line(row))
     else:
-        lengths = f"\n\n{tables.lengths_text(classes)}" if classes else ""
-        print(report(found, name) + lengths)
-    _note(options.run, row)
+        lengths = f"\n\n{tables.lengths_text(buckets)}" if buckets else ""
+        print(report(evaluation, name) + lengths)
+    _log(options.run, row)
 
 
-def evaluated(
-    translator: Translator, pairs: Pairs, search: SearchOptions, **how: Any
-) -> Evaluation:
-    """An evaluation, its progress shown; arguments as in `Translator.evaluate`."""
-    with Counter(len(pairs.src), "translated") as count:
-        return translator.evaluate(pairs, search, progress=count.add, **how)
+def evaluate_with_progress(
+    translator: "Translator",
+    pairs: "Pairs | list[ReferencedPair]",
+    search: SearchOptions,
+    **how: Any,
+) -> "Evaluation":
+    """`encdec.inference.evaluate.evaluate` with a progress bar."""
+    from encdec.inference.evaluate import evaluate, split_references
+    from encdec.progress import Counter
+
+    with Counter(len(split_references(pairs)[0]), "translated") as counter:
+        return evaluate(translator, pairs, search, progress=counter.add, **how)
 
 
-def report(found: Evaluation, name: str = HELD_OUT) -> str:
-    """An evaluation as text."""
-    head = f"{name}: {found.scores.sentences} sentences in {found.seconds:.1f} s"
-    return f"{head}\n{tables.scores_text(found.scores, found.loss)}"
+def report(evaluation: "Evaluation", name: str = HELD_OUT) -> str:
+    """An evaluation as text.
 
-
-def _classes(
-    found: Evaluation, pairs: Pairs, scoring: MetricOptions, options: _EvaluateOptions
-) -> list[LengthBucket]:
-    lengths = word_counts(pairs.src)
-    return by_length(found.hypotheses, pairs.tgt, lengths, options.bounds, scoring, options.metrics)
+    Args:
+      evaluation: what was measured.
+      name: of the set of sentences.
+    """
+    head = f"{name}: {evaluation.metrics.sentences} sentences in {evaluation.seconds:.1f} s"
+    return f"{head}\n{tables.metrics_text(evaluation.values, evaluation.metrics.signatures)}"
 
 
 def _row(
-    translator: Translator, name: str, options: _EvaluateOptions, found: Evaluation
+    translator: "Translator", name: str, options: _EvaluateOptions, evaluation: "Evaluation"
 ) -> dict[str, Any]:
-    """What `metrics.jsonl` keeps of an evaluation."""
+    """The row that `metrics.jsonl` keeps of an evaluation."""
     return {
         "kind": "test",
         "step": translator.step,
         "name": name,
         "beam": options.search.beam,
         "length_penalty": options.search.length_penalty,
-        "detokenize": options.scoring.detokenize,
-        **found.summary(),
+        "detokenize": options.choices.detokenize,
+        **evaluation.summary(),
     }
 
 
-def _note(run: Path, row: dict[str, Any]) -> None:
-    """Adds a row to the run; a run that cannot be written to has been scored all the same."""
+def _log(run: Path, row: dict[str, Any]) -> None:
+    """Adds a row to the run's metrics; one that cannot be written is reported on stderr."""
+    from encdec.runs.metrics_log import append_metrics
+
     try:
         append_metrics(run / "metrics.jsonl", row)
     except OSError as error:
-        print(f"encdec: {run} keeps no row of these scores: {error.strerror}", file=sys.stderr)
+        print(f"encdec: {run} did not record these metrics: {error.strerror}", file=sys.stderr)

@@ -1,49 +1,55 @@
-"""`encdec info`: what a run is, how far it got and how it scored."""
+"""`encdec info`: what a run is, how far it has trained and how good it is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from encdec.cli.parsing import parse
-from encdec.config import LOWER_IS_BETTER
-from encdec.runs import checkpoints
-from encdec.runs import run as runs
-from encdec.runs.metrics_log import json_line, measured
-from encdec.runs.parameters import parameter_count
-from encdec.runs.run import Run
+from encdec.evaluation.metrics import METRICS, metric
+
+if TYPE_CHECKING:
+    from encdec.runs.run import Run
 
 
 @dataclass(frozen=True)
 class _InfoOptions:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
-    json: Annotated[bool, arg(help="One JSON object on stdout.")] = False
+    json: Annotated[bool, arg(help="Print one JSON object.")] = False
 
 
 def run(arguments: list[str]) -> None:
-    """Tells what a run is, how far it got and how it scored.
+    """Prints what a run is, how far it has trained and how good it is.
 
     Raises:
-      InputError: it is no run.
+      InputError: the folder holds no run.
     """
-    options = parse(_InfoOptions, arguments, "encdec info", "Tells what a run is.")
-    found = info(runs.load(options.run))
+    options = parse(_InfoOptions, arguments, "encdec info", "Describes a run.")
+
+    from encdec.runs import run as runs
+    from encdec.runs.metrics_log import json_line
+
+    facts = info(runs.load(options.run))
     if options.json:
-        print(json_line(found))
+        print(json_line(facts))
         return
-    for name, value in found.items():
+    for name, value in facts.items():
         lines = value if isinstance(value, list) else [value]
         for i, line in enumerate(lines):
-            print(f"{'' if i else name:<12}  {_told(line)}")
+            print(f"{'' if i else name:<12}  {_text(line)}")
 
 
-def info(run: Run) -> dict[str, Any]:
-    """What stands in a run folder, as JSON values; what is not there yet is left out."""
+def info(run: "Run") -> dict[str, Any]:
+    """What is known of a run, as JSON values; what is not known yet is left out."""
+    from encdec.runs import checkpoints
+    from encdec.runs.metrics_log import measured
+    from encdec.runs.parameters import parameter_count
+
     config, rows = run.config, measured(run.path / "metrics.jsonl")
     latest = checkpoints.steps(run.path, "latest")
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "run": str(run.path),
         "model": config.model_name,
         "parameters": parameter_count(run),
@@ -51,45 +57,36 @@ def info(run: Run) -> dict[str, Any]:
         "steps": {"done": latest[-1] if latest else 0, "of": config.training.max_steps},
     }
     if rows.train:
-        found["minutes"] = rows.minutes
+        facts["minutes"] = rows.minutes
     if rows.start:
-        found["trained on"] = {k: rows.start[-1].get(k) for k in ("device", "jax", "date")}
+        facts["trained on"] = {k: rows.start[-1].get(k) for k in ("device", "jax", "date")}
     if rows.valid:
-        best = _best(rows.valid, config.training.best_metric)
-        found["best"] = {
-            "step": best["step"],
-            config.training.best_metric: best[config.training.best_metric],
-        }
+        name = config.training.best_metric
+        best = _best(rows.valid, name)
+        facts["best"] = {"step": best["step"], name: best[name]}
     tests = {row["name"]: row for row in rows.test}  # the last of each name
     if tests:
-        found["tested"] = [
-            {"name": name, "step": row["step"], "beam": row["beam"], **_scores(row)}
+        facts["tested"] = [
+            {"name": name, "step": row["step"], "beam": row["beam"], **_metrics(row)}
             for name, row in tests.items()
         ]
-    return found
+    return facts
 
 
-def _best(rows: Sequence[dict[str, Any]], score: str) -> dict[str, Any]:
-    sign = -1 if score in LOWER_IS_BETTER else 1
-    return max(rows, key=lambda row: (sign * row[score], row["step"]))
+def _best(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The row with the best value of a metric; of equal ones the latest."""
+    sign = metric(name).sign
+    return max(rows, key=lambda row: (sign * row[name], row["step"]))
 
 
-def _scores(row: dict[str, Any]) -> dict[str, Any]:
-    names = (
-        "bleu",
-        "chrf",
-        "ter",
-        "exact_match",
-        "token_error_rate",
-        "sequence_error_rate",
-        "loss",
-    )
-    return {name: row[name] for name in names if row.get(name) is not None}
+def _metrics(row: dict[str, Any]) -> dict[str, Any]:
+    """The metrics in a row, in the order of the table."""
+    return {name: row[name] for name in METRICS if row.get(name) is not None}
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_told(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

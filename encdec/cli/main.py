@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a run (the dates corpus and the Transformer by default)",
     "translate": "translate lines of text",
     "evaluate": "compute metrics of a run on its held-out sentences, or on files",
+    "score": "write the log-probability of given translations, for a test set or an n-best list",
     "compare": "test whether one run is significantly better than another",
     "attend": "draw what each token of a translation attended to",
     "info": "describe a run: its model, its progress, its metrics",

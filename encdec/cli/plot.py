@@ -7,19 +7,23 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from encdec.cli.parsing import parse
-from encdec.runs import run as runs
 from encdec.types import InputError
 
 
 @dataclass(frozen=True)
 class _PlotOptions:
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN", help="Run folders.")]
-    out: Annotated[Path, arg(help="Picture to write: .png or .svg.")]
-    score: Annotated[
-        str, arg(help="What is drawn over the steps: loss (nats a token), bleu, exact_match ...")
+    out: Annotated[Path, arg(help="Figure to write: .png or .svg.")]
+    metric: Annotated[
+        str,
+        arg(
+            help="What is drawn over the steps: loss, bleu, exact_match, or any other number in "
+            "the run's metrics.jsonl, such as tokens_per_second."
+        ),
     ] = "loss"
     by_length: Annotated[
-        bool, arg(help="Instead: BLEU by source length, as `evaluate --by-length` noted it.")
+        bool,
+        arg(help="Draw BLEU by source length, which `encdec evaluate --by-length` measured."),
     ] = False
 
 
@@ -27,18 +31,20 @@ def run(arguments: list[str]) -> None:
     """Draws the curves of one or several runs.
 
     Raises:
-      InputError: no run, nothing measured to draw, or a picture that cannot be written.
+      InputError: no run is named, a run lacks what is to be drawn, or the figure cannot be written.
     """
-    from encdec.plots import runs as pictures
-    from encdec.plots.attention import save_figure
-
-    options = parse(_PlotOptions, arguments, "encdec plot", "Draws learning curves.")
+    options = parse(_PlotOptions, arguments, "encdec plot", "Draws curves of runs.")
     if not options.runs:
-        raise InputError("no run is named: give one or several run folders")
+        raise InputError("no run is named: give one or more run folders")
+
+    from encdec.plots.attention import save_figure
+    from encdec.plots.runs import learning_picture, length_picture
+    from encdec.runs import run as runs
+
     opened = [runs.load(path) for path in options.runs]
     if options.by_length:
-        figure = pictures.length_picture(opened)
+        figure = length_picture(opened)
     else:
-        figure = pictures.learning_picture(opened, options.score)
+        figure = learning_picture(opened, options.metric)
     save_figure(figure, options.out)
     print(options.out)

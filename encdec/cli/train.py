@@ -176,11 +176,12 @@ def run(arguments: list[str]) -> None:
 
 def _show(translator: "Translator") -> None:
     """Prints metrics on the held-out pairs, a few translations, and where everything is."""
-    from encdec.cli.evaluate import evaluated, report
-    from encdec.evaluation import metrics
+    from encdec.cli.evaluate import evaluate_with_progress, report
+    from encdec.evaluation.metrics import metric_options, validation_metrics
 
     run = translator.run
-    evaluation = evaluated(translator, run.held_out, SearchOptions(), names=metrics.QUICK)
+    names = validation_metrics(run.config.training.best_metric, metric_options(run.config))
+    evaluation = evaluate_with_progress(translator, run.held_out, SearchOptions(), metrics=names)
     print(report(evaluation))
     for source, reference, hypothesis in itertools.islice(
         zip(*run.held_out, evaluation.hypotheses, strict=True), 5

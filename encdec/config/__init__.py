@@ -17,11 +17,10 @@ from encdec.config.devices import DeviceConfig, TrainingDeviceConfig
 from encdec.config.families import family, family_name, family_names
 from encdec.config.fine_tuning import FineTuningConfig
 from encdec.config.models import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
-from encdec.config.training import LOWER_IS_BETTER, BleuTokenizer, TrainingConfig
+from encdec.config.training import BleuTokenizer, TrainingConfig
 from encdec.types import InputError
 
 __all__ = [
-    "LOWER_IS_BETTER",
     "AttentionConfig",
     "BleuTokenizer",
     "DataConfig",

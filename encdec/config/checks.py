@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import types
 import typing
 from typing import Any, Literal
 
@@ -16,10 +17,14 @@ def require(ok: bool, owner: object, name: str, accepts: str) -> None:
 
 
 def check_literals(owner: Any) -> None:
-    """Raises InputError if a field has a value that its Literal type does not list."""
+    """Raises InputError if a field has a value that its Literal type (or None) does not list."""
     hints = typing.get_type_hints(type(owner))
     for spec in dataclasses.fields(owner):
         hint = hints[spec.name]
+        if typing.get_origin(hint) in (typing.Union, types.UnionType):
+            if getattr(owner, spec.name) is None:
+                continue
+            hint = typing.get_args(hint)[0]
         if typing.get_origin(hint) is Literal:
             accepts = "one of " + ", ".join(map(str, typing.get_args(hint)))
             require(getattr(owner, spec.name) in typing.get_args(hint), owner, spec.name, accepts)

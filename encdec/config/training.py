@@ -6,9 +6,20 @@ from typing import Literal
 from encdec.config.checks import check_literals, check_ranges, require
 from encdec.types import InputError
 
-BleuTokenizer = Literal["13a", "intl", "char", "zh", "none"]
-LOWER_IS_BETTER = frozenset({"loss", "ter", "token_error_rate", "sequence_error_rate"})
-"""Metrics that are errors."""
+BleuTokenizer = Literal[
+    "13a",
+    "intl",
+    "char",
+    "zh",
+    "ja-mecab",
+    "ko-mecab",
+    "none",
+    "spm",
+    "flores101",
+    "flores200",
+    "spBLEU-1K",
+]
+"""sacreBLEU's tokenizers; the last four download a SentencePiece model when first used."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +64,15 @@ class TrainingConfig:
     """Steps between two validations; each leaves a checkpoint."""
     log_every: int = 50
     """Steps between two rows of metrics."""
-    best_metric: Literal["loss", "bleu", "chrf", "ter", "exact_match", "token_error_rate"] = "bleu"
-    """Validation score that picks the best checkpoint."""
+    best_metric: str = "bleu"
+    """Validation metric that selects the best checkpoint: loss, or any metric that `evaluate`
+    computes."""
     patience: int = 0
-    """Validations in a row without a better score after which training ends; 0 for never."""
-    bleu_tokenizer: BleuTokenizer = "13a"
-    """How sacreBLEU splits text; none where references are tokenised, as papers had them."""
+    """Training stops after this many validations in a row without a better one; 0 for never."""
+    bleu_tokenizer: BleuTokenizer | None = None
+    """How BLEU splits text into words. Left out, the target language decides: zh for Chinese,
+    ja-mecab or char for Japanese, ko-mecab or char for Korean, 13a for any other. Choose none where
+    the references are tokenized already."""
     evaluate_sentences: int = 1000
     """Validation sentences that are decoded each time."""
 

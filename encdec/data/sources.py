@@ -112,18 +112,30 @@ class TsvFile:
         return str(self.path)
 
     def __iter__(self) -> Iterator[Pair]:
-        source, target = (column - 1 for column in self.columns)
         for number, line in enumerate(stream_lines(self.path), 1):
-            cells = line.split("\t")
-            if not line.strip():
-                cells = [""] * max(self.columns)
-            if len(cells) < max(self.columns):
-                count = f"{len(cells)} column{'' if len(cells) == 1 else 's'}"
-                raise InputError(
-                    f"{self.path}, line {number} has {count} between tabs, but tsv_columns = "
-                    f"{self.columns} asks for column {max(self.columns)}"
-                )
-            yield cells[source], cells[target]
+            yield tsv_pair(line, self.columns, f"{self.path}, line {number}")
+
+
+def tsv_pair(line: str, columns: tuple[int, int], place: str) -> Pair:
+    """The pair in two of a line's tab-separated columns; a blank line is two blank texts.
+
+    Args:
+      line: without its end.
+      columns: of the source and of the target, counted from 1.
+      place: the file and the number of the line, for the error.
+
+    Raises:
+      InputError: the line has too few columns.
+    """
+    cells = line.split("\t") if line.strip() else [""] * max(columns)
+    if len(cells) < max(columns):
+        count = f"{len(cells)} column{'' if len(cells) == 1 else 's'}"
+        raise InputError(
+            f"{place} has {count} between tabs, but tsv_columns = {columns} asks for column "
+            f"{max(columns)}"
+        )
+    source, target = columns
+    return cells[source - 1], cells[target - 1]
 
 
 def file_readers(

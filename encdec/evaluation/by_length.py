@@ -1,98 +1,102 @@
-"""Metrics by source length: whether a system holds up on long sentences."""
+"""Metrics by source length, which show whether a system holds up on long sentences."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
-
-from encdec.evaluation.metrics import MetricOptions, Metrics, check_lengths, score
+from encdec.evaluation.metrics import MetricOptions, Metrics, check_lengths, compute_metrics
 from encdec.types import InputError
 
 BOUNDS = (10, 20, 30, 40, 50, 60)
-"""Longest lengths of the classes but the last, which has no end."""
+"""The longest length of each bucket but the last, which has no bound."""
 
 
 @dataclass(frozen=True)
 class LengthBucket:
-    """Metrics of the sentences whose sources have about one length.
+    """Metrics of the sentences whose source lengths lie in one range.
 
     Attributes:
-      shortest, longest: lengths in the class, both included; longest is None in the last.
-      mean_length: of its sources.
-      scores: of its sentences.
+      shortest, longest: the range, both ends included; longest is None in the last bucket.
+      mean_length: mean length of the sources.
+      metrics: of the sentences.
     """
 
     shortest: int
     longest: int | None
     mean_length: float
-    scores: Metrics
+    metrics: Metrics
 
     @property
     def label(self) -> str:
-        """`11 to 20`, `11` where that is all, or `61 and more`."""
+        """`11 to 20`; `11` where the range is one length; `61 and more`."""
         if self.longest is None:
             return f"{self.shortest} and more"
         one = self.shortest == self.longest
         return f"{self.shortest}" if one else f"{self.shortest} to {self.longest}"
 
     def summary(self) -> dict[str, Any]:
-        """One flat JSON object."""
+        """All of it as one flat JSON object."""
         ends = {"from": self.shortest, "to": self.longest}
-        return {**ends, "mean_length": self.mean_length, **self.scores.summary()}
+        return {**ends, "mean_length": self.mean_length, **self.metrics.summary()}
 
     @classmethod
     def from_summary(cls, row: dict[str, Any]) -> Self:
         """The inverse of `summary`."""
-        row = dict(row)
-        ends = row.pop("from"), row.pop("to"), row.pop("mean_length")
-        return cls(*ends, Metrics(**row))
+        return cls(row["from"], row["to"], row["mean_length"], Metrics.from_summary(row))
 
 
 def check_bounds(bounds: Sequence[int]) -> None:
     """Raises InputError unless there are bounds, above 0 and rising."""
     if not bounds or list(bounds) != sorted({bound for bound in bounds if bound > 0}):
         raise InputError(
-            f"bounds = {' '.join(map(str, bounds)) or 'none'} cannot be used: lengths above 0 in "
-            f"rising order can, such as {' '.join(map(str, BOUNDS))}"
+            f"bounds = {' '.join(map(str, bounds)) or 'none'} cannot be used: give lengths above 0 "
+            f"in rising order, such as {' '.join(map(str, BOUNDS))}"
         )
 
 
-def by_length(
+def metrics_by_length(
     hypotheses: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[Sequence[str]],
     source_lengths: Sequence[int],
     bounds: Sequence[int] = BOUNDS,
     options: MetricOptions | None = None,
     names: Iterable[str] = ("bleu",),
+    sources: Sequence[str] | None = None,
 ) -> list[LengthBucket]:
-    """Metrics of each class of source lengths; classes without sentences are left out.
+    """Metrics of each range of source lengths; ranges without sentences are left out.
 
     Args:
-      hypotheses, references: as many of each.
-      source_lengths: of their sources, in words or whatever else the bounds count.
-      bounds: the longest length of each class but the last.
-      options, names: as in `score`.
+      hypotheses, references, options, names, sources: as in `compute_metrics`.
+      source_lengths: lengths of the n sources, in the unit of the bounds (words, say).
+      bounds: the longest length of each bucket but the last.
 
     Raises:
-      InputError: bounds do not rise, or see `score`.
+      InputError: the bounds do not rise, the lists differ in length, or see `compute_metrics`.
     """
     check_bounds(bounds)
-    check_lengths(hypotheses, references)
-    lengths, names = np.asarray(source_lengths), tuple(names)
-    if len(lengths) != len(references):
-        raise InputError(f"{len(lengths)} source lengths but {len(references)} references")
-    classes = np.searchsorted(bounds, lengths)  # the first bound not below the length
-    found = []
-    for c, (first, last) in enumerate(zip((-1, *bounds), (*bounds, None), strict=True)):
-        rows = np.flatnonzero(classes == c).tolist()
+    check_lengths(hypotheses, references, sources)
+    names = tuple(names)
+    if len(source_lengths) != len(hypotheses):
+        raise InputError(f"{len(hypotheses)} translations but {len(source_lengths)} source lengths")
+    rows_of: list[list[int]] = [[] for _ in range(len(bounds) + 1)]
+    for row, length in enumerate(source_lengths):
+        rows_of[bisect_left(bounds, length)].append(row)  # the first bound not below the length
+    buckets = []
+    for previous, longest, rows in zip((-1, *bounds), (*bounds, None), rows_of, strict=True):
         if rows:
-            ours, theirs = ([side[i] for i in rows] for side in (hypotheses, references))
-            scores = score(ours, theirs, options, names)
-            found.append(LengthBucket(first + 1, last, float(lengths[rows].mean()), scores))
-    return found
+            metrics = compute_metrics(
+                [hypotheses[i] for i in rows],
+                [[side[i] for i in rows] for side in references],
+                options,
+                names,
+                None if sources is None else [sources[i] for i in rows],
+            )
+            mean = sum(source_lengths[i] for i in rows) / len(rows)
+            buckets.append(LengthBucket(previous + 1, longest, mean, metrics))
+    return buckets
 
 
 def word_counts(texts: Iterable[str]) -> list[int]:
-    """How many words each text has, words being what white space separates."""
+    """How many words, separated by white space, each text has."""
     return [len(text.split()) for text in texts]

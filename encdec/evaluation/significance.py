@@ -4,34 +4,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from sacrebleu.significance import PairedTest, Result
-
-from encdec.config import LOWER_IS_BETTER
-from encdec.evaluation.metrics import MetricName, MetricOptions, check_lengths, metric, prepared
+from encdec.evaluation.metrics import (
+    MetricOptions,
+    Need,
+    check_lengths,
+    make_metrics,
+    metric,
+    preprocess,
+)
 from encdec.types import InputError
 
 LEVEL = 0.05
-"""A difference is called significant where p is below this."""
+"""A difference is called significant if its p-value is below this."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same sentences.
+    """A metric of two systems on the same sentences.
 
     Attributes:
-      metric: what is compared.
-      sentences: how many.
-      score_a, score_b: in the metric's units (`Metrics`).
-      interval_a, interval_b: half the width of the 95 % interval of each over the samples.
-      p_value: how likely resampling alone makes a difference as large as this.
+      metric: name of the metric.
+      sentences: how many sentences there are.
+      value_a, value_b: the metric of each system.
+      interval_a, interval_b: half the width of its 95 % interval over the samples.
+      p_value: probability of a difference as large as this one if both systems were equally good.
       samples: how many sets of sentences were drawn.
-      signature: how sacreBLEU computed the scores; the seed is in it.
+      signature: how sacreBLEU computed it, with the seed.
     """
 
-    metric: MetricName
+    metric: str
     sentences: int
-    score_a: float
-    score_b: float
+    value_a: float
+    value_b: float
     interval_a: float
     interval_b: float
     p_value: float
@@ -40,68 +44,80 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Score of B less that of A."""
-        return self.score_b - self.score_a
+        """The metric of B minus that of A."""
+        return self.value_b - self.value_a
 
     @property
     def better(self) -> Literal["a", "b"] | None:
         """The system that is significantly better, or None."""
         if self.p_value >= LEVEL:
             return None
-        return "b" if (self.difference > 0) != (self.metric in LOWER_IS_BETTER) else "a"
+        return "b" if metric(self.metric).is_better(self.value_b, self.value_a) else "a"
 
     def summary(self) -> dict[str, Any]:
-        """One flat JSON object."""
+        """All of it as one flat JSON object."""
         return {**vars(self), "difference": self.difference, "better": self.better}
+
+
+def check_samples(samples: int) -> None:
+    """Raises InputError if there are no samples to draw."""
+    if samples < 1:
+        raise InputError(f"samples = {samples} cannot be used: it must be at least 1")
 
 
 def compare(
     a: Sequence[str],
     b: Sequence[str],
-    references: Sequence[str],
-    name: MetricName = "bleu",
+    references: Sequence[Sequence[str]],
+    name: str = "bleu",
     options: MetricOptions | None = None,
     samples: int = 1000,
+    sources: Sequence[str] | None = None,
 ) -> Comparison:
     """Compares the translations of two systems.
 
-    Sets of as many sentences are drawn with replacement, the same for both systems. The seed is
-    sacreBLEU's: 12345, or what the environment variable SACREBLEU_SEED says. All samples are in
-    memory at once: about 80 bytes x samples x sentences, for chrF.
+    Sets of n of the n sentences are drawn with replacement, the same sets for both systems. The
+    seed is sacreBLEU's: 12345, or the environment variable SACREBLEU_SEED. All samples are in
+    memory at once: about 80 bytes x samples x sentences for chrF.
 
     Args:
-      a, b: translations by either system.
-      references: as many.
-      name: the score to compare by.
-      options: how text is compared.
+      a, b: the n translations of each system.
+      references: lists of n references.
+      name: the metric to compare by.
+      options: how texts are compared.
       samples: how many sets are drawn.
+      sources: the n source sentences, which some metrics need.
 
     Raises:
-      InputError: see `score`; or samples is below 1.
+      InputError: samples is below 1, or see `compute_metrics`.
     """
-    if samples < 1:
-        raise InputError(f"samples = {samples} cannot be used: it must be at least 1")
-    check_lengths(a, references)
-    check_lengths(b, references)
+    from sacrebleu.significance import PairedTest, Result
+
+    check_samples(samples)
     options = options or MetricOptions()
-    ours, other, theirs = (prepared(side, options) for side in (a, b, references))
-    test = PairedTest(
-        [("a", ours), ("b", other)], {name: metric(name, options)}, [theirs], "bs", samples
-    )
-    signatures, found = test()
+    given: list[Need] = ["references"] if sources is None else ["references", "sources"]
+    computed = make_metrics([name], options, given)[name]
+    check_lengths(a, references, sources)
+    check_lengths(b, references)
+    texts = preprocess(a, references, sources, options)
+    systems: list[tuple[str, Sequence[str]]] = [
+        ("a", texts.hypotheses),
+        ("b", preprocess(b, (), None, options).hypotheses),
+    ]
+    test = PairedTest(systems, {name: computed}, texts.read_by(computed), "bs", samples)
+    signatures, results = test()
     (key,) = signatures
-    first, second = cast(list[Result], found[key])
-    # Where the scores are equal nothing is to be explained; sacreBLEU would say p = 1 / (n + 1)
-    # of a system and itself.
-    same = first.score == second.score
+    result_a, result_b = cast(list[Result], results[key])
+    # Of two equal values sacreBLEU says p = 1 / (samples + 1), though no difference is to explain.
+    equal = result_a.score == result_b.score
     return Comparison(
         metric=name,
-        sentences=len(references),
-        score_a=first.score,
-        score_b=second.score,
-        interval_a=float(first.ci or 0),
-        interval_b=float(second.ci or 0),
-        p_value=1.0 if same else float(second.p_value or 0),
+        sentences=len(a),
+        value_a=result_a.score,
+        value_b=result_b.score,
+        interval_a=float(result_a.ci or 0),
+        interval_b=float(result_b.ci or 0),
+        p_value=1.0 if equal else float(result_b.p_value or 0),
         samples=samples,
         signature=str(signatures[key]),
     )

@@ -8,15 +8,14 @@ import jax
 import numpy as np
 
 from encdec.models.interface import EncoderDecoder
-from encdec.models.loss import batch_loss, cast
-from encdec.parallel import collectives, pmap
-from encdec.parallel.collectives import Axes
+from encdec.models.loss import cast
+from encdec.parallel import pmap
 from encdec.parallel.layout import Layout
 from encdec.search import methods
 from encdec.search.ensemble import ensemble
 from encdec.search.methods import ArrayOptions, Sentences, StaticOptions
 from encdec.search.types import SearchResult
-from encdec.types import Array, Batch, MapKind, Params
+from encdec.types import Array, MapKind, Params
 
 Source = tuple[Array | np.ndarray, Array | np.ndarray]
 """src and src_mask, as in `Batch`."""
@@ -89,25 +88,10 @@ def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
     return (lengths > 0).astype(np.int32) * (lengths * ratio + extra).astype(np.int32)
 
 
-def loss(
-    params: Params, batch: Batch, *, model: nn.Module, dtype: Any, axes: Axes
-) -> tuple[Array, Array]:
-    """Negative log-likelihood (nats) and tokens of all devices' sentences."""
-    sums = batch_loss(model, cast(params, dtype), batch, 0.0, None)
-    found: tuple[Array, Array] = collectives.psum((sums.nll, sums.tokens), axes.data)
-    return found
-
-
 @lru_cache(maxsize=128)
 def search_program(layout: Layout, **static: Any) -> Any:
     """`search` compiled for the devices of a layout; the same static arguments share a program."""
     return pmap.parallelize(partial(search, **static), layout, (True, True, True, False, False))
-
-
-@lru_cache(maxsize=8)
-def loss_program(layout: Layout, **static: Any) -> Any:
-    """The loss on devices, in the same way."""
-    return pmap.parallelize(partial(loss, **static, axes=layout.axes), layout, (True, True))
 
 
 @lru_cache(maxsize=8)

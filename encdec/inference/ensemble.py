@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from encdec.data import vocabulary
-from encdec.data.sources import Pairs
 from encdec.inference.translator import Translator, load
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.search.options import EnsembleOptions
-from encdec.types import InputError
+from encdec.types import Batch, InputError
 
 EQUAL_MEMBERS = EnsembleOptions()
 """The mean of the probabilities, with equal weights."""
@@ -54,8 +53,8 @@ class Ensemble(Translator):
     def members(self) -> tuple[Translator, ...]:
         return self._members
 
-    def loss(self, pairs: Pairs, max_batch_tokens: int = 8192) -> float:
-        raise InputError("an ensemble has no loss of its own: take the loss of each run")
+    def log_probs(self, batch: Batch) -> np.ndarray:
+        raise InputError("an ensemble gives no scores of its own: score with each run")
 
 
 def load_ensemble(

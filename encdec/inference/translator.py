@@ -1,6 +1,5 @@
 """A run folder opened: text in; text, scores and alignments out."""
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from encdec.config import DeviceConfig
-from encdec.data.batches import inference_batches, round_length, scoring_batches
-from encdec.data.sources import Pairs
-from encdec.data.tokens import Tokens, encode_pairs, tokens_of
-from encdec.evaluation import metrics
-from encdec.evaluation.metrics import MetricOptions
+from encdec.data.batches import inference_batches, round_length
+from encdec.data.tokens import Tokens, tokens_of
 from encdec.inference.decoding import (
     Source,
-    loss_program,
     max_target_lengths,
     search_program,
     self_attention_program,
 )
+from encdec.inference.scoring import log_probs_program
 from encdec.models import registry
 from encdec.parallel import sharding
 from encdec.parallel.devices import compute_dtype
@@ -35,7 +31,7 @@ from encdec.search.interface import Processor
 from encdec.search.methods import Sentences, split
 from encdec.search.options import SearchOptions
 from encdec.search.types import SearchResult
-from encdec.types import Array, InputError, MapKind, Params
+from encdec.types import Array, Batch, InputError, MapKind, Params
 
 
 @dataclass(frozen=True)
@@ -61,20 +57,6 @@ class Translation:
     src_ids: list[int]
     tgt_ids: list[int]
     attention: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics of a set of sentences; `loss` in nats a token, `seconds` of decoding."""
-
-    scores: metrics.Metrics
-    loss: float
-    seconds: float
-    hypotheses: list[str]
-
-    def summary(self) -> dict[str, Any]:
-        """One flat JSON object."""
-        return {**self.scores.summary(), "loss": self.loss, "seconds": self.seconds}
 
 
 class _Constraints(NamedTuple):
@@ -198,41 +180,18 @@ class Translator:
                 progress(len(rows))
         return results
 
-    def loss(self, pairs: Pairs, max_batch_tokens: int = 8192) -> float:
-        """Negative log-likelihood of the targets, nats a token (EOS counts)."""
-        examples = encode_pairs(pairs, self.run.src_vocabulary, self.run.tgt_vocabulary)
-        program = loss_program(self._layout, **self._static)
-        parts = [
-            program(self._params, self._rows(batch))
-            for _, batch in scoring_batches(examples, max_batch_tokens)
-        ]
-        nll, tokens = np.sum([sharding.unreplicate(part, self._layout) for part in parts], axis=0)
-        return float(nll / tokens)
-
-    def evaluate(
-        self,
-        pairs: Pairs,
-        options: SearchOptions | None = None,
-        *,
-        scoring: MetricOptions | None = None,
-        names: Iterable[str] = metrics.NAMES,
-        **how: Any,
-    ) -> Evaluation:
-        """Translates the sources and scores the result against the targets.
+    def log_probs(self, batch: Batch) -> np.ndarray:
+        """The log-probability of each target token of a batch, see `scoring.log_probs`.
 
         Args:
-          pairs: sources and references; blank ones count too.
-          options: how to search.
-          scoring: how text is compared; left out, as the run's settings say.
-          names: the scores to compute.
-          how: as in `nbest`.
+          batch: NumPy arrays, the same in all processes.
+
+        Returns:
+          float32 [B, T], nats; 0 where the target is padding.
         """
-        start = time.perf_counter()
-        hypotheses = [t.text for t in self.translate(pairs.src, options, **how)]
-        seconds = time.perf_counter() - start
-        scoring = scoring or metrics.metric_options(self.run.config)
-        scores = metrics.score(hypotheses, pairs.tgt, scoring, names)
-        return Evaluation(scores, self.loss(pairs), seconds, hypotheses)
+        program = log_probs_program(self._layout, **self._static)
+        gathered = sharding.gather_batch(program(self._params, self._rows(batch)), self._layout)
+        return np.asarray(gathered)[: len(batch.src)]
 
     @property
     def map_names(self) -> list[str]:

@@ -1,11 +1,11 @@
-"""The loss of a batch under a model."""
+"""The loss of a batch under a model, and the log-probabilities of its target tokens."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from encdec.ops.cross_entropy import LossSums, cross_entropy
+from encdec.ops.cross_entropy import LogitFactors, LossSums, cross_entropy, token_log_probs
 from encdec.types import Array, Batch, Params
 
 
@@ -22,25 +22,45 @@ def batch_loss(
     key: Array | None,
     tgt_in: Array | None = None,
 ) -> LossSums:
-    """Sums of the loss over a batch; with a key, dropout is on.
+    """Sums of the loss over a batch.
 
-    The decoder reads `tgt_in` [B, T], or the targets themselves: BOS and all tokens but the last.
-    Of a model split over devices every one gets the same sums.
+    Args:
+      model: the module.
+      params: its parameters, in the dtype of matrix products.
+      batch: B sentence pairs.
+      smoothing: of the labels.
+      key: of dropout, or None for no dropout.
+      tgt_in: int32 [B, T], what the decoder reads; None for the targets: the start token and all
+        tokens but the last.
+
+    Returns:
+      The sums over this device's sentences; the same on all devices that the model is split over.
     """
+    return cross_entropy(*_factors(model, params, batch, key, tgt_in), smoothing, *_split(model))
+
+
+def batch_log_probs(model: Any, params: Params, batch: Batch) -> Array:
+    """log p of each target token, float32 [B, T] in nats, 0 at padding; see `batch_loss`.
+
+    All devices that the model is split over get the same.
+    """
+    return token_log_probs(*_factors(model, params, batch, None, None), *_split(model))
+
+
+def _factors(
+    model: Any, params: Params, batch: Batch, key: Array | None, tgt_in: Array | None
+) -> tuple[Array, Array, Array | None, Array, Array]:
+    """Features [B, T, D], kernel and bias of the last linear map, labels and their mask [B, T]."""
     rngs = None if key is None else {"dropout": key}
     src, src_mask, tgt, tgt_mask = map(jnp.asarray, batch)
     if tgt_in is None:
         tgt_in = tgt[:, :-1]
-    factors: Any = model.apply(
+    factors: LogitFactors = model.apply(
         {"params": params}, src, src_mask, tgt_in, rngs=rngs, method="logit_factors"
     )
-    return cross_entropy(
-        factors.features,
-        factors.kernel,
-        factors.bias,
-        tgt[:, 1:],
-        tgt_mask,
-        smoothing,
-        model.tgt_vocabulary,
-        getattr(model, "shards", None),
-    )
+    return *factors, tgt[:, 1:], tgt_mask
+
+
+def _split(model: Any) -> tuple[int, Any]:
+    """V, and the devices that V is split over (None for one)."""
+    return model.tgt_vocabulary, getattr(model, "shards", None)

@@ -90,15 +90,41 @@ def cross_entropy(
       axis: the devices that V is split over.
     """
     kind = _Kind(smoothing, kernel.shape[1] if vocabulary is None else vocabulary, axis)
-    features = collectives.copy_to_model_parallel(features, axis)
-    rows = labels.size
-    part = max(1, min(rows, _CELLS // kernel.shape[1]))
-    empty = -rows % part
-    x = jnp.pad(features.reshape(rows, -1), ((0, empty), (0, 0))).reshape(-1, part, kernel.shape[0])
-    targets = Targets(
-        *(jnp.pad(t.reshape(rows), (0, empty)).reshape(-1, part) for t in (labels, mask))
+    x, targets = _in_parts(
+        collectives.copy_to_model_parallel(features, axis), labels, mask, kernel.shape[1]
     )
     return _by_parts(kind, (x, kernel, bias), targets)
+
+
+def token_log_probs(
+    features: Array,
+    kernel: Array,
+    bias: Array | None,
+    labels: Array,
+    mask: Array,
+    vocabulary: int | None = None,
+    axis: Axis | None = None,
+) -> Array:
+    """log p(y) = z_y - logsumexp(z) of each label y, with z = features @ kernel + bias.
+
+    As in `cross_entropy`, logits exist for one part of the tokens at a time, and each device sees
+    only its columns of them.
+
+    Args:
+      features, kernel, bias, labels, mask, vocabulary, axis: as in `cross_entropy`.
+
+    Returns:
+      float32 [B, T], nats; 0 where the mask is False.
+    """
+    kind = _Kind(0.0, kernel.shape[1] if vocabulary is None else vocabulary, axis)
+
+    def part(operands: tuple[Array, Targets]) -> Array:
+        x, targets = operands
+        terms = _label_terms(kind, _logits(x, kernel, bias), targets.labels)
+        return jnp.where(targets.mask, terms.at_label - terms.log_sum, 0)
+
+    parts = jax.lax.map(part, _in_parts(features, labels, mask, kernel.shape[1]))
+    return parts.reshape(-1)[: labels.size].reshape(labels.shape)
 
 
 class Targets(NamedTuple):
@@ -106,6 +132,18 @@ class Targets(NamedTuple):
 
     labels: Array
     mask: Array
+
+
+def _in_parts(features: Array, labels: Array, mask: Array, columns: int) -> tuple[Array, Targets]:
+    """Features [parts, N, D] and targets [parts, N], so that N x columns logits are few enough."""
+    rows = labels.size
+    part = max(1, min(rows, _CELLS // columns))
+    empty = -rows % part
+    x = jnp.pad(features.reshape(rows, -1), ((0, empty), (0, 0)))
+    targets = Targets(
+        *(jnp.pad(t.reshape(rows), (0, empty)).reshape(-1, part) for t in (labels, mask))
+    )
+    return x.reshape(-1, part, features.shape[-1]), targets
 
 
 Operands = tuple[Array, Array, Array | None]
@@ -157,13 +195,29 @@ def _logits(x: Array, kernel: Array, bias: Array | None) -> Array:
     return z if bias is None else z + bias.astype(jnp.float32)
 
 
-def _sums(kind: _Kind, z: Array, targets: Targets) -> tuple[LossSums, Array]:
-    """The sums of logits [N, V] and targets [N], and dloss/dz = softmax(z) - q [N, V].
+class _LabelTerms(NamedTuple):
+    """What the log-probabilities of N labels are made of; all but z are those of the whole V.
 
-    Of a split V these are a device's columns; the sums are those of the whole.
+    Attributes:
+      z: this device's columns of the logits [N, V], -inf in columns beyond the vocabulary.
+      used: which columns are in the vocabulary [V]; None where all are.
+      is_label: where the label's column is [N, V].
+      best, log_sum, at_label: maximum, logsumexp and label's entry of each row [N].
+      sum: sum of each row [N]; 0 without label smoothing, which alone needs it.
     """
+
+    z: Array
+    used: Array | None
+    is_label: Array
+    best: Array
+    log_sum: Array
+    at_label: Array
+    sum: Array
+
+
+def _label_terms(kind: _Kind, z: Array, labels: Array) -> _LabelTerms:
+    """Of this device's columns of the logits [N, V] and the labels int32 [N]."""
     smoothing, vocabulary, axis = kind
-    labels, real = targets
     columns = jnp.arange(z.shape[-1]) + collectives.axis_index(axis) * z.shape[-1]
     is_label = columns == labels[:, None]
     used = None if z.shape[-1] * collectives.axis_size(axis) == vocabulary else columns < vocabulary
@@ -172,19 +226,29 @@ def _sums(kind: _Kind, z: Array, targets: Targets) -> tuple[LossSums, Array]:
     finite = z if used is None else jnp.where(used, z, 0)
     at_label = _label_logits(z, labels) if axis is None else jnp.where(is_label, finite, 0).sum(-1)
     exponents = jnp.exp(z - best[:, None]).sum(-1)
-    even = finite.sum(-1) if smoothing else jnp.zeros_like(exponents)
-    exponents, at_label, even = collectives.psum((exponents, at_label, even), axis)
-    total = best + jnp.log(exponents)
-    loss = total - (1 - smoothing) * at_label
+    sums = finite.sum(-1) if smoothing else jnp.zeros_like(exponents)
+    exponents, at_label, sums = collectives.psum((exponents, at_label, sums), axis)
+    return _LabelTerms(z, used, is_label, best, best + jnp.log(exponents), at_label, sums)
+
+
+def _sums(kind: _Kind, z: Array, targets: Targets) -> tuple[LossSums, Array]:
+    """The sums of logits [N, V] and targets [N], and dloss/dz = softmax(z) - q [N, V].
+
+    Where V is split, dloss/dz is that of a device's columns; the sums are those of the whole V.
+    """
+    smoothing, vocabulary, _ = kind
+    labels, real = targets
+    z, used, is_label, best, log_sum, at_label, row_sum = _label_terms(kind, z, labels)
+    loss = log_sum - (1 - smoothing) * at_label
     if smoothing:
-        loss = loss - smoothing / vocabulary * even
+        loss = loss - smoothing / vocabulary * row_sum
     sums = LossSums(
         loss=jnp.where(real, loss, 0).sum(),
-        nll=jnp.where(real, total - at_label, 0).sum(),
+        nll=jnp.where(real, log_sum - at_label, 0).sum(),
         correct=((at_label >= best) & real).sum(dtype=jnp.float32),
         tokens=real.sum(dtype=jnp.float32),
     )
-    dz = jnp.exp(z - total[:, None])
+    dz = jnp.exp(z - log_sum[:, None])
     dz = dz - smoothing / vocabulary - jnp.where(is_label, 1 - smoothing, 0)
     if used is not None:
         dz = jnp.where(used, dz, 0)

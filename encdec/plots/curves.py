@@ -26,20 +26,20 @@ def length_figure(series: Mapping[str, Sequence[LengthBucket]]) -> Figure:
     """Draws BLEU over source length.
 
     Args:
-      series: for each system, by name, the metrics of each class of source lengths, in words. A
-        class is a point at its mean length.
+      series: for each system, by name, the result of `metrics_by_length`, with lengths in words. A
+        range of lengths is a point at its mean length.
 
     Raises:
-      InputError: there is no system, or one without classes or without BLEU.
+      InputError: there is no system, or one has no ranges or no BLEU.
     """
     if not series or not all(series.values()):
         raise InputError("there are no metrics by length to draw")
     lines = {}
-    for name, classes in series.items():
-        bleu = [one.scores.bleu for one in classes if one.scores.bleu is not None]
-        if len(bleu) < len(classes):
-            raise InputError(f"{name} has no BLEU by length: let by_length compute it")
-        lines[name] = ([one.mean_length for one in classes], bleu)
+    for name, buckets in series.items():
+        if not all("bleu" in bucket.metrics.values for bucket in buckets):
+            raise InputError(f"{name} has no BLEU by length: compute it with metrics_by_length")
+        bleu = [bucket.metrics["bleu"] for bucket in buckets]
+        lines[name] = ([bucket.mean_length for bucket in buckets], bleu)
     return line_figure(lines, "source length, words", "BLEU")
 
 

@@ -6,21 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from encdec.evaluation.by_length import LengthBucket
+from encdec.evaluation.metrics import METRICS
 from encdec.inference.translator import Translation, Translator
 from encdec.plots.attention import attention_figure
 from encdec.plots.curves import length_figure, line_figure
 from encdec.runs.metrics_log import measured, read_metrics
 from encdec.runs.run import Run
 from encdec.types import InputError, MapKind
-
-UNITS = {
-    "loss": "loss, nats a token",
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    "ter": "TER",
-    "tokens_per_second": "target tokens a second",
-}
-"""How a score's axis is named, where its own name does not do."""
 
 
 def attention_picture(
@@ -66,48 +58,63 @@ def _one(name: str, number: int | None, count: int) -> slice:
     return slice(number - 1, number)
 
 
-def learning_picture(opened: Sequence[Run], score: str = "loss") -> Figure:
-    """A score of validations over the steps, a line a run; of the loss that of training too.
+def learning_picture(opened: Sequence[Run], metric: str = "loss") -> Figure:
+    """A metric over the steps of training, a line for each run.
+
+    The values are those of validation; for the loss those of training are drawn too.
+
+    Args:
+      opened: the runs.
+      metric: any number that the rows of `metrics.jsonl` have.
 
     Raises:
       InputError: a run has not measured it.
     """
-    what = UNITS.get(score, score.replace("_", " "))
-    return line_figure(learning_curves(opened, score), "step", what)
+    return line_figure(learning_curves(opened, metric), "step", _axis_label(metric))
+
+
+def _axis_label(name: str) -> str:
+    """`loss, nats per token`, `BLEU`; other numbers by their own name."""
+    if name == "tokens_per_second":
+        return "target tokens per second"
+    row = METRICS.get(name)
+    if row is None:
+        return name.replace("_", " ")
+    return f"{row.title}, {row.unit}" if row.unit else row.title
 
 
 def length_picture(opened: Sequence[Run]) -> Figure:
-    """BLEU by source length, a line a run.
+    """BLEU by source length, a line for each run.
 
     Raises:
       InputError: a run has not measured it.
     """
-    return length_figure({name: _classes(run) for name, run in named(opened).items()})
+    return length_figure({name: _length_buckets(run) for name, run in named(opened).items()})
 
 
 def learning_curves(
-    opened: Sequence[Run], score: str
+    opened: Sequence[Run], metric: str
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """Steps and values of each run's validations; of the loss those of training too.
+    """Steps and values of each run's validations; for the loss those of training too.
 
     Raises:
       InputError: a run has not measured it.
     """
-    found = {}
+    curves = {}
     for name, run in named(opened).items():
-        rows = measured(run.path / "metrics.jsonl")
-        kinds = {"": rows.valid}
-        if score == "loss":
-            kinds = {", validation": rows.valid, ", training": rows.train}
-        for suffix, of_kind in kinds.items():
-            seen = [row for row in of_kind if row.get(score) is not None]
-            if not seen:
-                raise InputError(f"{run.path} has no {score} in its metrics.jsonl to draw")
-            found[name + suffix] = (
-                [float(row["step"]) for row in seen],
-                [float(row[score]) for row in seen],
+        by_kind = measured(run.path / "metrics.jsonl")
+        lines = {"": by_kind.valid}
+        if metric == "loss":
+            lines = {", validation": by_kind.valid, ", training": by_kind.train}
+        for suffix, rows in lines.items():
+            rows = [row for row in rows if row.get(metric) is not None]
+            if not rows:
+                raise InputError(f"{run.path} has no {metric} in its metrics.jsonl to draw")
+            curves[name + suffix] = (
+                [float(row["step"]) for row in rows],
+                [float(row[metric]) for row in rows],
             )
-    return found
+    return curves
 
 
 def named(opened: Sequence[Run]) -> dict[str, Run]:
@@ -118,10 +125,10 @@ def named(opened: Sequence[Run]) -> dict[str, Run]:
     return dict(zip(names if short else map(str, paths), opened, strict=True))
 
 
-def _classes(run: Run) -> list[LengthBucket]:
-    rows = [r for r in read_metrics(run.path / "metrics.jsonl") if "by_length" in r]
+def _length_buckets(run: Run) -> list[LengthBucket]:
+    rows = [row for row in read_metrics(run.path / "metrics.jsonl") if "by_length" in row]
     if not rows:
         raise InputError(
-            f"{run.path} has no scores by length: `encdec evaluate {run.path} --by-length` first"
+            f"{run.path} has no metrics by length: run `encdec evaluate {run.path} --by-length`"
         )
-    return [LengthBucket.from_summary(one) for one in rows[-1]["by_length"]]
+    return [LengthBucket.from_summary(row) for row in rows[-1]["by_length"]]

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import optax
 
-from encdec.config import LOWER_IS_BETTER, TrainingConfig
+from encdec.config import TrainingConfig
+from encdec.evaluation.metrics import metric
 from encdec.training.callbacks import Callback, Verdict, call_all
 from encdec.training.compiled_step import CompiledStep
 from encdec.training.early_stopping import EarlyStopping
@@ -204,5 +205,5 @@ def _validate(
     verdict = call_all(callbacks, done, {"kind": "valid", "step": done, **metrics}, state)
     if not math.isfinite(metrics["loss"]):
         raise DivergedError(done, batch, f"after it the validation loss is {metrics['loss']:.4g}")
-    sign = -1 if config.best_metric in LOWER_IS_BETTER else 1
+    sign = metric(config.best_metric).sign
     return stopping.after(sign * metrics[config.best_metric], done), verdict

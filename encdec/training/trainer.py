@@ -16,6 +16,7 @@ from encdec import config as configs
 from encdec.config import DeviceConfig, RunConfig, TrainingDeviceConfig
 from encdec.data.corpus import TrainingText
 from encdec.data.given_batches import GivenBatches
+from encdec.evaluation.metrics import metric_options, validation_metrics
 from encdec.inference.translator import Translator, load_on
 from encdec.parallel import processes
 from encdec.parallel.layout import Layout
@@ -122,6 +123,8 @@ def _train(
     say: Say,
 ) -> TrainResult:
     notes: list[str] = []  # said once nothing can be refused any more
+    metrics = metric_options(config)
+    processes.on_all_processes(lambda: validation_metrics(config.training.best_metric, metrics))
     layout = processes.on_all_processes(lambda: _layout(config, devices))
     data = processes.on_all_processes(lambda: read_data(config, corpus, layout, notes.append))
     folder = processes.on_all_processes(lambda: _folder(run, config, data))

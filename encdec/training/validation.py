@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from encdec.data.sources import Pairs
-from encdec.evaluation import metrics
-from encdec.inference.decoding import loss_program
+from encdec.evaluation.metrics import metric_options, validation_metrics
+from encdec.inference.evaluate import evaluate
+from encdec.inference.scoring import log_probs_program
 from encdec.inference.translator import Translator
 from encdec.parallel import sharding
 from encdec.parallel.layout import Layout
@@ -30,29 +31,31 @@ def translation_metrics(run: Run, valid: Pairs, layout: Layout, dtype: Any) -> E
     """
     config = run.config.training
     sample = Pairs(*(side[: config.evaluate_sentences] for side in valid))
-    names = metrics.NAMES if config.best_metric == "ter" else metrics.QUICK
+    options = metric_options(run.config)
+    names = validation_metrics(config.best_metric, options)
 
-    def evaluate(params: Params) -> dict[str, float]:
+    def validate(params: Params) -> dict[str, float]:
         translator = Translator(run, params, None, layout, dtype)
-        evaluation = translator.evaluate(sample, SearchOptions(beam=1), names=names)
-        values = evaluation.summary().items()
-        return {name: value for name, value in values if isinstance(value, int | float)}
+        greedy = SearchOptions(beam=1)
+        evaluation = evaluate(translator, sample, greedy, metrics=names, options=options)
+        sentences, seconds = evaluation.metrics.sentences, evaluation.seconds
+        return {"sentences": sentences, **evaluation.values, "seconds": seconds}
 
-    return evaluate
+    return validate
 
 
 def loss_on_batches(run: Run, valid: Sequence[Batch], layout: Layout, dtype: Any) -> Evaluate:
     """The mean loss on batches, nats per token; arguments as in `translation_metrics`."""
-    program = loss_program(layout, model=build_model(run, layout), dtype=dtype)
+    program = log_probs_program(layout, model=build_model(run, layout), dtype=dtype)
 
     def on_devices(batch: Batch) -> Any:
         rows = sharding.local_batch_rows(len(batch.src), layout)
         return sharding.shard_batch(jax.tree.map(lambda x: np.asarray(x)[rows], batch), layout)
 
-    def evaluate(params: Params) -> dict[str, float]:
+    def validate(params: Params) -> dict[str, float]:
         parts = [program(params, on_devices(batch)) for batch in valid]
-        sums = [sharding.unreplicate(part, layout) for part in parts]
-        nll, tokens = np.sum(sums, axis=0)
-        return {"loss": float(nll / tokens)}
+        blocks = [sharding.gather_batch(part, layout) for part in parts]
+        log_prob = sum(block.sum(dtype=np.float64) for block in blocks)
+        return {"loss": float(-log_prob / sum(batch.tgt_mask.sum() for batch in valid))}
 
-    return evaluate
+    return validate

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from encdec.evaluation.by_length import LengthBucket, by_length, word_counts
-from encdec.evaluation.metrics import Metrics, score
+from encdec.evaluation.by_length import LengthBucket, metrics_by_length, word_counts
+from encdec.evaluation.metrics import Metrics, compute_metrics
 from encdec.evaluation.tables import lengths_text
 from encdec.plots.curves import length_figure
 from encdec.types import InputError
@@ -16,15 +16,20 @@ REFERENCES = ["a b c d e", "a b c e", "x y z v", "none", "a b c d e f"]
 LENGTHS = [3, 4, 9, 0, 2]
 
 
-def test_each_class_is_scored_alone() -> None:
-    found = by_length(HYPOTHESES, REFERENCES, LENGTHS, (3, 6, 8), names=("bleu", "exact_match"))
+def by_length(lengths, *more, **how) -> list[LengthBucket]:
+    return metrics_by_length(HYPOTHESES, [REFERENCES], lengths, *more, **how)
+
+
+def test_each_range_is_evaluated_by_itself() -> None:
+    names = ("bleu", "exact_match")
+    found = by_length(LENGTHS, (3, 6, 8), names=names)
     assert [(c.shortest, c.longest) for c in found] == [(0, 3), (4, 6), (9, None)]  # none 7 to 8
     assert [c.label for c in found] == ["0 to 3", "4 to 6", "9 and more"]
     for one, rows in zip(found, ([0, 3, 4], [1], [2]), strict=True):
-        alone = score(*([side[i] for i in rows] for side in (HYPOTHESES, REFERENCES)))
-        assert one.scores.bleu == pytest.approx(alone.bleu)
-        assert one.scores.exact_match == pytest.approx(alone.exact_match)
-        assert one.scores.sentences == len(rows)
+        hypotheses, references = ([side[i] for i in rows] for side in (HYPOTHESES, REFERENCES))
+        expected = compute_metrics(hypotheses, [references], names=names)
+        assert one.metrics.values == pytest.approx(expected.values)
+        assert one.metrics.sentences == len(rows)
         assert one.mean_length == pytest.approx(sum(LENGTHS[i] for i in rows) / len(rows))
     assert found[0].summary()["from"] == 0
     assert found[2].summary()["to"] is None
@@ -33,15 +38,17 @@ def test_each_class_is_scored_alone() -> None:
 
 def test_the_default_classes() -> None:
     lengths = [1, 10, 11, 60, 61, 200]
-    found = by_length(["a"] * 6, ["a"] * 6, lengths)
-    rows = [(c.shortest, c.longest, c.scores.sentences) for c in found]
+    found = metrics_by_length(["a"] * 6, [["a"] * 6], lengths)
+    rows = [(c.shortest, c.longest, c.metrics.sentences) for c in found]
     assert rows == [(0, 10, 2), (11, 20, 1), (51, 60, 1), (61, None, 2)]
 
 
 def test_the_order_of_sentences_changes_nothing() -> None:
     order = [4, 2, 0, 1, 3]
-    mixed = ([side[i] for i in order] for side in (HYPOTHESES, REFERENCES, LENGTHS))
-    assert by_length(*mixed, (2, 4)) == by_length(HYPOTHESES, REFERENCES, LENGTHS, (2, 4))
+    texts, references, lengths = (
+        [side[i] for i in order] for side in (HYPOTHESES, REFERENCES, LENGTHS)
+    )
+    assert metrics_by_length(texts, [references], lengths, (2, 4)) == by_length(LENGTHS, (2, 4))
 
 
 def test_words() -> None:
@@ -51,16 +58,16 @@ def test_words() -> None:
 @pytest.mark.parametrize("bounds", [(), (3, 2), (2, 2), (0, 2), (-1,)])
 def test_bounds_must_rise(bounds: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"bounds = .* rising order"):
-        by_length(HYPOTHESES, REFERENCES, LENGTHS, bounds)
+        by_length(LENGTHS, bounds)
 
 
 def test_a_length_for_each_sentence() -> None:
-    with pytest.raises(InputError, match="1 source lengths but 5 references"):
-        by_length(HYPOTHESES, REFERENCES, [1])
+    with pytest.raises(InputError, match="5 translations but 1 source lengths"):
+        by_length([1])
 
 
 def test_the_table_is_aligned() -> None:
-    lines = lengths_text(by_length(HYPOTHESES, REFERENCES, LENGTHS, (3, 6))).splitlines()
+    lines = lengths_text(by_length(LENGTHS, (3, 6))).splitlines()
     assert lines[0].split("  ")[1:3] == ["source words", "sentences"]
     assert len({len(line) for line in lines}) == 1
     assert lines[2].split()[:5] == ["4", "to", "6", "1", "4.0"]
@@ -71,7 +78,8 @@ def test_the_table_is_aligned() -> None:
 
 def classes(*bleu: float) -> list[LengthBucket]:
     return [
-        LengthBucket(10 * i, None, 10 * i + 4.5, Metrics(1, bleu=b)) for i, b in enumerate(bleu)
+        LengthBucket(10 * i, None, 10 * i + 4.5, Metrics(1, {"bleu": b}))
+        for i, b in enumerate(bleu)
     ]
 
 
@@ -111,4 +119,4 @@ def test_what_cannot_be_drawn() -> None:
         with pytest.raises(InputError, match="no metrics by length"):
             length_figure(nothing)
     with pytest.raises(InputError, match="other has no BLEU"):
-        length_figure({"one": classes(1.0), "other": [LengthBucket(0, None, 3.0, Metrics(1))]})
+        length_figure({"one": classes(1.0), "other": [LengthBucket(0, None, 3.0, Metrics(1, {}))]})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from encdec.evaluation.metrics import NAMES, MetricOptions, score
+from encdec.evaluation.metrics import MetricOptions, compute_metrics, text_metrics
 from encdec.evaluation.significance import compare
 from encdec.evaluation.tables import comparison_text
 from encdec.types import InputError
@@ -22,14 +22,14 @@ def spoiled(every: int) -> list[str]:
 def test_exact_match_is_resampled() -> None:
     """sacreBLEU's test by hand: differences of the samples, centred, against the real one."""
     a, b = spoiled(3), spoiled(4)
-    found = compare(a, b, REFERENCES, "exact_match", samples=500)
+    found = compare(a, b, [REFERENCES], "exact_match", samples=500)
     right = np.array([[h == r for h, r in zip(s, REFERENCES, strict=True)] for s in (a, b)], float)
     drawn = np.random.default_rng(12345).choice(60, size=(500, 60), replace=True)
     share_a, share_b = right[:, drawn].mean(-1)
     differences = np.abs(share_a - share_b)
     real = abs(right[0].mean() - right[1].mean())
     larger = int((differences - differences.mean() > real).sum())
-    assert (found.score_a, found.score_b) == pytest.approx(right.mean(1))
+    assert (found.value_a, found.value_b) == pytest.approx(right.mean(1))
     assert found.difference == pytest.approx(right[1].mean() - right[0].mean())
     assert found.p_value == pytest.approx((larger + 1) / 501)
     low, high = np.sort(share_b)[[500 // 40, 500 - 500 // 40 - 1]]
@@ -38,45 +38,54 @@ def test_exact_match_is_resampled() -> None:
     assert "bs:500" in found.signature
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_scores_are_those_of_evaluate_and_the_better_wins(name: str) -> None:
+@pytest.mark.parametrize("name", text_metrics())
+def test_values_are_those_of_compute_metrics_and_the_better_wins(name: str) -> None:
     bad, good = spoiled(2), spoiled(10)
     options = MetricOptions("char", lowercase=True)
-    found = compare(bad, good, REFERENCES, name, options, samples=100)
-    for one, hypotheses in ((found.score_a, bad), (found.score_b, good)):
-        assert one == pytest.approx(getattr(score(hypotheses, REFERENCES, options), name))
+    found = compare(bad, good, [REFERENCES], name, options, samples=100)
+    for one, hypotheses in ((found.value_a, bad), (found.value_b, good)):
+        expected = compute_metrics(hypotheses, [REFERENCES], options, [name])[name]
+        assert one == pytest.approx(expected)
     assert found.better == "b"
     assert found.p_value < 0.05
-    back = compare(good, bad, REFERENCES, name, options, samples=100)
+    back = compare(good, bad, [REFERENCES], name, options, samples=100)
     assert back.better == "a"
     assert back.difference == -found.difference
     assert "good is better than bad: p is below 0.05." in comparison_text(found, "bad", "good")
 
 
 def test_a_system_is_no_better_than_itself() -> None:
-    found = compare(spoiled(3), spoiled(3), REFERENCES, samples=20)
+    found = compare(spoiled(3), spoiled(3), [REFERENCES], samples=20)
     assert (found.p_value, found.difference, found.better) == (1, 0, None)
     assert "No significant difference" in comparison_text(found, "x", "y")
 
 
 def test_a_small_difference_is_not_significant() -> None:
     other = [*REFERENCES[:-1], "the last is another"]
-    assert compare(REFERENCES, other, REFERENCES, "chrf", samples=200).better is None
+    assert compare(REFERENCES, other, [REFERENCES], "chrf", samples=200).better is None
+
+
+def test_several_references() -> None:
+    other = [text.replace("again", "once more") for text in REFERENCES]
+    a, b = spoiled(3), other
+    assert compare(a, b, [REFERENCES], samples=50).better == "a"
+    both = compare(a, b, [REFERENCES, other], "exact_match", samples=50)
+    assert (both.value_b, both.better) == (1, "b")
 
 
 def test_the_same_seed_each_time() -> None:
-    one, same = (compare(spoiled(3), spoiled(4), REFERENCES, samples=50) for _ in range(2))
+    one, same = (compare(spoiled(3), spoiled(4), [REFERENCES], samples=50) for _ in range(2))
     assert one == same
 
 
 def test_one_empty_sentence() -> None:
-    assert compare([""], ["a"], ["a"], "ter", samples=3).score_a == 100
+    assert compare([""], ["a"], [["a"]], "ter", samples=3).value_a == 100
 
 
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(InputError, match="samples = 0"):
-        compare(["a"], ["a"], ["a"], samples=0)
+        compare(["a"], ["a"], [["a"]], samples=0)
     with pytest.raises(InputError, match=r"2 translations .* 1 references"):
-        compare(["a"], ["a", "b"], ["a"])
+        compare(["a"], ["a", "b"], [["a"]])
     with pytest.raises(InputError, match="metric 'blue' is unknown; did you mean bleu"):
-        compare(["a"], ["a"], ["a"], "blue")
+        compare(["a"], ["a"], [["a"]], "blue")

@@ -4,7 +4,7 @@ import pytest
 from jax.test_util import check_grads
 
 from encdec.ops import cross_entropy as losses
-from encdec.ops.cross_entropy import cross_entropy
+from encdec.ops.cross_entropy import cross_entropy, token_log_probs
 from tests import oracles
 
 B, T, D, V = 2, 5, 3, 7
@@ -43,6 +43,17 @@ def test_sums_are_those_of_a_loop_over_tokens(smoothing: float) -> None:
         tokens += 1
     sums = jax.jit(cross_entropy, static_argnums=5)(x, kernel, bias, labels, mask, smoothing)
     np.testing.assert_allclose(sums, (loss, nll, correct, tokens), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("split_tokens")
+def test_token_log_probs_are_entries_of_the_softmax() -> None:
+    (x, kernel, bias), labels, mask = batch()
+    log_probs = jax.jit(token_log_probs)(x, kernel, bias, labels, mask)
+    assert log_probs.shape == labels.shape
+    for b, t in np.ndindex(labels.shape):
+        row = oracles.softmax(x[b, t] @ kernel + bias)
+        expected = np.log(row[labels[b, t]]) if mask[b, t] else 0
+        np.testing.assert_allclose(log_probs[b, t], expected, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("split_tokens")

@@ -10,6 +10,7 @@ import pytest
 
 from encdec.config import AttentionConfig, Seq2SeqConfig
 from encdec.inference import translator
+from encdec.inference.scoring import score
 from encdec.inference.translator import Translator
 from encdec.models import registry
 from encdec.parallel import pmap, sharding
@@ -46,7 +47,7 @@ def test_tokens_scores_and_alignments(run: Path, single: Translator, layout: Lay
                 if a.attention is not None:
                     np.testing.assert_allclose(a.attention, b.attention, atol=1e-5)
     pairs = single.run.held_out
-    assert many.loss(pairs) == pytest.approx(single.loss(pairs), rel=1e-5)
+    assert score(many, pairs).loss == pytest.approx(score(single, pairs).loss, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""`encdec score`: the log-probability of given translations.
+
+Each line out is a score (nats), a tab, and the line that was scored: the target sentence, the line
+of tab-separated columns, or the line of the n-best list. Thus `sort` ranks the lines of an n-best
+list again:
+
+    encdec score RUN --source text --nbest list | sort -t '|' -k 1,1gr
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from encdec.cli.parsing import check_batch_tokens, parse
+from encdec.config import DeviceConfig
+from encdec.files import cache_folder, writer
+from encdec.types import InputError
+
+if TYPE_CHECKING:
+    from encdec.inference.translator import Translator
+
+_WINDOW = 4096
+"""Lines that are read before their scores are written."""
+
+
+@dataclass(frozen=True)
+class _ScoreOptions:
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
+    source: Annotated[
+        tuple[Path, ...], arg(help="Source sentences, in one or more files (.gz too).")
+    ] = ()
+    target: Annotated[
+        tuple[Path, ...], arg(help="Translations to score, in as many files, line by line.")
+    ] = ()
+    nbest: Annotated[
+        tuple[Path, ...],
+        arg(
+            help="Instead of target: n-best lists of the source sentences in Moses' format, "
+            "`id ||| translation ||| ...`, where id 0 is the first source sentence."
+        ),
+    ] = ()
+    tsv: Annotated[
+        tuple[Path, ...],
+        arg(
+            help="Instead: files of tab-separated columns, a pair a line. If no file is named, "
+            "such lines are read from stdin."
+        ),
+    ] = ()
+    tsv_columns: Annotated[
+        tuple[int, int],
+        arg(metavar="INT INT", help="Columns of the source and the target, counted from 1."),
+    ] = (1, 2)
+    output: Annotated[Path | None, arg(help="File to write; stdout if left out.")] = None
+    tokens: Annotated[
+        bool,
+        arg(
+            help="Add two columns: the tokens of the target with the end of the sentence, and the "
+            "log-probability of each, separated by spaces."
+        ),
+    ] = False
+    json: Annotated[
+        bool, arg(help="Write a JSON object for each pair instead: source, target, score.")
+    ] = False
+    max_batch_tokens: Annotated[int, arg(help="Most tokens of a side in a batch.")] = 8192
+    devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
+
+
+class _Line(NamedTuple):
+    """A pair to score.
+
+    Attributes:
+      place: the file and line that it is from, for errors.
+      text: the line as it was given.
+      source, target: the pair.
+    """
+
+    place: str
+    text: str
+    source: str
+    target: str
+
+
+def run(arguments: list[str]) -> None:
+    """Writes the score of each pair.
+
+    Raises:
+      InputError: bad input; of a later window of lines, the scores of those before are written.
+    """
+    options = parse(
+        _ScoreOptions,
+        arguments,
+        "encdec score",
+        "Writes the log-probability of given translations: a score in nats, a tab, the line.",
+    )
+    check_batch_tokens(options.max_batch_tokens)
+    lines = _lines(options)
+
+    from encdec.inference import translator as translators
+    from encdec.parallel.devices import keep_compiled_programs
+
+    keep_compiled_programs(cache_folder())
+    translator = translators.load_on(options.devices, options.run)
+    inputs = [*options.source, *options.target, *options.nbest, *options.tsv]
+    with writer(options.output, inputs) as out:
+        while window := list(islice(lines, _WINDOW)):
+            for line in window:
+                if line.source.strip() and not line.target.strip():
+                    raise InputError(f"{line.place} has an empty target: leave the line out")
+            out.writelines(f"{text}\n" for text in _scored(translator, window, options))
+            out.flush()
+
+
+def _lines(options: _ScoreOptions) -> Iterator[_Line]:
+    """The pairs to score, read when they are asked for.
+
+    Raises:
+      InputError: the options do not go together.
+    """
+    if min(options.tsv_columns) < 1:
+        raise InputError(
+            f"tsv_columns = {' '.join(map(str, options.tsv_columns))} cannot be used: give two "
+            "columns, counted from 1"
+        )
+    kinds = [bool(options.target), bool(options.nbest), bool(options.tsv)]
+    if sum(kinds) > 1 or bool(options.source) != (kinds[0] or kinds[1]):
+        raise InputError(
+            "give --source and --target, --source and --nbest, --tsv, or nothing for pairs on stdin"
+        )
+    if options.nbest:
+        return _nbest_lines(options)
+    if options.target:
+        return _parallel_lines(options)
+    return _tsv_lines(options)
+
+
+def _parallel_lines(options: _ScoreOptions) -> Iterator[_Line]:
+    from encdec.data.sources import ParallelFiles, file_readers
+
+    for reader in file_readers(options.source, options.target):
+        assert isinstance(reader, ParallelFiles)
+        for number, (source, target) in enumerate(reader, 1):
+            yield _Line(f"{reader.target}, line {number}", target, source, target)
+
+
+def _tsv_lines(options: _ScoreOptions) -> Iterator[_Line]:
+    from encdec.data.sources import decode_lines, stream_lines, tsv_pair
+
+    streams = [(str(path), stream_lines(path)) for path in options.tsv]
+    if not streams:
+        streams = [("stdin", decode_lines(sys.stdin.buffer, "stdin"))]
+    for name, stream in streams:
+        for number, text in enumerate(stream, 1):
+            place = f"{name}, line {number}"
+            yield _Line(place, text, *tsv_pair(text, options.tsv_columns, place))
+
+
+def _nbest_lines(options: _ScoreOptions) -> Iterator[_Line]:
+    """The lines of n-best lists with their sources.
+
+    Raises:
+      InputError: a line is not of Moses' format, or its id is that of no source.
+    """
+    from encdec.data.sources import read_lines, stream_lines
+
+    sources = [line for path in options.source for line in read_lines(path)]
+    for path in options.nbest:
+        for number, text in enumerate(stream_lines(path), 1):
+            place = f"{path}, line {number}"
+            cells = [cell.strip() for cell in text.split("|||")]
+            if len(cells) < 2 or not (cells[0].isascii() and cells[0].isdigit()):
+                raise InputError(
+                    f"{place} is not a line of an n-best list: `id ||| translation ||| ...` is, "
+                    "with ids from 0"
+                )
+            if int(cells[0]) >= len(sources):
+                raise InputError(
+                    f"{place} has id {cells[0]} but there are {len(sources)} source sentences, "
+                    f"with ids 0 to {len(sources) - 1}"
+                )
+            yield _Line(place, text, sources[int(cells[0])], cells[1])
+
+
+def _scored(translator: "Translator", window: list[_Line], options: _ScoreOptions) -> Iterator[str]:
+    """The lines to write for some pairs."""
+    from encdec.inference.scoring import score
+
+    pairs = [(line.source, line.target) for line in window]
+    scores = score(translator, pairs, max_batch_tokens=options.max_batch_tokens)
+    vocabulary = translator.run.tgt_vocabulary
+    for line, total, each in zip(window, scores.log_probs, scores.token_log_probs, strict=True):
+        labels: list[str] = []
+        if options.tokens and len(each):
+            ids = [*vocabulary.encode(line.target), vocabulary.specials.end]
+            labels = vocabulary.tokens(ids)
+        if options.json:
+            row = {"source": line.source, "target": line.target, "score": float(total)}
+            if options.tokens:
+                row |= {"tokens": labels, "token_scores": [float(x) for x in each]}
+            yield json.dumps(row, ensure_ascii=False)
+        else:
+            columns = [f"{total:.4f}", line.text]
+            if options.tokens:
+                columns += [" ".join(labels), " ".join(f"{x:.4f}" for x in each)]
+            yield "\t".join(columns)

@@ -1,0 +1,110 @@
+"""Scores: log-probabilities of given translations, log p(target | source), in nats.
+
+`log_probs` is the pure function, of arrays; `score` is the same of strings. The validation loss,
+the loss that `encdec evaluate` prints and `encdec score` all come from them.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import numpy as np
+
+from encdec.data.batches import scoring_batches
+from encdec.data.sources import Pair, Pairs, read_all
+from encdec.data.tokens import encode_pairs
+from encdec.models.loss import batch_log_probs, cast
+from encdec.parallel import pmap
+from encdec.parallel.layout import Layout
+from encdec.types import Array, Batch, Params
+
+if TYPE_CHECKING:
+    from encdec.inference.translator import Translator
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Log-probabilities of n translations.
+
+    Attributes:
+      token_log_probs: n arrays float32 [T], log p(y_t | y_<t, x) of each target token in nats; the
+        last is that of the end of the sentence. Empty for a pair of two blank texts.
+    """
+
+    token_log_probs: list[np.ndarray]
+
+    @property
+    def log_probs(self) -> np.ndarray:
+        """log p(y | x) = sum_t log p(y_t | y_<t, x) of each translation: float64 [n], nats."""
+        return np.array([tokens.sum(dtype=np.float64) for tokens in self.token_log_probs])
+
+    @property
+    def loss(self) -> float:
+        """Negative log-likelihood, nats per token of the whole set."""
+        tokens = sum(map(len, self.token_log_probs))
+        return float(-self.log_probs.sum() / max(tokens, 1))
+
+
+def score(
+    translator: "Translator",
+    pairs: Pairs | Iterable[Pair],
+    *,
+    max_batch_tokens: int = 8192,
+    progress: Callable[[int], None] | None = None,
+) -> Scores:
+    """How probable the translator's model finds each target given its source.
+
+    A target is split into tokens as the training data was. For a translation by the same model
+    this is the `log_prob` of the search, if the search chose that very segmentation and reached the
+    end of the sentence. A blank source has one translation, the blank text, with probability 1.
+
+    Args:
+      translator: whose model scores.
+      pairs: sources and targets; any of them may be empty.
+      max_batch_tokens: most source or target tokens in a batch, padding included.
+      progress: called with the number of pairs done, batch after batch.
+    """
+    sources, targets = pairs if isinstance(pairs, Pairs) else read_all(pairs)
+    scores = [np.zeros(0, np.float32) for _ in sources]
+    real = [
+        i for i, both in enumerate(zip(sources, targets, strict=True)) if any(map(str.strip, both))
+    ]
+    examples = encode_pairs(
+        Pairs([sources[i] for i in real], [targets[i] for i in real]),
+        translator.run.src_vocabulary,
+        translator.run.tgt_vocabulary,
+    )
+    lengths = examples.tgt.lengths()
+    if progress:
+        progress(len(sources) - len(real))
+    for rows, batch in scoring_batches(examples, max_batch_tokens):
+        block = translator.log_probs(batch)
+        for row, i in enumerate(rows):
+            scores[real[i]] = block[row, : lengths[i]].copy()
+        if progress:
+            progress(len(rows))
+    return Scores(scores)
+
+
+def log_probs(params: Params, batch: Batch, *, model: nn.Module, dtype: Any) -> Array:
+    """Log-probabilities of the target tokens of one device's sentences.
+
+    Args:
+      params: float32 pytree, as one device holds it.
+      batch: its sentences: B rows, of T + 1 target tokens with the start.
+      model: the module.
+      dtype: of matrix products.
+
+    Returns:
+      float32 [B, T], nats: entry t is log p(tgt[t + 1] | tgt[:t + 1], src), the end of the sentence
+      included; 0 where that token is padding.
+    """
+    return batch_log_probs(model, cast(params, dtype), batch)
+
+
+@lru_cache(maxsize=8)
+def log_probs_program(layout: Layout, **static: Any) -> Any:
+    """`log_probs` on the devices of a layout, compiled once for each set of static arguments."""
+    return pmap.parallelize(partial(log_probs, **static), layout, (True, True))
