@@ -1,6 +1,5 @@
-"""`evaluate` and `compare` on runs with any parameters: what they score, keep and refuse."""
+"""`encdec evaluate` on runs with any parameters: what it measures, keeps and refuses."""
 
-import gzip
 import json
 import shutil
 import subprocess
@@ -8,42 +7,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import pytest
 
-from encdec.config import Seq2SeqConfig, TrainingConfig
-from encdec.data.sources import Pairs
-from encdec.runs import checkpoints
+from encdec.config import TrainingConfig
 from encdec.runs import run as runs
-from encdec.runs.checkpoints import Checkpoints
 from encdec.runs.metrics_log import read_metrics
-from encdec.runs.parameters import abstract_params
 from tests.commands import refused
-from tests.small_run import small_run
 
-SOURCES = ["3. Mai 1979", "", "1. Januar 2015", "12/11/2026"]
-TARGETS = ["One &amp; two", "", "2015-01-01", "x Y z"]
 GREEDY = ["--beam", 1]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs, a third with other held-out sentences, and a test set as files."""
-    folder = tmp_path_factory.mktemp("scoring")
-    run = small_run(folder / "a", Seq2SeqConfig(cell="simple", embed=6, hidden=8))
-    for name in ("b", "other"):
-        shutil.copytree(folder / "a", folder / name)
-    runs.create(replace(run, path=folder / "other", held_out=Pairs(["x"], ["y"])))
-    params, _ = checkpoints.load(run.path, "best", {"params": abstract_params(run)})
-    with Checkpoints(folder / "b") as saved:
-        saved.save("best", 2, jax.tree.map(lambda leaf: 2 * leaf, params), {})
-    rows = [f"{i}\t{t}\t{s}\n" for i, (s, t) in enumerate(zip(SOURCES, TARGETS, strict=True))]
-    (folder / "one.tsv").write_text("".join(rows[:3]))
-    with gzip.open(folder / "two.tsv.gz", "wt") as file:
-        file.write(rows[3])
-    (folder / "src").write_text("".join(f"{text}\n" for text in SOURCES))
-    (folder / "tgt").write_text("".join(f"{text}\n" for text in TARGETS))
-    return folder
 
 
 def test_evaluate_on_tsv_files(folder: Path, tmp_path: Path, encdec) -> None:
@@ -174,55 +145,3 @@ def test_evaluate_refuses(folder: Path, tmp_path: Path, encdec) -> None:
     for arguments, parts in cases:
         refused(encdec("evaluate", *arguments), *parts)
     assert ((run / "heldout.jsonl").read_bytes(), src.read_bytes()) == before
-
-
-# --- compare -------------------------------------------------------------------------------------
-
-
-def test_compare_files_of_translations(tmp_path: Path, encdec) -> None:
-    references = [f"the {i} cats sat on mat {i % 7}" for i in range(40)]
-    for name, wrong in (("good", 9), ("bad", 2)):
-        texts = [f"x{t[1:]}" if i % wrong == 0 else t for i, t in enumerate(references)]
-        (tmp_path / name).write_text("".join(f"{text}\n" for text in texts))
-    (tmp_path / "ref").write_text("".join(f"{text}\n" for text in references))
-    command = ["compare", tmp_path / "bad", tmp_path / "good", "--target", tmp_path / "ref"]
-    for metric in ("bleu", "ter", "exact_match"):
-        found = json.loads(encdec(*command, "--metric", metric, "--samples", 100, "--json").out)
-        assert (found["name"], found["sentences"], found["better"]) == ("ref", 40, "b")
-        assert found["difference"] == pytest.approx(found["score_b"] - found["score_a"])
-        assert "seed:12345" in found["signature"]
-    text = encdec(*command).out
-    assert f"{tmp_path / 'good'} is better than {tmp_path / 'bad'}: p is below 0.05." in text
-
-
-def test_compare_runs(folder: Path, tmp_path: Path, encdec) -> None:
-    command = ["compare", folder / "a", folder / "b", *GREEDY, "--samples", 20, "--json"]
-    held_out = json.loads(encdec(*command, "--metric", "ter").out)
-    assert (held_out["name"], held_out["sentences"]) == ("held-out", 7)
-    files = ["--source", folder / "src", "--target", folder / "tgt"]
-    for side, run in (("score_a", "a"), ("score_b", "b")):
-        alone = json.loads(encdec("evaluate", folder / run, *GREEDY, "--json").out)
-        assert held_out[side] == pytest.approx(alone["ter"])
-    assert encdec("evaluate", folder / "b", *files, *GREEDY, "--output", tmp_path / "b").code == 0
-    mixed = ["compare", folder / "b", tmp_path / "b", *files, *GREEDY, "--metric", "chrf"]
-    found = json.loads(encdec(*mixed, "--json").out)
-    assert (found["difference"], found["p_value"], found["better"]) == (0, 1, None)
-    assert "No significant difference" in encdec(*mixed).out
-
-
-def test_compare_refuses(folder: Path, tmp_path: Path, encdec) -> None:
-    a, b, src = folder / "a", folder / "b", folder / "src"
-    (tmp_path / "short").write_text("one\n")
-    cases: list[tuple[list[object], list[str]]] = [
-        ([a, folder / "other"], ["different held-out sentences", "--source and --target"]),
-        ([src, src], ["need references", "--target"]),
-        ([src, tmp_path / "short", "--target", folder / "tgt"], ["short has 1 lines", "4"]),
-        ([a, src], ["src has 4 lines", "7 references", "held-out"]),
-        ([a, b, "--target", folder / "tgt"], ["give source and target"]),
-        ([a, b, "--samples", 0], ["samples = 0"]),
-        ([a, b, "--metric", "blue"], ["blue", "bleu"]),
-        ([a, tmp_path / "nowhere"], ["nowhere"]),
-        ([a], ["RUN_B"]),
-    ]
-    for arguments, parts in cases:
-        refused(encdec("compare", *arguments), *parts)
