@@ -1,11 +1,44 @@
 """Fixtures of the commands' tests."""
 
+import gzip
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
+from encdec.config import Seq2SeqConfig
+from encdec.data.sources import Pairs
+from encdec.runs import checkpoints
+from encdec.runs import run as runs
+from encdec.runs.checkpoints import Checkpoints
 from encdec.runs.metrics_log import append_metrics
+from encdec.runs.parameters import abstract_params
 from tests.small_run import small_run
+
+SOURCES = ["3. Mai 1979", "", "1. Januar 2015", "12/11/2026"]
+TARGETS = ["One &amp; two", "", "2015-01-01", "x Y z"]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs, a third with other held-out sentences, and a test set as files."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    run = small_run(folder / "a", Seq2SeqConfig(cell="simple", embed=6, hidden=8))
+    for name in ("b", "other"):
+        shutil.copytree(folder / "a", folder / name)
+    runs.create(replace(run, path=folder / "other", held_out=Pairs(["x"], ["y"])))
+    params, _ = checkpoints.load(run.path, "best", {"params": abstract_params(run)})
+    with Checkpoints(folder / "b") as saved:
+        saved.save("best", 2, jax.tree.map(lambda leaf: 2 * leaf, params), {})
+    rows = [f"{i}\t{t}\t{s}\n" for i, (s, t) in enumerate(zip(SOURCES, TARGETS, strict=True))]
+    (folder / "one.tsv").write_text("".join(rows[:3]))
+    with gzip.open(folder / "two.tsv.gz", "wt") as file:
+        file.write(rows[3])
+    (folder / "src").write_text("".join(f"{text}\n" for text in SOURCES))
+    (folder / "tgt").write_text("".join(f"{text}\n" for text in TARGETS))
+    return folder
 
 
 @pytest.fixture

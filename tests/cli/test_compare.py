@@ -20,8 +20,11 @@ def test_compare_files_of_translations(tmp_path: Path, encdec) -> None:
     for metric in ("bleu", "ter", "exact_match"):
         found = json.loads(encdec(*command, "--metric", metric, "--samples", 100, "--json").out)
         assert (found["name"], found["sentences"], found["better"]) == ("ref", 40, "b")
-        assert found["difference"] == pytest.approx(found["score_b"] - found["score_a"])
+        assert found["difference"] == pytest.approx(found["value_b"] - found["value_a"])
         assert "seed:12345" in found["signature"]
+    others = [*command, "--extra-references", tmp_path / "bad", "--metric", "exact_match"]
+    found = json.loads(encdec(*others, "--samples", 9, "--json").out)
+    assert (found["value_a"], found["better"]) == (1, "a")  # its own text is a reference now
     text = encdec(*command).out
     assert f"{tmp_path / 'good'} is better than {tmp_path / 'bad'}: p is below 0.05." in text
 
@@ -31,7 +34,7 @@ def test_compare_runs(folder: Path, tmp_path: Path, encdec) -> None:
     held_out = json.loads(encdec(*command, "--metric", "ter").out)
     assert (held_out["name"], held_out["sentences"]) == ("held-out", 7)
     files = ["--source", folder / "src", "--target", folder / "tgt"]
-    for side, run in (("score_a", "a"), ("score_b", "b")):
+    for side, run in (("value_a", "a"), ("value_b", "b")):
         alone = json.loads(encdec("evaluate", folder / run, *GREEDY, "--json").out)
         assert held_out[side] == pytest.approx(alone["ter"])
     assert encdec("evaluate", folder / "b", *files, *GREEDY, "--output", tmp_path / "b").code == 0
@@ -49,9 +52,10 @@ def test_compare_refuses(folder: Path, tmp_path: Path, encdec) -> None:
         ([src, src], ["need references", "--target"]),
         ([src, tmp_path / "short", "--target", folder / "tgt"], ["short has 1 lines", "4"]),
         ([a, src], ["src has 4 lines", "7 references", "held-out"]),
-        ([a, b, "--target", folder / "tgt"], ["give source and target"]),
+        ([a, b, "--target", folder / "tgt"], ["as many source files as target files"]),
         ([a, b, "--samples", 0], ["samples = 0"]),
-        ([a, b, "--metric", "blue"], ["blue", "bleu"]),
+        ([a, b, "--metric", "blue"], ["metric 'blue' is unknown; did you mean bleu?"]),
+        ([a, b, "--metric", "loss"], ["metric 'loss'", "without model"]),
         ([a, tmp_path / "nowhere"], ["nowhere"]),
         ([a], ["RUN_B"]),
     ]

@@ -72,7 +72,7 @@ def test_the_runs_settings_say_how_to_compare(folder: Path, tmp_path: Path, encd
     refused(encdec(*command), "different bleu_tokenizer (13a and none)", "by --bleu-tokenizer")
     refused(encdec(*command, "--tokenize", "13a"), "different lowercase", "by --lowercase")
     found = json.loads(encdec(*command, "--tokenize", "13a", "--lowercase", "False").out)
-    assert found["score_a"] == found["score_b"]
+    assert found["value_a"] == found["value_b"]
 
 
 def test_the_runs_settings_say_which_columns(folder: Path, tmp_path: Path, encdec) -> None:
@@ -83,6 +83,26 @@ def test_the_runs_settings_say_which_columns(folder: Path, tmp_path: Path, encde
     command = ["evaluate", tmp_path / "run", "--tsv", folder / "one.tsv", *GREEDY, "--json"]
     left_out, given = (encdec(*command, *how).out for how in ([], ["--tsv-columns", 3, 2]))
     assert json.loads(left_out) | {"seconds": 0} == json.loads(given) | {"seconds": 0}
+
+
+def test_several_references(folder: Path, tmp_path: Path, encdec) -> None:
+    """As files and as columns; the last ones are the translations themselves."""
+    files = ["--source", folder / "src", "--target", folder / "tgt"]
+    command = ["evaluate", folder / "a", *GREEDY, "--json"]
+    one = json.loads(encdec(*command, *files, "--output", tmp_path / "own").out)
+    (tmp_path / "other").write_text("a\nb\nc\nd\n")
+    more = ["--extra-references", tmp_path / "other", tmp_path / "own"]
+    found = json.loads(encdec(*command, *files, *more).out)
+    assert "nrefs:3" in found["bleu_signature"]
+    assert (found["exact_match"], found["ter"]) == (1, 0)
+    assert found["loss"] == one["loss"]  # of the first reference
+    texts = [path.read_text().splitlines() for path in (folder / "src", folder / "tgt", *more[1:])]
+    lines = zip(*texts, strict=True)
+    (tmp_path / "all.tsv").write_text("".join("\t".join(cells) + "\n" for cells in lines))
+    columns = ["--tsv", tmp_path / "all.tsv", "--tsv-columns", 1, 2, 3, 4]
+    same = json.loads(encdec(*command, *columns).out)
+    ignored = {"name": None, "seconds": None}
+    assert same | ignored == found | ignored
 
 
 def test_evaluate_by_length(folder: Path, encdec) -> None:
@@ -108,14 +128,16 @@ def test_evaluate_joins_tokens(folder: Path, tmp_path: Path, encdec) -> None:
     refused(encdec(*command[:-2], "English"), "detokenize = 'English'", "code of a language")
 
 
-def test_a_run_that_cannot_keep_its_scores_is_scored(folder: Path, tmp_path: Path, encdec) -> None:
+def test_a_run_that_cannot_record_its_metrics_is_evaluated(
+    folder: Path, tmp_path: Path, encdec
+) -> None:
     shutil.copytree(folder / "a", tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").unlink(missing_ok=True)
     (tmp_path / "run" / "metrics.jsonl").mkdir()
     found = encdec("evaluate", tmp_path / "run", *GREEDY)
     assert found.code == 0
     assert "BLEU" in found.out
-    assert "keeps no row of these scores: Is a directory" in found.err
+    assert "did not record these metrics: Is a directory" in found.err
 
 
 def test_evaluate_refuses(folder: Path, tmp_path: Path, encdec) -> None:
@@ -126,14 +148,19 @@ def test_evaluate_refuses(folder: Path, tmp_path: Path, encdec) -> None:
     cases: list[tuple[list[object], list[str]]] = [
         ([tmp_path / "unfinished"], ["no latest checkpoint", "train it first"]),
         ([tmp_path / "nowhere"], ["nowhere", "not a folder"]),
-        ([run, "--target", tgt], ["give source and target"]),
+        ([run, "--target", tgt], ["as many source files as target files"]),
         ([run, *both, "--tsv", folder / "one.tsv"], ["or only tsv files"]),
-        ([run, *both, tgt], ["as many files"]),
+        ([run, *both, tgt], ["as many source files as target files"]),
+        ([run, *both, "--extra-references", folder / "one.tsv"], ["one.tsv has 3", "4", "src"]),
+        ([run, "--extra-references", tgt], ["tgt has 4 lines", "7 sentences", "held-out"]),
+        ([run, *both, "--extra-references", tmp_path / "no"], ["no", "No such file"]),
         ([run, "--source", src, "--target", tmp_path / "no"], ["no", "No such file"]),
         ([run, "--source", src, "--target", folder / "one.tsv"], ["4 lines", "3", "line i"]),
         ([run, "--tsv", folder / "one.tsv", "--tsv-columns", 1, 9], ["one.tsv, line 1", "9"]),
         ([run, "--tsv", folder / "one.tsv", "--tsv-columns", 0, 1], ["counted from 1"]),
-        ([run, "--metrics", "blue"], ["blue", "bleu"]),
+        ([run, "--metrics", "blue"], ["metric 'blue' is unknown; did you mean bleu?"]),
+        ([run, "--metrics", "loss"], ["metric 'loss'", "without model"]),
+        ([run, "--bleu-tokenizer", "13b"], ["13b"]),
         ([run, "--by-length", "--bounds", 20, 10], ["bounds = 20 10", "rising"]),
         ([run, *both, "--output", src], ["src is an input"]),
         ([run, "--output", run / "heldout.jsonl"], ["heldout.jsonl is an input"]),
