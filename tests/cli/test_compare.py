@@ -24,7 +24,7 @@ def test_compare_files_of_translations(tmp_path: Path, encdec) -> None:
         assert "seed:12345" in found["signature"]
     others = [*command, "--extra-references", tmp_path / "bad", "--metric", "exact_match"]
     found = json.loads(encdec(*others, "--samples", 9, "--json").out)
-    assert (found["value_a"], found["better"]) == (1, "a")  # its own text is a reference now
+    assert (found["value_a"], found["value_b"]) == (1, 38 / 40)  # `bad` is a reference now
     text = encdec(*command).out
     assert f"{tmp_path / 'good'} is better than {tmp_path / 'bad'}: p is below 0.05." in text
 
