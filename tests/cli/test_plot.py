@@ -16,7 +16,7 @@ def test_curves_are_what_was_measured(encdec, measured: Path, tmp_path: Path) ->
     for name in ("curves.png", "curves.svg"):
         assert encdec("plot", measured, "--out", tmp_path / name).code == 0
         assert (tmp_path / name).stat().st_size > 1000
-    assert "nats a token" in (tmp_path / "curves.svg").read_text()
+    assert "nats per token" in (tmp_path / "curves.svg").read_text()
 
 
 def test_runs_with_the_same_name_get_their_paths(measured: Path, tmp_path: Path) -> None:
@@ -29,6 +29,6 @@ def test_runs_with_the_same_name_get_their_paths(measured: Path, tmp_path: Path)
 def test_what_cannot_be_drawn_is_refused(encdec, measured: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.png"
     refused(encdec("plot", "--out", out), "no run is named")
-    refused(encdec("plot", measured, "--out", out, "--score", "blue"), "has no blue")
+    refused(encdec("plot", measured, "--out", out, "--metric", "blue"), "has no blue")
     refused(encdec("plot", measured, "--out", out, "--by-length"), "evaluate", "--by-length")
     assert not out.exists()
