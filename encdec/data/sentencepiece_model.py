@@ -149,7 +149,7 @@ class SentencePieceVocabulary:
 
 
 def train(
-    texts: Iterable[str], size: int | None, pieces: SentencePieceType
+    texts: Iterable[str], size: int | None, model_type: SentencePieceType
 ) -> SentencePieceVocabulary:
     """Trains a SentencePiece model.
 
@@ -158,7 +158,7 @@ def train(
         sentence is used.
       size: number of ids, the special ones included; None means 8,000, or fewer if the text has
         not as many subwords.
-      pieces: a unigram language model, or byte pairs.
+      model_type: a unigram language model, or byte pairs.
 
     Raises:
       InputError: there is no text, or it does not allow the size; the error names one that it does.
@@ -168,7 +168,7 @@ def train(
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(_thinned(_nonblank(texts), _MAX_CHARACTERS)),
             model_writer=proto,
-            model_type=pieces,
+            model_type=model_type,
             vocab_size=_DEFAULT_SIZE if size is None else size,
             hard_vocab_limit=size is not None,
             normalization_rule_name="identity",

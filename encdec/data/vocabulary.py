@@ -212,7 +212,10 @@ class IdVocabulary:
 
 
 def build(
-    kind: Kind, texts: Iterable[str], size: int | None, pieces: SentencePieceType = "unigram"
+    kind: Kind,
+    texts: Iterable[str],
+    size: int | None,
+    model_type: SentencePieceType = "unigram",
 ) -> Vocabulary:
     """Builds a vocabulary from texts.
 
@@ -221,7 +224,7 @@ def build(
       texts: sentences; read once.
       size: number of ids, special ids included. None takes every character or word; for
         SentencePiece it means 8,000, or as many as a smaller text allows.
-      pieces: the SentencePiece model: a unigram language model or BPE (Sennrich 2016).
+      model_type: the SentencePiece model: a unigram language model or BPE (Sennrich 2016).
 
     Raises:
       InputError: there is no text, or the texts do not allow the size; the error names one that
@@ -232,7 +235,7 @@ def build(
             raise InputError(f"vocabulary_size = {size} cannot be used: bytes have 260 tokens")
         return ByteVocabulary()
     if kind == "sentencepiece":
-        return train(texts, size, pieces)
+        return train(texts, size, model_type)
     return TableVocabulary(kind, _most_frequent(kind, texts, size))
 
 
