@@ -46,6 +46,7 @@ def info(run: "Run") -> dict[str, Any]:
     from encdec.runs import checkpoints
     from encdec.runs.metrics_log import measured
     from encdec.runs.parameters import parameter_count
+    from encdec.training.fine_tuning import trained_count
 
     config, rows = run.config, measured(run.path / "metrics.jsonl")
     latest = checkpoints.steps(run.path, "latest")
@@ -56,6 +57,13 @@ def info(run: "Run") -> dict[str, Any]:
         "vocabulary": {"source": run.src_vocabulary.size, "target": run.tgt_vocabulary.size},
         "steps": {"done": latest[-1] if latest else 0, "of": config.training.max_steps},
     }
+    if trained := trained_count(run):
+        facts["trainable"] = trained
+    if run.init:
+        facts["init"] = {
+            "from": config.fine_tuning.init_from or "the caller of encdec.train",
+            "sha256": run.init[:12],
+        }
     if rows.train:
         facts["minutes"] = rows.minutes
     if rows.start:

@@ -13,10 +13,12 @@ from encdec import config as configs
 from encdec.cli.parsing import parse
 from encdec.config import (
     DataConfig,
+    FineTuningConfig,
     RunConfig,
     TrainingConfig,
     TrainingDeviceConfig,
 )
+from encdec.config.fine_tuning import TEXT_SETTINGS, check_model_matches
 from encdec.config.presets import PRESETS, preset
 from encdec.files import cache_folder
 from encdec.search.options import SearchOptions
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
 
 
 class TrainRequest(NamedTuple):
-    """What to train, where to keep it, and on which devices."""
+    """What to train, where to keep it, on which devices, and the run that it begins from."""
 
     config: RunConfig
     folder: Path
     devices: TrainingDeviceConfig
+    init: str | None = None
 
 
 def parse_train(arguments: Sequence[str]) -> TrainRequest:
@@ -86,6 +89,7 @@ def _train_options(kind: type[Any]) -> type[Any]:
         ("sizes", Annotated[kind, flat]),
         ("data", Annotated[DataConfig, flat]),
         ("training", Annotated[TrainingConfig, flat]),
+        ("fine_tuning", Annotated[FineTuningConfig, flat]),
         ("devices", Annotated[TrainingDeviceConfig, flat]),
     ]
     return make_dataclass("TrainOptions", spec, frozen=True)
@@ -94,8 +98,12 @@ def _train_options(kind: type[Any]) -> type[Any]:
 def _request(arguments: list[str]) -> TrainRequest:
     """A run by preset and options."""
     name, arguments = _take_preset(arguments)
-    model = _model_name(arguments)
+    origin_folder = _value_of("--init-from", arguments)
+    origin = _origin_config(origin_folder) if origin_folder else None
+    model = _value_of("--model", arguments) or (origin.model_name if origin else "transformer")
     start = preset(name or "dates", model)
+    if origin and origin.model_name == model:
+        start = _like_origin(start, origin)
     description = (
         f"Trains a run. The same command resumes a run that was stopped, and so does `encdec "
         f"train --resume RUN`. Presets: {', '.join(PRESETS)}. The defaults shown are those of "
@@ -103,7 +111,11 @@ def _request(arguments: list[str]) -> TrainRequest:
     )
     kind = _train_options(type(start.model))
     default = kind(
-        model, None, start.seed, start.model, start.data, start.training, TrainingDeviceConfig()
+        model,
+        None,
+        *(getattr(start, name) for name in ("seed", "model", "data", "training")),
+        start.fine_tuning,
+        TrainingDeviceConfig(),
     )
     options: Any = parse(kind, arguments, "encdec train [PRESET]", description, default)
     data = options.data
@@ -115,9 +127,33 @@ def _request(arguments: list[str]) -> TrainRequest:
         raise InputError(
             f"preset {name} needs a corpus: give --source and --target, --tsv, or --corpus"
         )
-    config = RunConfig(options.sizes, _absolute(data), options.training, options.seed)
+    init = options.fine_tuning.init_from
+    init = init and str(Path(init).absolute())
+    tuning = replace(options.fine_tuning, init_from=init)
+    config = RunConfig(options.sizes, _absolute(data), options.training, options.seed, tuning)
+    if origin and origin_folder:
+        check_model_matches(origin, config, origin_folder)
+        if origin.data.has_corpus and not data.has_corpus:
+            raise InputError(
+                f"{origin_folder} was trained on another corpus than the dates: give the one to go "
+                "on with, by --source and --target, --tsv, or --corpus"
+            )
     folder = options.run or _default_folder(name or "dates", config)
-    return TrainRequest(config, folder, options.devices)
+    return TrainRequest(config, folder, options.devices, init)
+
+
+def _origin_config(folder: str) -> RunConfig:
+    """The settings of the run to begin from."""
+    from encdec.runs import run as runs
+
+    return runs.load(folder).config
+
+
+def _like_origin(start: RunConfig, origin: RunConfig) -> RunConfig:
+    """Settings with the model and the text preprocessing of the run to begin from."""
+    names = (*TEXT_SETTINGS, "source_language", "target_language")
+    text: Any = {name: getattr(origin.data, name) for name in names}
+    return replace(start, model=origin.model, data=replace(start.data, **text))
 
 
 def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -131,14 +167,14 @@ def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
     return None, arguments
 
 
-def _model_name(arguments: list[str]) -> str:
-    model = "transformer"
+def _value_of(option: str, arguments: list[str]) -> str | None:
+    """The value of an option on which the defaults of others depend; None if it is not given."""
+    value = None
     for word, after in itertools.pairwise([*arguments, ""]):
-        if word == "--model":
-            model = after
-        elif word.startswith("--model="):
-            model = word.removeprefix("--model=")
-    return model
+        name, equals, rest = word.partition("=")
+        if name.replace("_", "-") == option:
+            value = rest if equals else after
+    return value
 
 
 def _absolute(data: DataConfig) -> DataConfig:
@@ -168,7 +204,9 @@ def run(arguments: list[str]) -> None:
     from encdec.parallel.devices import keep_compiled_programs
 
     keep_compiled_programs(cache_folder())
-    result = encdec.train(request.config, run=request.folder, devices=request.devices)
+    result = encdec.train(
+        request.config, run=request.folder, devices=request.devices, init=request.init
+    )
     if processes.is_main_process():
         _show(encdec.load(result.run.path))
     processes.barrier("the end")

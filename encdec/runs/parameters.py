@@ -1,7 +1,9 @@
-"""The model of a run: its module, and its parameters as they stand in the folder."""
+"""The model of a run: its module, and its parameters in the run folder."""
 
+import hashlib
 
 import jax
+import numpy as np
 
 from encdec.models import registry
 from encdec.models.interface import EncoderDecoder
@@ -12,7 +14,13 @@ from encdec.types import Params
 
 
 def build_model(run: Run, layout: Layout = SINGLE_DEVICE, *, remat: bool = False) -> EncoderDecoder:
-    """The module of a run, as one device of a layout has it."""
+    """The module of a run, as one device of a layout has it.
+
+    Args:
+      run: settings and vocabularies.
+      layout: the devices.
+      remat: layers are computed again in the backward pass.
+    """
     return registry.build(
         run.config.model,
         run.src_vocabulary.size,
@@ -24,7 +32,7 @@ def build_model(run: Run, layout: Layout = SINGLE_DEVICE, *, remat: bool = False
 
 
 def abstract_params(run: Run) -> Params:
-    """Names, shapes and types of a run's parameters."""
+    """Names, shapes and dtypes of a run's parameters."""
     return registry.abstract(build_model(run))
 
 
@@ -34,12 +42,22 @@ def parameter_count(run: Run) -> int:
 
 
 def best_params(run: Run) -> tuple[Params, int]:
-    """A run's best parameters (the latest where none was chosen yet), as NumPy arrays, and the
-    step that they are of.
+    """A run's best parameters, as NumPy arrays, and the step that they are of.
+
+    They are the model's: low-rank additions are merged.
 
     Raises:
       InputError: the checkpoint is damaged, or there is none yet.
     """
-    kind: checkpoints.Kind = "best" if checkpoints.steps(run.path, "best") else "latest"
-    tree, _ = checkpoints.load(run.path, kind, {"params": abstract_params(run)})
-    return tree["params"], checkpoints.steps(run.path, kind)[-1]
+    tree, _ = checkpoints.load(run.path, "best", {"params": abstract_params(run)})
+    return tree["params"], checkpoints.steps(run.path, "best")[-1]
+
+
+def digest(params: Params) -> str:
+    """SHA-256 (hex) of the names, shapes, dtypes and values of parameters."""
+    sha = hashlib.sha256()
+    for name, leaf in checkpoints.flat(params).items():
+        array = np.ascontiguousarray(leaf)
+        sha.update(f"{name} {array.dtype}{array.shape}\n".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()

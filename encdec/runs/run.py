@@ -44,6 +44,7 @@ class Run:
       extra_length: a translation of S source tokens has at most 2 * S + extra_length tokens.
       src_vocabulary, tgt_vocabulary: with the preprocessing that the settings describe.
       held_out: pairs that the run is scored on; the model is not trained on them.
+      init: SHA-256 of the parameters that training began with; None where these were random.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Run:
     src_vocabulary: Vocabulary
     tgt_vocabulary: Vocabulary
     held_out: Pairs
+    init: str | None = None
 
 
 def create(run: Run) -> None:
@@ -89,6 +91,7 @@ def _write_config(run: Run) -> None:
         "corpus": run.corpus,
         "extra_length": run.extra_length,
         "vocabularies": [vocabulary.digest(v) for v in (run.src_vocabulary, run.tgt_vocabulary)],
+        "init": run.init,
         "config": configs.to_json(run.config),
     }
     write_text(run.path / "config.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
@@ -137,6 +140,7 @@ def load(path: str | Path) -> Run:
         src_vocabulary=with_preprocessing(source, before_source),
         tgt_vocabulary=with_preprocessing(target, before_target),
         held_out=held_out,
+        init=tree["init"],
     )
 
 
@@ -164,7 +168,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is of run format {has}, and this encdec opens format {FORMAT}: {opens}"
         )
-    missing = {"config", "corpus", "extra_length", "vocabularies"} - tree.keys()
+    missing = {"config", "corpus", "extra_length", "vocabularies", "init"} - tree.keys()
     if missing:
         raise InputError(f"{path} is damaged: {', '.join(sorted(missing))} missing")
     return tree
@@ -200,6 +204,7 @@ def _differences(has: RunConfig, asks: RunConfig) -> dict[str, tuple[Any, Any]]:
     old, new = _flat(configs.to_json(has)), _flat(configs.to_json(asks))
     if not asks.training.depends_on_max_steps:
         old.pop("max_steps"), new.pop("max_steps")
+    old.pop("init_from"), new.pop("init_from")  # it may have moved: its parameters are compared
     names = [*new, *(old.keys() - new.keys())]
     return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
 

@@ -29,11 +29,14 @@ class Devices(Protocol):
     def gather(self, state: TrainState) -> TrainState:
         """A state as NumPy arrays."""
 
+    def merge(self, trainable: Params, frozen: Params | None) -> Params:
+        """The model's parameters, of the trainable and frozen ones of a state."""
+
     def gather_params(self, params: Params) -> Params:
-        """Parameters as NumPy arrays."""
+        """The model's parameters as NumPy arrays."""
 
     def shard_params(self, params: Params) -> Params:
-        """Parameters on their devices."""
+        """The model's parameters on their devices."""
 
 
 class CompiledStep:

@@ -26,9 +26,12 @@ import jax
 import jax.numpy as jnp
 
 from encdec.config import FineTuningConfig, nearest
+from encdec.models import registry
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.runs.checkpoints import flat
+from encdec.runs.parameters import abstract_params, build_model
+from encdec.runs.run import Run
 from encdec.types import Array, InputError, Params
 
 
@@ -113,6 +116,14 @@ def assign_roles(config: FineTuningConfig, shapes: Params, split: Params) -> Rol
     return Roles(_like(shapes, [Role(name not in frozen, 0, axes[name]) for name in names]))
 
 
+def roles_of_run(run: Run) -> Roles | None:
+    """The role of each parameter of a run; raises InputError as `assign_roles` does."""
+    model = build_model(run)
+    return assign_roles(
+        run.config.fine_tuning, registry.abstract(model), registry.split_axes(model)
+    )
+
+
 def input_axes(shape: tuple[int, ...], split: int) -> int:
     """How many leading axes of a parameter are a matrix's inputs; 0 where it is no matrix.
 
@@ -189,28 +200,31 @@ def _like(tree: Params, leaves: Sequence[Any]) -> Params:
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
-def partition(roles: Roles, params: Params, key: Array) -> tuple[Params, Params]:
+def partition(roles: Roles | None, params: Params, key: Array) -> tuple[Params, Params | None]:
     """A model's parameters as the trainable and the frozen ones.
 
     A is drawn from a normal distribution of variance 1 / inputs, and B is zero, so that training
     begins with the model as it is (Hu 2021, section 4.1).
 
     Args:
-      roles: from `assign_roles`.
+      roles: from `assign_roles`; None where all parameters are trained.
       params: the whole model's.
       key: for the factors A.
 
     Returns:
       trainable and frozen: see the table above.
     """
+    if roles is None:
+        return params, None
+    rank = roles.rank
     keys = _like(params, list(jax.random.split(key, len(jax.tree.leaves(params)))))
 
     def trainable(role: Role, p: Array, key: Array) -> Array | LowRank | None:
         if not role.input_axes:
             return p if role.trained else None
         inputs, outputs = p.shape[: role.input_axes], p.shape[role.input_axes :]
-        a = jax.random.normal(key, (*inputs, roles.rank)) * math.prod(inputs) ** -0.5
-        return LowRank(a, jnp.zeros((roles.rank, *outputs)))
+        a = jax.random.normal(key, (*inputs, rank)) * math.prod(inputs) ** -0.5
+        return LowRank(a, jnp.zeros((rank, *outputs)))
 
     frozen = jax.tree.map(lambda role, p: None if role.trained else p, roles.of, params)
     return jax.tree.map(trainable, roles.of, params, keys), frozen
@@ -270,10 +284,14 @@ def split_axes(roles: Roles | None, split: Params) -> tuple[Params, Params | Non
     return jax.tree.map(trainable, roles.of, split), frozen
 
 
+def trained_count(run: Run) -> int | None:
+    """How many numbers of a run are trained; None where all its parameters are."""
+    roles = roles_of_run(run)
+    return roles and trainable_count(roles, abstract_params(run))
+
+
 def trainable_count(roles: Roles | None, shapes: Params) -> int:
     """Numbers that are trained, of parameters of these shapes."""
-    if roles is None:
-        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
     trainable, _ = jax.eval_shape(
         lambda params: partition(roles, params, jax.random.key(0)), shapes
     )

@@ -1,16 +1,25 @@
-"""What a run starts from when it does not start from random parameters."""
+"""The parameters that a run begins with when they are not random: another run's, or a caller's."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from encdec.config import RunConfig
+from encdec.config.fine_tuning import check_model_matches
+from encdec.data.text import PreprocessedVocabulary, preprocessings, with_preprocessing
 from encdec.data.vocabulary import Vocabulary
+from encdec.runs import checkpoints
+from encdec.runs import run as runs
 from encdec.runs.checkpoints import flat
+from encdec.runs.parameters import best_params, digest
+from encdec.runs.run import Run
 from encdec.types import InputError, Params
 
 
 class Initial(NamedTuple):
-    """What the caller gives a new run to start from.
+    """What a new run begins with.
 
     Attributes:
       params: the parameters before the first step, as one device would have them, float32.
@@ -20,6 +29,94 @@ class Initial(NamedTuple):
 
     params: Params
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None
+
+
+Init = Params | Initial | Run | str | Path
+"""What a caller may pass: parameters, without or with vocabularies, or a run or its folder."""
+
+
+def name_origin(config: RunConfig, init: Init | None) -> RunConfig:
+    """The settings, which name the run to begin from where `init` is a run.
+
+    Raises:
+      InputError: the settings name another run already, or the run does not exist or has another
+        model or vocabulary.
+    """
+    named = config.fine_tuning.init_from
+    if init is None:
+        return _with_origin(config, named) if named else config
+    if not isinstance(init, Run | str | Path):
+        if named:
+            raise InputError(f"init passed and init_from = {named!r} given: give one of the two")
+        return config
+    origin = init if isinstance(init, Run) else runs.load(init)
+    path = str(origin.path.absolute())
+    if named and str(Path(named).absolute()) != path:
+        raise InputError(f"init = {path} passed and init_from = {named!r} given: give one of them")
+    check_model_matches(origin.config, config, path)
+    return _with_origin(config, path)
+
+
+def _with_origin(config: RunConfig, path: str) -> RunConfig:
+    path = str(Path(path).absolute())
+    return replace(config, fine_tuning=replace(config.fine_tuning, init_from=path))
+
+
+def read_initial(config: RunConfig, init: Init | None, folder: Path) -> Initial | None:
+    """What a run begins with; None for random parameters, or those of its own checkpoint.
+
+    Args:
+      config: settings from `name_origin`.
+      init: what the caller passed.
+      folder: the run folder, which may not exist yet.
+
+    Raises:
+      InputError: the run to begin from cannot be used; low-rank additions have nothing to add to.
+    """
+    if init is None and runs.is_run(folder) and checkpoints.steps(folder, "latest"):
+        return None
+    if isinstance(init, Initial):
+        return init
+    if init is not None and not isinstance(init, Run | str | Path):
+        return Initial(init)
+    if config.fine_tuning.init_from:
+        return _of_run(config, config.fine_tuning.init_from)
+    if config.fine_tuning.lora_rank:
+        raise InputError(
+            "lora_rank trains additions to trained parameters, and these would be random: name a "
+            "run to begin from with --init-from (init in Python)"
+        )
+    return None
+
+
+def _of_run(config: RunConfig, folder: str) -> Initial:
+    """A run's best parameters and its vocabularies, under the new run's preprocessing."""
+    origin = runs.load(folder)
+    check_model_matches(origin.config, config, folder)
+    params, _ = best_params(origin)
+    ways = preprocessings(config.data)
+    source, target = (
+        with_preprocessing(v.vocabulary if isinstance(v, PreprocessedVocabulary) else v, way)
+        for v, way in zip((origin.src_vocabulary, origin.tgt_vocabulary), ways, strict=True)
+    )
+    return Initial(params, (source, target))
+
+
+def check_same_start(run: Run, initial: Initial | None) -> None:
+    """Refuses to resume a run that began with other parameters than those given, or whose first
+    checkpoint is missing while they are not given."""
+    if initial is None:
+        if run.init and not checkpoints.steps(run.path, "latest"):
+            raise InputError(
+                f"{run.path} has no checkpoint yet: pass the parameters that it begins with again, "
+                "as init"
+            )
+    elif run.init != digest(initial.params):
+        began = "with other parameters" if run.init else "with random parameters"
+        raise InputError(
+            f"{run.path} began {began}: to resume it as it is, `encdec train --resume {run.path}` "
+            "(no init in Python); to begin again, name another run folder (--run)"
+        )
 
 
 def check_params(params: Params, expected: Params) -> None:

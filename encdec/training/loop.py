@@ -143,7 +143,7 @@ def train(
             settle(0)
             # Saving needs all processes, of which the others may have no error.
             if done > saved and jax.process_count() == 1:
-                saver.save_latest(state, done, stopping)
+                saver.save_unvalidated(state, done, stopping)
             raise
 
     saved = done
@@ -177,7 +177,7 @@ def train(
         if verdict.stop or verdict.error:
             # Not a validation: resumed, the run is the one that was never stopped.
             if saved < done:
-                saver.save_latest(state, done, stopping)
+                saver.save_unvalidated(state, done, stopping)
             saver.checkpoints.wait()
             if verdict.error:
                 raise verdict.error

@@ -4,6 +4,7 @@ Whatever can be refused is refused before the folder is made.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,9 +34,10 @@ from encdec.data.vocabulary import IdVocabulary
 from encdec.parallel import processes
 from encdec.parallel.layout import Layout
 from encdec.runs import run as runs
-from encdec.runs.parameters import abstract_params
+from encdec.runs.parameters import abstract_params, digest
 from encdec.runs.run import Run
-from encdec.training.initial import Initial, check_params
+from encdec.training.fine_tuning import roles_of_run
+from encdec.training.initial import Initial, check_params, check_same_start
 from encdec.training.memory import check_rows
 from encdec.types import Batch, InputError
 
@@ -101,8 +103,10 @@ def open_pipeline(
     Raises:
       InputError: the folder holds another run, or something cannot be trained.
     """
-    digest = data.digest if isinstance(data, TrainingText) else None
-    run = _existing(folder, config, digest)
+    corpus = data.digest if isinstance(data, TrainingText) else None
+    run = _existing(folder, config, corpus)
+    if run:
+        check_same_start(run, initial)
     if run is None and not processes.is_main_process():
         raise InputError(
             f"process {jax.process_index()} does not see {folder.absolute()}, which process 0 has "
@@ -174,6 +178,8 @@ def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:
     if run is None:
         if initial is not None:
             check_params(initial.params, abstract_params(new))
+            new = replace(new, init=digest(initial.params))
+        roles_of_run(new)  # refuses patterns and ranks that do not fit
         runs.create(new)
         return new
     if run.config == new.config:
@@ -181,11 +187,11 @@ def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:
     return runs.set_max_steps(run, new.config.training.max_steps)
 
 
-def _existing(folder: Path, config: RunConfig, digest: str | None) -> Run | None:
+def _existing(folder: Path, config: RunConfig, corpus: str | None) -> Run | None:
     """The run in the folder, if it is this one; None where there is nothing yet."""
     if runs.is_run(folder):
         run = runs.load(folder)
-        runs.check_same(run, config, digest)
+        runs.check_same(run, config, corpus)
         return run
     if not runs.is_vacant(folder):
         raise InputError(f"{folder} exists and holds no run: name another run folder (--run)")

@@ -33,13 +33,21 @@ class Saver:
         """The parameters to translate with, on their devices, once those of this step are saved
         among the recent ones."""
         if self.config.average_last > 1:
-            recent = {"params": self.devices.gather_params(state.params)}
+            recent = {"params": self.devices.gather_params(self._current(state))}
             self.checkpoints.save("recent", done, recent, {})
         return self._average(state)
 
     def save_latest(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
         """Saves the state to resume from; returns when it is on disk."""
         self.checkpoints.save("latest", done, self.devices.gather(state), stopping._asdict())
+        self.checkpoints.wait()
+
+    def save_unvalidated(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
+        """Saves the state to resume from, between two validations. Before the first of them its
+        parameters are also those to translate with."""
+        self.save_latest(state, done, stopping)
+        if stopping.best is None:
+            self.save_best(self._current(state), done)
         self.checkpoints.wait()
 
     def save_best(self, params: Params, done: int) -> None:
@@ -57,8 +65,12 @@ class Saver:
         """The moving average, or the mean of the recent checkpoints, or the parameters: what the
         settings say."""
         if state.average is not None:
-            return state.average
+            return self.devices.merge(state.average, state.frozen)
         if self.config.average_last == 1:
-            return state.params
-        like = {"params": self.devices.gather_params(state.params)}
+            return self._current(state)
+        like = {"params": self.devices.gather_params(self._current(state))}
         return self.devices.shard_params(self.checkpoints.mean_recent(like)["params"])
+
+    def _current(self, state: TrainState) -> Params:
+        """The model's parameters of a state."""
+        return self.devices.merge(state.params, state.frozen)

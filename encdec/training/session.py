@@ -27,6 +27,7 @@ from encdec.training import loop
 from encdec.training.callbacks import Callback, log_rows, show_progress
 from encdec.training.compiled_step import CompiledStep
 from encdec.training.early_stopping import EarlyStopping
+from encdec.training.fine_tuning import roles_of_run
 from encdec.training.initial import Initial
 from encdec.training.loop import DivergedError, LoopEnd
 from encdec.training.memory import check_memory
@@ -82,6 +83,9 @@ def train_session(
         start = _start(run, state_sharding, initial)
         saved.drop_after(start.done)
         saver = Saver(state_sharding, saved, training)
+        if initial is not None and not checkpoints.steps(run.path, "latest"):
+            # From here on the run no longer needs whatever it began with.
+            saver.save_latest(start.state, 0, start.stopping)
         saver.save_missing_best(start.state, start.done, start.stopping)
         if start.done >= training.max_steps:
             say(f"{run.path} has its {start.done} steps already")
@@ -105,6 +109,7 @@ def _state_sharding(run: Run, layout: Layout, devices: TrainingDeviceConfig) -> 
         run.config.training,
         layout,
         compute_dtype(devices.precision),
+        roles_of_run(run),
     )
 
 
@@ -113,10 +118,10 @@ def _start(run: Run, state_sharding: StateSharding, initial: Initial | None) -> 
     if checkpoints.steps(run.path, "latest"):
         state, note = checkpoints.load(run.path, "latest", state_sharding.shapes)
         return Start(state_sharding.shard(state), int(state.step), EarlyStopping(**note))
-    if initial is not None:
-        state = state_sharding.start(initial.params)
-    else:
-        state = state_sharding.init(jax.random.key(run.config.seed))
+    key = jax.random.key(run.config.seed)
+    state = (
+        state_sharding.init(key) if initial is None else state_sharding.start(initial.params, key)
+    )
     return Start(state, 0, EarlyStopping())
 
 

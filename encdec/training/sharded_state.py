@@ -14,6 +14,8 @@ from encdec.models import registry
 from encdec.models.interface import EncoderDecoder
 from encdec.parallel import pmap, sharding
 from encdec.parallel.layout import Layout
+from encdec.training.fine_tuning import Roles, merge, partition
+from encdec.training.fine_tuning import split_axes as role_axes
 from encdec.training.step import (
     StepReport,
     StepSharding,
@@ -35,6 +37,7 @@ class StateSharding:
       config: of the training.
       layout: the devices.
       dtype: the type of products.
+      roles: what training does with each parameter; None where all are trained.
 
     Attributes:
       layout, dtype: as given.
@@ -49,32 +52,45 @@ class StateSharding:
         config: TrainingConfig,
         layout: Layout,
         dtype: Any,
+        roles: Roles | None = None,
     ) -> None:
         self.layout, self.dtype = layout, dtype
         self._draw_params = partial(registry.init, whole)
-        self._state = lambda params: init_state(params, optimizer, config)
-        split_axes = registry.split_axes(whole)
-        self.shapes: TrainState = jax.eval_shape(self._state, registry.abstract(whole))
-        axes = state_axes(optimizer, self.shapes, split_axes)
+
+        def state(params: Params, key: Array) -> TrainState:
+            trainable, frozen = partition(roles, params, key)
+            return init_state(trainable, optimizer, config, frozen)
+
+        self._state = state
+        shapes, split_axes = registry.abstract(whole), registry.split_axes(whole)
+        self.shapes: TrainState = jax.eval_shape(state, shapes, jax.random.key(0))
+        trainable_axes, frozen_axes = role_axes(roles, split_axes)
+        axes = state_axes(optimizer, self.shapes, trainable_axes, frozen_axes)
         specs = sharding.shard_specs(self.shapes, axes, layout)
+        self._model_specs = sharding.shard_specs(shapes, split_axes, layout)
         # With ZeRO-1 the optimizer's state is cut over the data shards too; parameters are not.
         self._specs: Any = specs._replace(
             optimizer=sharding.shard_specs(
                 self.shapes.optimizer, axes.optimizer, layout, over_data=layout.shard_optimizer
             )
         )
-        shared = StepSharding(layout.axes, split_axes, layout.shard_optimizer)
-        step = partial(train_step, split, optimizer, config, sharing=shared, dtype=dtype)
+        shared = StepSharding(layout.axes, trainable_axes, layout.shard_optimizer)
+        step = partial(
+            train_step, split, optimizer, config, sharding=shared, roles=roles, dtype=dtype
+        )
+        self._merge = (
+            pmap.parallelize(partial(merge, roles), layout, (True, True)) if roles else None
+        )
         self._step = pmap.parallelize(step, layout, (True, True, False), donate=(0,))
 
     def init(self, key: Array) -> TrainState:
         """The state before the first step, with parameters drawn from the key."""
-        return self._on_devices(self._state(self._draw_params(key)))
+        return self._on_devices(self._state(self._draw_params(key), _role_key(key)))
 
-    def start(self, params: Params) -> TrainState:
+    def start(self, params: Params, key: Array) -> TrainState:
         """The state before the first step, with given parameters (whole arrays), which are copied:
-        the step donates its own."""
-        return self._on_devices(self._state(jax.tree.map(jnp.array, params)))
+        the step donates its own. The key draws what training adds to them."""
+        return self._on_devices(self._state(jax.tree.map(jnp.array, params), _role_key(key)))
 
     def _on_devices(self, state: TrainState) -> TrainState:
         return state if self.layout.size == 1 else self.shard(jax.device_get(state))
@@ -89,13 +105,17 @@ class StateSharding:
         gathered: TrainState = sharding.gather(state, self._specs, self.layout)
         return gathered
 
+    def merge(self, trainable: Params, frozen: Params | None) -> Params:
+        """The model's parameters, of the trainable and frozen ones; all on their devices."""
+        return self._merge(trainable, frozen) if self._merge else trainable
+
     def shard_params(self, params: Params) -> Params:
-        """Whole parameters on their devices."""
-        return sharding.shard(params, self._specs.params, self.layout)
+        """The model's parameters (whole arrays) on their devices."""
+        return sharding.shard(params, self._model_specs, self.layout)
 
     def gather_params(self, params: Params) -> Params:
-        """Parameters as NumPy arrays, as if a single device had held them."""
-        return sharding.gather(params, self._specs.params, self.layout)
+        """The model's parameters as NumPy arrays, as if a single device had held them."""
+        return sharding.gather(params, self._model_specs, self.layout)
 
     def shard_batch(self, batch: Batch) -> Batch:
         """This process's sentences on its devices."""
@@ -113,3 +133,8 @@ class StateSharding:
         """What a step measured, as NumPy numbers."""
         numbers: StepReport = sharding.unreplicate(report, self.layout)
         return numbers
+
+
+def _role_key(key: Array) -> Array:
+    """The key for what training adds to a model, from the key that draws the model."""
+    return jax.random.fold_in(key, 1)

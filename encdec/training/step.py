@@ -159,7 +159,7 @@ def train_step(
     batch: Batch,
     key: Array,
     *,
-    sharing: StepSharding = SINGLE_DEVICE,
+    sharding: StepSharding = SINGLE_DEVICE,
     roles: Roles | None = None,
     dtype: Any = jnp.float32,
 ) -> tuple[TrainState, StepReport]:
@@ -174,14 +174,14 @@ def train_step(
       state: its buffers may be donated.
       batch: B a multiple of config.gradient_accumulation.
       key: the run's dropout key; the step is folded in here.
-      sharing: how devices divide the step; the model must be of the same `axes.model`.
+      sharding: how devices divide the step; the model must be of the same `axes.model`.
       roles: what training does with each parameter; None where all are trained.
       dtype: of matrix products; parameters, sums and softmax stay float32.
 
     Returns:
       The next state, and what was measured on the way.
     """
-    axes = sharing.axes
+    axes = sharding.axes
     key = jax.random.fold_in(key, state.step)
     # Each data shard has other sentences, and so its own dropout.
     dropout_key = jax.random.fold_in(key, collectives.axis_index(axes.data)) if axes.data else key
@@ -200,14 +200,14 @@ def train_step(
     gradients, sums = _summed_gradient(
         jax.grad(loss, has_aux=True), config, state.params, batch, dropout_key
     )
-    gradients, sums = _summed_over_data(gradients, sums, sharing)
+    gradients, sums = _summed_over_data(gradients, sums, sharding)
     tokens = jnp.maximum(sums.tokens, 1)
     gradients = jax.tree.map(lambda g: g / tokens, gradients)
-    norm = _global_norm(gradients, sharing)
+    norm = _global_norm(gradients, sharding)
     if config.clip_norm:  # Pascanu 2013, algorithm 1
         factor = jnp.where(norm < config.clip_norm, 1.0, config.clip_norm / norm)
         gradients = jax.tree.map(lambda g: g * factor, gradients)
-    params, opt_state = _updated(optimizer, gradients, state, sharing)
+    params, opt_state = _updated(optimizer, gradients, state, sharding)
     average = state.average
     if average is not None:
         average = moving_average(average, params, config.ema_decay, state.step)

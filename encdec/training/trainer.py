@@ -20,12 +20,13 @@ from encdec.evaluation.metrics import metric_options, validation_metrics
 from encdec.inference.translator import Translator, load_on
 from encdec.parallel import processes
 from encdec.parallel.layout import Layout
+from encdec.runs.parameters import digest
 from encdec.runs.run import Run
 from encdec.training.callbacks import Callback
-from encdec.training.initial import Initial
+from encdec.training.initial import Init, Initial, name_origin, read_initial
 from encdec.training.pipeline import Say, open_pipeline, read_data
 from encdec.training.session import train_session
-from encdec.types import InputError, Params
+from encdec.types import InputError
 
 
 def _to_stderr(line: str) -> None:
@@ -63,7 +64,7 @@ def train(
     *,
     run: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
-    init: Params | Initial | None = None,
+    init: Init | None = None,
     devices: TrainingDeviceConfig | None = None,
     say: Say = _to_stderr,
 ) -> TrainResult:
@@ -85,8 +86,12 @@ def train(
         named after model, settings and text, so that the same call resumes the same run.
       callbacks: functions (step, metrics, state), called with every row of metrics; a true value
         stops training, and the run is saved first. See `encdec.training.callbacks`.
-      init: parameters of a new run, as one device would have them (`Initial` adds vocabularies);
-        random ones if None. A resumed run has its own.
+      init: what a new run begins with; random parameters if None.
+        A run or its folder: its best parameters, vocabularies and text preprocessing. The settings
+        of the model and of the vocabulary must be that run's, but for dropout. So does
+        `config.fine_tuning.init_from`.
+        Or parameters, as one device would have them; `Initial` adds vocabularies.
+        A resumed run needs no init; one that is passed must be what the run began with.
       devices: where to compute; all devices on data if None.
       say: is called with each line on what happens; stderr if left out.
 
@@ -95,11 +100,10 @@ def train(
       Exception: whatever a callback raises, after the run was saved.
     """
     devices = devices or TrainingDeviceConfig()
-    initial = init if init is None or isinstance(init, Initial) else Initial(init)
     processes.start(devices)
     say = say if processes.is_main_process() else _silent
     try:
-        return _train(config, corpus, run, callbacks, initial, devices, say)
+        return _train(config, corpus, run, callbacks, init, devices, say)
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
@@ -118,17 +122,19 @@ def _train(
     corpus: Any,
     run: str | Path | None,
     callbacks: Sequence[Callback],
-    initial: Initial | None,
+    init: Init | None,
     devices: TrainingDeviceConfig,
     say: Say,
 ) -> TrainResult:
     notes: list[str] = []  # said once nothing can be refused any more
+    config = processes.on_all_processes(lambda: name_origin(config, init))
     metrics = metric_options(config)
     processes.on_all_processes(lambda: validation_metrics(config.training.best_metric, metrics))
     layout = processes.on_all_processes(lambda: _layout(config, devices))
     data = processes.on_all_processes(lambda: read_data(config, corpus, layout, notes.append))
     folder = processes.on_all_processes(lambda: _folder(run, config, data))
-    processes.check_equal(_facts(config, folder, data, devices))
+    initial = processes.on_all_processes(lambda: read_initial(config, init, folder))
+    processes.check_equal(_facts(config, folder, data, initial, devices))
     pipeline = processes.main_process_first(
         lambda: open_pipeline(config, folder, data, layout, initial, notes.append, say)
     )
@@ -161,6 +167,7 @@ def _facts(
     config: RunConfig,
     folder: Path,
     data: TrainingText | GivenBatches,
+    initial: Initial | None,
     devices: TrainingDeviceConfig,
 ) -> dict[str, str]:
     """What must be the same on all processes, by name."""
@@ -171,4 +178,5 @@ def _facts(
         "layout, precision or use of memory": str(shared),
         "run folder": folder.name,
         "corpus": data.digest if isinstance(data, TrainingText) else "batches",
+        "initial parameters": digest(initial.params) if initial else "random",
     }

@@ -146,7 +146,7 @@ def test_evaluate_refuses(folder: Path, tmp_path: Path, encdec) -> None:
     run, src, tgt = folder / "a", folder / "src", folder / "tgt"
     both = ["--source", src, "--target", tgt]
     cases: list[tuple[list[object], list[str]]] = [
-        ([tmp_path / "unfinished"], ["no latest checkpoint", "train it first"]),
+        ([tmp_path / "unfinished"], ["no best checkpoint", "train it first"]),
         ([tmp_path / "nowhere"], ["nowhere", "not a folder"]),
         ([run, "--target", tgt], ["as many source files as target files"]),
         ([run, *both, "--tsv", folder / "one.tsv"], ["or only tsv files"]),

@@ -36,7 +36,7 @@ TRAIN = """
 import sys
 import encdec
 from encdec.cli.train import parse_train
-config, folder, devices = parse_train(sys.argv[1:])
+config, folder, devices, _ = parse_train(sys.argv[1:])
 encdec.train(config, run=folder, devices=devices)
 """
 """Trains as the command does, but skips its final evaluation, which would take longer."""

@@ -67,7 +67,7 @@ def test_text_is_preprocessed_as_the_settings_say(made: Run, tmp_path: Path) -> 
         (
             "config.json",
             '{"format": 2, "corpus": ""}',
-            "damaged: config, extra_length, vocabularies missing",
+            "damaged: config, extra_length, init, vocabularies missing",
         ),
         ("heldout.jsonl", '["one"', "heldout.jsonl is damaged"),
         ("heldout.jsonl", '["one"]\n', "heldout.jsonl is damaged"),

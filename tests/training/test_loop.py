@@ -55,6 +55,9 @@ class OneDevice:
     def unreplicate(self, report: StepReport) -> StepReport:
         return jax.device_get(report)
 
+    def merge(self, trainable: Any, frozen: Any) -> Any:
+        return trainable
+
     gather = gather_params = shard_params = lambda self, tree: tree
 
 
