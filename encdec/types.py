@@ -1,4 +1,4 @@
-"""Glossary: the letters of array axes, and the types that tie the parts together.
+"""Glossary: the letters of array axes, and the types that the parts of the library share.
 
 B sentences · S source length · T target length · W beam width · D model width · H heads ·
 K head width · F feed-forward width · V vocabulary · L layers · M attention maps (0 where a model
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     import numpy as np
     from jax import Array
-else:  # settings and the command line's help are read without JAX, which takes a second to import
+else:  # settings and the help of commands do without JAX, which takes a second to import
     Array = Any
 
 PAD, BOS, EOS, UNK = range(4)
@@ -22,14 +22,16 @@ PAD, BOS, EOS, UNK = range(4)
 
 
 class SpecialIds(NamedTuple):
-    """The ids of a vocabulary that are no part of a text. The defaults are those of the
-    vocabularies that this package builds; a model trained elsewhere has others.
+    """The ids of a vocabulary that are not part of any text.
+
+    The defaults are those of the vocabularies that this package builds; a model that was trained
+    elsewhere has others.
 
     Attributes:
-      pad: fills a row after its end.
-      start: what the decoder reads before the first target token.
+      pad: fills a row after the end of the sentence.
+      start: what the decoder reads before the first target token; it may be the same as `pad`.
       end: the last token of a sentence.
-      unknown: stands for a token that the vocabulary does not have.
+      unknown: stands for every token that the vocabulary does not have.
     """
 
     pad: int = 0
@@ -43,20 +45,21 @@ MapKind = Literal["encoder-decoder", "encoder", "decoder"]
 itself."""
 
 Params = Any
-"""A pytree of float32 arrays: the weights of one model."""
+"""A pytree of float32 arrays: the parameters of one model."""
 Memory = Any
-"""A pytree of arrays with leading axis B: all that depends on the source alone."""
+"""A pytree of arrays with leading axis B: all that depends on the source only."""
 Cache = Any
 """A pytree of arrays with leading axes [B, W]: what one hypothesis carries from step to step."""
 
 
 class InputError(ValueError):
-    """What a person gave cannot be used: one line that names it and says what to do."""
+    """Bad input of a person: one line that names it and says what would do."""
 
 
 class Batch(NamedTuple):
-    """Sentence pairs padded to one shape. A row whose masks are False throughout is an empty
-    pair: it weighs nothing.
+    """Sentence pairs padded to one shape.
+
+    A row whose masks are False everywhere is an empty pair, which changes no loss and no gradient.
 
     Attributes:
       src: int32 [B, S], each row source tokens, the end token, then padding; or, for a family
@@ -73,6 +76,6 @@ class Batch(NamedTuple):
 
 
 DecodeStep = Callable[[Memory, Cache, Array], tuple[Array, Array, Cache]]
-"""(memory, cache, tokens int32 [B, W]) -> (logits [B, W, V], weights [B, W, M, S], cache).
+"""(memory, cache, tokens int32 [B, W]) -> (logits [B, W, V], attention [B, W, M, S], cache).
 
-One token for each hypothesis, bound to parameters; all that search knows of a model."""
+Adds one token to each hypothesis, with the parameters bound: all that search knows of a model."""

@@ -8,8 +8,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,17 +20,20 @@ from encdec.data.sentencepiece_model import (
     too_large,
     train,
 )
+from encdec.data.simple_vocabularies import (
+    FIRST,
+    SPECIALS,
+    ByteVocabulary,
+    IdVocabulary,
+    TableVocabulary,
+    split,
+)
 from encdec.files import write_text
 from encdec.types import InputError, SpecialIds
 
 Kind = Literal["chars", "words", "bytes", "sentencepiece"]
 
 _FORMAT = "encdec vocabulary 1"
-_SPECIALS = SpecialIds()
-_LABELS = ("<pad>", "<s>", "</s>", UNKNOWN_LABEL)
-"""Labels of the special ids, in the order of `SpecialIds`."""
-_FIRST = len(_LABELS)
-"""The first id of a token that is no special one."""
 
 
 class Vocabulary(Protocol):
@@ -79,138 +80,6 @@ class Vocabulary(Protocol):
         """JSON values from which `load` builds this vocabulary again."""
 
 
-@dataclass(frozen=True)
-class TableVocabulary:
-    """Each character, or each word between white space, has an id.
-
-    Attributes:
-      kind: what a token is.
-      table: the tokens; token i has the id 4 + i.
-    """
-
-    kind: Literal["chars", "words"]
-    table: tuple[str, ...]
-
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {token: _FIRST + i for i, token in enumerate(self.table)}
-
-    @property
-    def size(self) -> int:
-        return _FIRST + len(self.table)
-
-    @property
-    def specials(self) -> SpecialIds:
-        return _SPECIALS
-
-    def encode(self, text: str) -> list[int]:
-        ids, unknown = self._ids, _SPECIALS.unknown
-        return [ids.get(token, unknown) for token in _split(self.kind, text)]
-
-    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self.encode(text) for text in texts]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        separator = "" if self.kind == "chars" else " "
-        return separator.join(self._label(i) for i in ids if i >= _SPECIALS.unknown)
-
-    def tokens(self, ids: Iterable[int]) -> list[str]:
-        return ["▁" if label == " " else label for label in map(self._label, ids)]
-
-    def sample_segmentation(
-        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
-    ) -> list[int]:
-        return list(ids)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "table": self.table}
-
-    def _label(self, i: int) -> str:
-        return _LABELS[i] if i < _FIRST else self.table[i - _FIRST]
-
-
-@dataclass(frozen=True)
-class ByteVocabulary:
-    """The bytes of UTF-8: byte b has the id 4 + b, and no text is unknown."""
-
-    @property
-    def size(self) -> int:
-        return _FIRST + 256
-
-    @property
-    def specials(self) -> SpecialIds:
-        return _SPECIALS
-
-    def encode(self, text: str) -> list[int]:
-        return [_FIRST + byte for byte in text.encode("utf-8", "replace")]
-
-    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self.encode(text) for text in texts]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        unknown = _SPECIALS.unknown
-        parts = (
-            UNKNOWN_LABEL.encode() if i == unknown else bytes([i - _FIRST])
-            for i in ids
-            if i >= unknown
-        )
-        return b"".join(parts).decode("utf-8", "replace")
-
-    def tokens(self, ids: Iterable[int]) -> list[str]:
-        return [_LABELS[i] if i < _FIRST else _byte_label(i - _FIRST) for i in ids]
-
-    def sample_segmentation(
-        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
-    ) -> list[int]:
-        return list(ids)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": "bytes"}
-
-
-@dataclass(frozen=True)
-class IdVocabulary:
-    """Token ids as numbers with spaces between, "17 4 9": for a run trained without text."""
-
-    size: int
-
-    @property
-    def specials(self) -> SpecialIds:
-        return _SPECIALS
-
-    def encode(self, text: str) -> list[int]:
-        return [self._id(token) for token in text.split()]
-
-    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self.encode(text) for text in texts]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        return " ".join(self._label(i) for i in ids if i >= _SPECIALS.unknown)
-
-    def tokens(self, ids: Iterable[int]) -> list[str]:
-        return [self._label(i) for i in ids]
-
-    def sample_segmentation(
-        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
-    ) -> list[int]:
-        return list(ids)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": "ids", "size": self.size}
-
-    def _label(self, i: int) -> str:
-        return _LABELS[i] if i < _FIRST else str(i)
-
-    def _id(self, token: str) -> int:
-        if not (token.isascii() and token.isdigit() and _FIRST <= int(token) < self.size):
-            raise InputError(
-                f"{token!r} is not a token id: the run was trained on batches of ids, and has no "
-                f"vocabulary to read text with; give numbers from {_FIRST} to {self.size - 1} with "
-                "spaces between"
-            )
-        return int(token)
-
-
 def build(
     kind: Kind,
     texts: Iterable[str],
@@ -231,7 +100,7 @@ def build(
         they allow.
     """
     if kind == "bytes":
-        if size not in (None, _FIRST + 256):
+        if size not in (None, FIRST + 256):
             raise InputError(f"vocabulary_size = {size} cannot be used: bytes have 260 tokens")
         return ByteVocabulary()
     if kind == "sentencepiece":
@@ -280,7 +149,7 @@ def _from_json(tree: dict[str, Any]) -> Vocabulary:
     if kind == "sentencepiece":
         vocabulary = SentencePieceVocabulary(base64.b64decode(tree["model"], validate=True))
         shown = vocabulary.decode([vocabulary.specials.unknown]).strip()
-        if vocabulary.specials != _SPECIALS or shown != UNKNOWN_LABEL:
+        if vocabulary.specials != SPECIALS or shown != UNKNOWN_LABEL:
             raise ValueError("the special ids are not those that `train` gives")
         return vocabulary
     table = tuple(tree["table"])
@@ -290,21 +159,13 @@ def _from_json(tree: dict[str, Any]) -> Vocabulary:
     return TableVocabulary(kind, table)
 
 
-def _split(kind: str, text: str) -> Sequence[str]:
-    return text if kind == "chars" else text.split()
-
-
-def _byte_label(byte: int) -> str:
-    return "▁" if byte == 0x20 else chr(byte) if 0x20 < byte < 0x7F else f"x{byte:02X}"
-
-
 def _most_frequent(kind: str, texts: Iterable[str], size: int | None) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(_split(kind, text))
+        counts.update(split(kind, text))
     if not counts:
         raise InputError(f"there is no text to take a vocabulary of {kind} from")
-    if size is not None and size > _FIRST + len(counts):
-        raise too_large(size, _FIRST + len(counts))
+    if size is not None and size > FIRST + len(counts):
+        raise too_large(size, FIRST + len(counts))
     ranked = sorted(counts, key=lambda token: (-counts[token], token))
-    return tuple(ranked if size is None else ranked[: size - _FIRST])
+    return tuple(ranked if size is None else ranked[: size - FIRST])

@@ -29,8 +29,8 @@ from encdec.data.pipeline import (
     note_long_sources,
     subword_sampling,
 )
+from encdec.data.simple_vocabularies import IdVocabulary
 from encdec.data.sources import Pairs
-from encdec.data.vocabulary import IdVocabulary
 from encdec.parallel import processes
 from encdec.parallel.layout import Layout
 from encdec.runs import run as runs

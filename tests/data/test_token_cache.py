@@ -15,10 +15,10 @@ import pytest
 from encdec.data import token_cache as cache
 from encdec.data import vocabulary
 from encdec.data.dates import dates
+from encdec.data.simple_vocabularies import TableVocabulary
 from encdec.data.sources import InMemoryPairs
 from encdec.data.token_cache import cached_examples
 from encdec.data.tokens import Examples, encode_pairs
-from encdec.data.vocabulary import TableVocabulary
 from encdec.types import InputError
 
 PAIRS = dates(50, 0).train

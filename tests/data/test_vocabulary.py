@@ -15,6 +15,7 @@ from encdec.data import (
     sentencepiece_model as pieces,
 )
 from encdec.data.dates import dates
+from encdec.data.simple_vocabularies import TableVocabulary
 from encdec.types import InputError, SpecialIds
 
 PAD, BOS, EOS, UNK = SpecialIds()
@@ -241,7 +242,7 @@ def test_byte_pairs_with_dropout_are_the_same_text_and_fit() -> None:
 
 def test_vocabularies_that_differ_have_digests_that_differ() -> None:
     every = [of_kind(kind) for kind in KINDS] + [vocabulary.build("chars", TEXTS, 20), unigram()]
-    every.append(vocabulary.TableVocabulary("words", every[0].table))
+    every.append(TableVocabulary("words", every[0].table))
     assert len({vocabulary.digest(one) for one in every}) == len(every)
     assert vocabulary.digest(of_kind("sentencepiece")) == vocabulary.digest(every[3])
 

@@ -1,0 +1,161 @@
+"""Vocabularies that need no training: characters, words, bytes, ids written as numbers.
+
+Their special ids are 0 to 3, in the order of `SpecialIds`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from encdec.data.sentencepiece_model import UNKNOWN_LABEL
+from encdec.types import InputError, SpecialIds
+
+SPECIALS = SpecialIds()
+FIRST = len(SPECIALS)
+"""The first id that is not special."""
+_LABELS = ("<pad>", "<s>", "</s>", UNKNOWN_LABEL)
+"""Labels of the special ids."""
+
+
+@dataclass(frozen=True)
+class TableVocabulary:
+    """Each character, or each word between white space, has an id.
+
+    Attributes:
+      kind: what a token is.
+      table: the tokens; token i has the id 4 + i.
+    """
+
+    kind: Literal["chars", "words"]
+    table: tuple[str, ...]
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {token: FIRST + i for i, token in enumerate(self.table)}
+
+    @property
+    def size(self) -> int:
+        return FIRST + len(self.table)
+
+    @property
+    def specials(self) -> SpecialIds:
+        return SPECIALS
+
+    def encode(self, text: str) -> list[int]:
+        ids, unknown = self._ids, SPECIALS.unknown
+        return [ids.get(token, unknown) for token in split(self.kind, text)]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        separator = "" if self.kind == "chars" else " "
+        return separator.join(self._label(i) for i in ids if i >= SPECIALS.unknown)
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        return ["▁" if label == " " else label for label in map(self._label, ids)]
+
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        return list(ids)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "table": self.table}
+
+    def _label(self, i: int) -> str:
+        return _LABELS[i] if i < FIRST else self.table[i - FIRST]
+
+
+@dataclass(frozen=True)
+class ByteVocabulary:
+    """The bytes of UTF-8: byte b has the id 4 + b, and no text is unknown."""
+
+    @property
+    def size(self) -> int:
+        return FIRST + 256
+
+    @property
+    def specials(self) -> SpecialIds:
+        return SPECIALS
+
+    def encode(self, text: str) -> list[int]:
+        return [FIRST + byte for byte in text.encode("utf-8", "replace")]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        unknown = SPECIALS.unknown
+        parts = (
+            UNKNOWN_LABEL.encode() if i == unknown else bytes([i - FIRST])
+            for i in ids
+            if i >= unknown
+        )
+        return b"".join(parts).decode("utf-8", "replace")
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        return [_LABELS[i] if i < FIRST else _byte_label(i - FIRST) for i in ids]
+
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        return list(ids)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "bytes"}
+
+
+@dataclass(frozen=True)
+class IdVocabulary:
+    """Token ids as numbers with spaces between, "17 4 9": for a run trained without text."""
+
+    size: int
+
+    @property
+    def specials(self) -> SpecialIds:
+        return SPECIALS
+
+    def encode(self, text: str) -> list[int]:
+        return [self._id(token) for token in text.split()]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return " ".join(self._label(i) for i in ids if i >= SPECIALS.unknown)
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        return [self._label(i) for i in ids]
+
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        return list(ids)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "ids", "size": self.size}
+
+    def _label(self, i: int) -> str:
+        return _LABELS[i] if i < FIRST else str(i)
+
+    def _id(self, token: str) -> int:
+        if not (token.isascii() and token.isdigit() and FIRST <= int(token) < self.size):
+            raise InputError(
+                f"{token!r} is not a token id: the run was trained on batches of ids, and has no "
+                f"vocabulary to read text with; give numbers from {FIRST} to {self.size - 1} with "
+                "spaces between"
+            )
+        return int(token)
+
+
+def split(kind: str, text: str) -> Sequence[str]:
+    """The tokens of a text for a `TableVocabulary` of this kind."""
+    return text if kind == "chars" else text.split()
+
+
+def _byte_label(byte: int) -> str:
+    return "▁" if byte == 0x20 else chr(byte) if 0x20 < byte < 0x7F else f"x{byte:02X}"
