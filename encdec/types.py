@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 else:  # settings and the help of commands do without JAX, which takes a second to import
     Array = Any
 
-PAD, BOS, EOS, UNK = range(4)
-"""The ids that every vocabulary begins with."""
-
 
 class SpecialIds(NamedTuple):
     """The ids of a vocabulary that are not part of any text.

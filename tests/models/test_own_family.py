@@ -22,7 +22,7 @@ from encdec.models import registry
 from encdec.parallel.layout import Layout
 from encdec.search.sampling import greedy
 from encdec.training.step import init_state, train_step
-from encdec.types import Array, Batch, InputError
+from encdec.types import Array, Batch, InputError, SpecialIds
 from tests.commands import refused
 from tests.models import bag_of_words
 from tests.models.bag_of_words import BagOfWords, BagOfWordsConfig
@@ -189,6 +189,6 @@ def test_a_family_may_read_float_features() -> None:
     memory = apply(src, src_mask, method="encode")
     cache = apply(memory, 1, 4, method="init_cache")
     decode_step = partial(apply, method="decode_step")
-    found = greedy(decode_step, memory, cache, jnp.full(B, 4), max_len=4)
+    found = greedy(decode_step, memory, cache, jnp.full(B, 4), max_len=4, specials=SpecialIds())
     assert (found.lengths == 2).all()
     np.testing.assert_array_equal(np.asarray(found.tokens)[:, 0, :2], tgt[:, 1:])
