@@ -34,7 +34,7 @@ from encdec.search.options import SearchOptions
 from encdec.types import Array, InputError, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-"""What the program can run on."""
+"""The backends that the program can run on."""
 
 
 def greedy_program(run: Run, params: Params, source_length: int) -> export.Exported:
@@ -46,7 +46,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     options = SearchOptions(beam=1)
     max_len = int(source_length * options.max_ratio) + run.extra_length
     static, arrays = split(options, run.tgt_vocabulary.specials, max_len=max_len)
-    model, alone = build_model(run), jnp.ones(1)
+    model, weights = build_model(run), jnp.ones(1)  # an ensemble of one
 
     def program(src: Array) -> tuple[Array, Array]:
         src_mask = src != run.src_vocabulary.specials.pad
@@ -59,7 +59,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
             ((src, src_mask),),
             sentences,
             arrays,
-            alone,
+            weights,
             models=(model,),
             dtype=jnp.float32,
             static=static,
@@ -73,7 +73,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
 
 
 def export_run(path: Path, out: Path, source_length: int) -> list[Path]:
-    """Writes the files above; nothing is left if one cannot be written.
+    """Writes the files that the head of this module lists, or nothing if one cannot be written.
 
     Args:
       path: the run folder.
@@ -84,10 +84,10 @@ def export_run(path: Path, out: Path, source_length: int) -> list[Path]:
       The files.
 
     Raises:
-      InputError: no run, no checkpoint, or a folder that is there already.
+      InputError: there is no run or no checkpoint, or the folder `out` exists.
     """
     if out.exists():
-        raise InputError(f"{out} is there already: name a folder that is not")
+        raise InputError(f"{out} is there already: name a folder that does not exist yet")
     run = runs.load(path)
     params, _ = best_params(run)
     program = greedy_program(run, jax.tree.map(jnp.asarray, params), source_length)

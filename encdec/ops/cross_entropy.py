@@ -1,4 +1,8 @@
-"""Cross-entropy over a vocabulary, in nats."""
+"""Cross-entropy over a vocabulary, in nats, without ever holding the logits of a whole batch.
+
+Axes: see `encdec.types`. The B T tokens of a batch are worked through in parts of N tokens; at any
+time only the logits [N, V] of one part exist.
+"""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,18 +14,18 @@ from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.types import Array
 
-_CELLS = 2**22
-"""Logits that exist at a time: 16 MiB of float32, about what a CPU's cache holds."""
+_PART_LOGITS = 2**22
+"""Most logits of one part: 16 MiB of float32, about what a CPU's cache holds."""
 
 
 class LogitFactors(NamedTuple):
-    """The last linear map left undone: logits = features @ kernel + bias.
+    """The output layer before its product: logits = features @ kernel + bias.
 
-    A batch's logits are the largest array of all; the loss works through them part by part.
+    The logits of a batch are the largest array of all, so the loss computes them part by part.
 
     Attributes:
       features: float [B, T, D].
-      kernel: like the features, [D, V].
+      kernel: [D, V], of the dtype of the features.
       bias: [V], or None.
     """
 
@@ -36,13 +40,13 @@ class LogitFactors(NamedTuple):
 
 
 class LossSums(NamedTuple):
-    """Sums over a batch's real tokens, to be added up before they are divided.
+    """Sums over the target tokens of a batch, padding excluded; add them up, then divide.
 
     Attributes:
       loss: the training loss, label smoothing included, float32 [], nats.
       nll: negative log-likelihood, float32 [], nats.
-      correct: tokens whose best logit is the target, float32 [].
-      tokens: real tokens, float32 [].
+      correct: number of tokens whose label has the highest logit, float32 [].
+      tokens: number of tokens, float32 [].
     """
 
     loss: Array
@@ -52,7 +56,7 @@ class LossSums(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What is fixed before tracing: label smoothing, V, and the devices that V is split over."""
+    """What is static: label smoothing e, V, and the devices that V is split over."""
 
     smoothing: float
     vocabulary: int
@@ -72,22 +76,22 @@ def cross_entropy(
     """Label-smoothed cross-entropy (Szegedy 2016, section 7) of z = features @ kernel + bias.
 
     -sum_v q(v) log p(v) with q = (1 - e) [v = y] + e / V, which is
-    logsumexp(z) - (1 - e) z_y - e mean(z). Padding weighs nothing. The logits z are made, used
-    and dropped a part of the tokens at a time, together with their share of the gradient, so
-    neither they nor a one-hot of V are ever there as a whole. Where V is split over devices, no
-    device sees the others' logits: they exchange three numbers a token.
+    logsumexp(z) - (1 - e) z_y - e mean(z). The forward pass computes the logits of one part of the
+    tokens at a time, and their gradient with them. Where V is split over devices, a device never
+    sees the logits of another: they exchange a maximum and three sums for each token.
 
     Only `loss` is differentiable; the other sums are measurements.
 
     Args:
-      features: [B, T, D].
-      kernel: [D, V]; of split ones this device's columns, the last ones of the last device unused.
-      bias: [V], or None.
+      features: float [B, T, D].
+      kernel: [D, V]; where V is split, the columns of this device. All devices have equally many,
+        so the last columns may lie beyond the vocabulary.
+      bias: [V], or None; split like the kernel.
       labels: int32 [B, T], y.
-      mask: bool [B, T], True where a label counts.
+      mask: bool [B, T], False where a label does not count.
       smoothing: e.
-      vocabulary: V; left out, the columns of the kernel.
-      axis: the devices that V is split over.
+      vocabulary: V; if None, the number of the kernel's columns.
+      axis: the devices that V is split over, or None.
     """
     kind = _Kind(smoothing, kernel.shape[1] if vocabulary is None else vocabulary, axis)
     x, targets = _in_parts(
@@ -135,10 +139,10 @@ class Targets(NamedTuple):
 
 
 def _in_parts(features: Array, labels: Array, mask: Array, columns: int) -> tuple[Array, Targets]:
-    """Features [parts, N, D] and targets [parts, N], so that N x columns logits are few enough."""
+    """Features [parts, N, D] and targets [parts, N], with N x columns at most `_PART_LOGITS`."""
     rows = labels.size
-    part = max(1, min(rows, _CELLS // columns))
-    empty = -rows % part
+    part = max(1, min(rows, _PART_LOGITS // columns))
+    empty = -rows % part  # rows added to the last part; their mask is False
     x = jnp.pad(features.reshape(rows, -1), ((0, empty), (0, 0)))
     targets = Targets(
         *(jnp.pad(t.reshape(rows), (0, empty)).reshape(-1, part) for t in (labels, mask))
@@ -162,28 +166,33 @@ def _by_parts(kind: _Kind, operands: Operands, targets: Targets) -> LossSums:
 
 
 def _forward(kind: _Kind, operands: Operands, targets: Targets) -> tuple[LossSums, Operands]:
-    """The loss is a sum, so its gradient can be made beside it, but for one factor."""
+    """The sums, and the gradient of the loss, while the logits of each part exist.
+
+    The loss is a scalar, so the backward pass only has to multiply this gradient by a number.
+    """
     x, kernel, bias = operands
 
     def add(total: Any, part: tuple[Array, Targets]) -> tuple[Any, Array]:
-        sums, of_kernel, of_bias = total
+        sums, d_kernel, d_bias = total
         x, targets = part
         z = _logits(x, kernel, bias)
         new, dz = _sums(kind, z, targets)
-        if of_bias is not None:
-            of_bias += dz.sum(0)
+        # z = x W + b: dW = x^T dz and db = sum dz add up over the parts, dx = dz W^T does not.
+        if d_bias is not None:
+            d_bias += dz.sum(0)
         dz = dz.astype(kernel.dtype)
-        of_kernel += jnp.matmul(x.T, dz, preferred_element_type=jnp.float32)
-        return (LossSums(*map(jnp.add, sums, new)), of_kernel, of_bias), dz @ kernel.T
+        d_kernel += jnp.matmul(x.T, dz, preferred_element_type=jnp.float32)
+        return (LossSums(*map(jnp.add, sums, new)), d_kernel, d_bias), dz @ kernel.T
 
-    # Sums over many parts are float32, whatever the products are made of.
-    nothing = jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.float32), (kernel, bias))
-    (sums, *of_weights), of_x = jax.lax.scan(add, (LossSums(*jnp.zeros(4)), *nothing), (x, targets))
-    of_kernel, of_bias = jax.tree.map(lambda g, w: g.astype(w.dtype), of_weights, [kernel, bias])
-    return sums, (of_x, of_kernel, of_bias)
+    # What adds up over many parts is float32, whatever the dtype of the products.
+    zeros = jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.float32), (kernel, bias))
+    (sums, *d_weights), d_x = jax.lax.scan(add, (LossSums(*jnp.zeros(4)), *zeros), (x, targets))
+    d_kernel, d_bias = jax.tree.map(lambda g, w: g.astype(w.dtype), d_weights, [kernel, bias])
+    return sums, (d_x, d_kernel, d_bias)
 
 
 def _backward(_: _Kind, gradients: Operands, cotangent: LossSums) -> tuple[Operands, None]:
+    """Labels and their mask have no gradient."""
     return jax.tree.map(lambda g: g * cotangent.loss.astype(g.dtype), gradients), None
 
 
@@ -218,12 +227,14 @@ class _LabelTerms(NamedTuple):
 def _label_terms(kind: _Kind, z: Array, labels: Array) -> _LabelTerms:
     """Of this device's columns of the logits [N, V] and the labels int32 [N]."""
     smoothing, vocabulary, axis = kind
+    # Columns by their number in the whole vocabulary; those beyond it get no probability.
     columns = jnp.arange(z.shape[-1]) + collectives.axis_index(axis) * z.shape[-1]
     is_label = columns == labels[:, None]
     used = None if z.shape[-1] * collectives.axis_size(axis) == vocabulary else columns < vocabulary
     z = z if used is None else jnp.where(used, z, -jnp.inf)
     best = collectives.pmax(z.max(-1), axis)
     finite = z if used is None else jnp.where(used, z, 0)
+    # Of a split vocabulary one device has the label's column; the others add 0 to the sum below.
     at_label = _label_logits(z, labels) if axis is None else jnp.where(is_label, finite, 0).sum(-1)
     exponents = jnp.exp(z - best[:, None]).sum(-1)
     sums = finite.sum(-1) if smoothing else jnp.zeros_like(exponents)
@@ -237,23 +248,25 @@ def _sums(kind: _Kind, z: Array, targets: Targets) -> tuple[LossSums, Array]:
     Where V is split, dloss/dz is that of a device's columns; the sums are those of the whole V.
     """
     smoothing, vocabulary, _ = kind
-    labels, real = targets
+    labels, mask = targets
     z, used, is_label, best, log_sum, at_label, row_sum = _label_terms(kind, z, labels)
     loss = log_sum - (1 - smoothing) * at_label
     if smoothing:
         loss = loss - smoothing / vocabulary * row_sum
     sums = LossSums(
-        loss=jnp.where(real, loss, 0).sum(),
-        nll=jnp.where(real, log_sum - at_label, 0).sum(),
-        correct=((at_label >= best) & real).sum(dtype=jnp.float32),
-        tokens=real.sum(dtype=jnp.float32),
+        loss=jnp.where(mask, loss, 0).sum(),
+        nll=jnp.where(mask, log_sum - at_label, 0).sum(),
+        correct=((at_label >= best) & mask).sum(dtype=jnp.float32),
+        tokens=mask.sum(dtype=jnp.float32),
     )
+    # softmax(z) - q, with q = e / V everywhere and 1 - e more at the label.
     dz = jnp.exp(z - log_sum[:, None])
     dz = dz - smoothing / vocabulary - jnp.where(is_label, 1 - smoothing, 0)
     if used is not None:
         dz = jnp.where(used, dz, 0)
-    return sums, jnp.where(real[:, None], dz, 0)
+    return sums, jnp.where(mask[:, None], dz, 0)
 
 
 def _label_logits(z: Array, labels: Array) -> Array:
+    """z[n, labels[n]] of each row n."""
     return jnp.take_along_axis(z, labels[:, None], -1)[:, 0]

@@ -13,10 +13,11 @@ from encdec.inference.translator import Translator, load
 from encdec.parallel.layout import Layout
 from encdec.runs.parameters import best_params
 from encdec.search.options import SearchOptions
-from encdec.types import BOS, EOS
+from encdec.types import SpecialIds
 from tests import oracles
 from tests.small_run import small_run
 
+_, BOS, EOS, _ = SpecialIds()
 MODELS: dict[str, ModelConfig] = {
     "seq2seq": Seq2SeqConfig(cell="lstm", layers=2, embed=6, hidden=8),
     "attention": AttentionConfig(embed=6, hidden=8),

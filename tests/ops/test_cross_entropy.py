@@ -22,7 +22,7 @@ def batch():
 
 @pytest.fixture(params=[10**9, 21], ids=["all tokens at once", "three tokens at once"])
 def split_tokens(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "_CELLS", request.param)
+    monkeypatch.setattr(losses, "_PART_LOGITS", request.param)
 
 
 @pytest.mark.usefixtures("split_tokens")
