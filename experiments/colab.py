@@ -14,30 +14,30 @@
 # # encdec: train a translator, and see where it looks
 #
 # Three generations of encoder-decoder on the same data: one fixed vector (*seq2seq*), *attention*,
-# and the *Transformer*. Choose **Runtime > Run all**. On a TPU, a GPU or a plain CPU it ends within
-# minutes, with a trained translator of dates, its learning curves, its attention maps, a comparison
-# of the three, and a run on a corpus of your own.
+# and the *Transformer*. Choose **Runtime > Run all**. On a TPU, a GPU or a CPU it ends within minutes,
+# with a trained translator of dates, its learning curves, its attention maps, a comparison of the
+# three, and a run on a corpus of your own.
 #
-# For an accelerator choose **Runtime > Change runtime type** before you run. Whatever is trained lies
-# in a run folder: after a disconnect run all cells again, and training goes on from its last
-# checkpoint (if `DRIVE` was ticked, or the runtime is still the same).
+# For an accelerator choose **Runtime > Change runtime type** before you run. Each trained model is in
+# a run folder: after a disconnect run all cells again, and training resumes from the last checkpoint
+# (if `DRIVE` was ticked, or the runtime is still the same).
 #
-# Outside of a clone of the repository, say in `PACKAGE` where encdec is.
+# Outside a clone of the repository, say in `PACKAGE` where encdec is.
 
 # %% tags=["parameters"]
 PACKAGE = ""  # @param {type:"string"}
-# Where encdec is to be installed from: a folder, a wheel, or "git+https://...". Left empty: the clone
-# that this notebook is in, or that lies beside it. An encdec that is installed is left alone.
+# What to install encdec from: a folder, a wheel, or "git+https://...". If empty, the clone that this
+# notebook is in, or that is next to it. An encdec that is installed already is not changed.
 DRIVE = False  # @param {type:"boolean"}
 # Keep the runs in Google Drive.
 TEXT = "Donnerstag, 3. Mai 1979"  # @param {type:"string"}
 # A date to translate, in any of fifteen languages.
 OWN_TSV = ""  # @param {type:"string"}
-# Your own corpus: a file with source, tab, target in each line. Left empty: sums, made here.
+# Your own corpus: a file with source, tab, target in each line. If empty, sums, made here.
 UPLOAD = False  # @param {type:"boolean"}
 # Ask for that file in the browser.
 SHARE = 1.0  # @param {type:"number"}
-# The share of each recipe's steps that is trained: less is faster, and worse.
+# The fraction of each preset's steps that is trained: less is faster, and worse.
 
 # %% [markdown]
 # ## Install
@@ -86,11 +86,8 @@ from IPython.display import HTML, display
 
 import encdec
 from encdec.cli.doctor import examined
-from encdec.config import RunConfig
-from encdec.config.presets import preset
+from encdec.data.sources import Pairs, read_pairs
 from encdec.plots.runs import attention_picture, learning_picture
-from encdec.runs.metrics_log import measured
-from encdec.runs.run import load as load_run
 
 RUNS = Path("runs")
 if DRIVE:
@@ -113,48 +110,46 @@ for finding in examined():
 # %% [markdown]
 # ## Train the Transformer on dates
 #
-# The built-in corpus turns dates as people write them into ISO dates. Run the cell again and it says
-# that all is done; interrupt it and run it again, and it goes on from its last checkpoint.
+# The built-in corpus turns dates as people write them into ISO dates. When the cell is run again,
+# nothing is left to train; when it was interrupted, training resumes from the last checkpoint.
 
 
 # %%
-def shortened(config: RunConfig) -> RunConfig:
-    """A recipe with SHARE of its steps."""
+def shorten(config: encdec.RunConfig) -> encdec.RunConfig:
+    """Settings with a fraction SHARE of their steps."""
     steps = max(4, round(SHARE * config.training.max_steps))
     training = replace(config.training, max_steps=steps, evaluate_every=max(200, steps // 10))
     return replace(config, training=training)
 
 
-def trained(model: str) -> Path:
-    """The run folder of a model on dates, trained as far as its recipe says."""
-    config = shortened(preset("dates", model))
-    folder = RUNS / f"dates-{model}-{config.training.max_steps}"
-    encdec.train(config, run=folder)
-    return folder
+def train(model: str) -> encdec.TrainResult:
+    """A model trained on dates, by its preset."""
+    config = shorten(encdec.preset("dates", model))
+    return encdec.train(config, run=RUNS / f"dates-{model}-{config.training.max_steps}")
 
 
-transformer = trained("transformer")
+results = {"transformer": train("transformer")}
 
 # %%
-learning_picture([load_run(transformer)])
+learning_picture([results["transformer"].run])
 
 # %% [markdown]
 # ## Translate, and see where it looked
 #
 # Each row is a character of the translation, each column one of the source; the darker a cell, the
-# more the row looked at the column. Change `TEXT` above, or call `translator` with a text.
+# more the row attended to the column. Change `TEXT` above, or call `translator` with a text.
 
 # %%
-translator = encdec.load(transformer)
-found = translator(TEXT)
-print(found.text)
-attention_picture(translator, found, layer=2)
+translator = results["transformer"].translator
+translation = translator(TEXT)
+print(translation.text)
+attention_picture(translator, translation, layer=2)
 
 # %% [markdown]
-# The source looks at itself too, in the encoder. Here the first head of its first layer:
+# The source attends to itself too, in the encoder. This is the first head of its first layer:
 
 # %%
-attention_picture(translator, found, "encoder", layer=1, head=1)
+attention_picture(translator, translation, "encoder", layer=1, head=1)
 
 # %% [markdown]
 # ## The three generations side by side
@@ -162,57 +157,58 @@ attention_picture(translator, found, "encoder", layer=1, head=1)
 # Metrics on dates that were never trained on, by greedy search.
 
 # %%
-runs = {"transformer": transformer} | {m: trained(m) for m in ("attention", "seq2seq")}
+results |= {model: train(model) for model in ("attention", "seq2seq")}
 
 # %%
-print(f"{'model':<12}  exact match  BLEU   nats a token")
-for model, folder in runs.items():
-    last = measured(folder / "metrics.jsonl").valid[-1]
-    print(f"{model:<12}  {last['exact_match']:11.3f}  {last['bleu']:5.1f}  {last['loss']:.3f}")
-learning_picture([load_run(folder) for folder in runs.values()], "exact_match")
+print(f"{'model':<12}  exact match  BLEU   nats per token")
+greedy = encdec.SearchOptions(beam=1)
+for model, result in results.items():
+    pairs = Pairs(*(side[:500] for side in result.run.held_out))
+    evaluation = encdec.evaluate(result.translator, pairs, greedy, metrics=["exact_match", "bleu"])
+    row = evaluation.values
+    print(f"{model:<12}  {row['exact_match']:11.3f}  {row['bleu']:5.1f}  {row['loss']:.3f}")
+learning_picture([result.run for result in results.values()], "exact_match")
 
 # %% [markdown]
-# The model with attention has one map. Digits of the year jump from the end of the source to the
-# front of the translation:
+# The model with attention has one map. The digits of the year move from the end of the source to the
+# start of the translation:
 
 # %%
-translator = encdec.load(runs["attention"])
+translator = results["attention"].translator
 attention_picture(translator, translator(TEXT))
 
 # %% [markdown]
 # ## Your own corpus
 #
-# A file with source, tab, target in each line. Characters suit short texts; for sentences take
-# `vocabulary="sentencepiece"`, and the preset's own number of steps.
+# Pairs of strings, here sums or those of a file with source, tab, target in each line. Characters suit
+# short texts; for sentences take `vocabulary="sentencepiece"`, and the preset's own number of steps.
 
 # %%
 if UPLOAD:
     from google.colab import files
 
     OWN_TSV = next(iter(files.upload()), "")
-if not OWN_TSV:
-    OWN_TSV = "sums.tsv"
-    sums = [(a, b) for a in range(100) for b in range(100)]
-    Path(OWN_TSV).write_text("".join(f"{a} + {b}\t{a + b}\n" for a, b in sums))
+if OWN_TSV:
+    pairs = read_pairs(tsv=[OWN_TSV])
+else:
+    pairs = [(f"{a} + {b}", str(a + b)) for a in range(100) for b in range(100)]
 
-recipe = preset("tiny", "attention")
+config = encdec.preset("tiny", "attention")
 data = replace(
-    recipe.data,
-    tsv=(str(Path(OWN_TSV).absolute()),),
+    config.data,
     vocabulary="chars",
     max_source_length=128,
     max_target_length=128,
     batch_tokens=2048,
     num_buckets=2,
 )
-training = replace(recipe.training, max_steps=1000)
-own = shortened(replace(recipe, data=data, training=training))
-own_run = RUNS / f"{Path(OWN_TSV).stem}-{own.training.max_steps}"
-encdec.train(own, run=own_run)
+training = replace(config.training, max_steps=1000)
+config = shorten(replace(config, data=data, training=training))
+name = f"{Path(OWN_TSV).stem or 'sums'}-{config.training.max_steps}"
+result = encdec.train(config, pairs, run=RUNS / name)
 
 # %%
-translator = encdec.load(own_run)
-held_out = translator.run.held_out
+translator, held_out = result.translator, result.run.held_out
 for source, reference in list(zip(*held_out, strict=True))[:5]:
     print(f"{source}   {translator(source).text}   (reference: {reference})")
 attention_picture(translator, translator(held_out.src[0]))
@@ -220,5 +216,5 @@ attention_picture(translator, translator(held_out.src[0]))
 # %% [markdown]
 # ## Further
 #
-# `!encdec --help` lists what else there is: BLEU by length, significance, export, a page to translate
-# in. The folder `experiments/` holds a script for each question, with what was seen in its README.
+# `!encdec --help` lists the other commands: BLEU by length, significance, export, a page to translate
+# in. The folder `experiments/` has a script for each question, and the results in its README.

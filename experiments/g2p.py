@@ -3,13 +3,13 @@
     python experiments/g2p.py --folder sigmorphon2020_g2p --language fre
 
 Files: github.com/sigmorphon/2020, task 1: `fre_train.tsv`, `fre_dev.tsv`, `fre_test.tsv` and so on,
-a word, a tab and its phones with spaces between. Characters are tokens on one side, phones on the
-other. Models of several sizes are trained; the one with the fewest wrong words on dev is scored
-on test. Each is one model, not an ensemble.
+with a word, a tab and its phones, separated by spaces, in each line. Source tokens are characters,
+target tokens are phones. Models of several sizes are trained; the one with the fewest wrong words
+on dev is evaluated on test. It is a single model, not an ensemble.
 
 Published word error rates (Gorman 2020), French, Hungarian, Vietnamese: LSTM with attention 6.22,
-5.33, 4.67, mean 5.41; Transformer 6.89, 5.33, 7.56. Commands, devices, durations and what was seen
-stand in `experiments/README.md`.
+5.33, 4.67, mean 5.41; Transformer 6.89, 5.33, 7.56. `experiments/README.md` has the commands,
+devices, durations and results.
 """
 
 import sys
@@ -20,7 +20,6 @@ from typing import Literal
 import tyro
 
 import encdec
-from encdec.cli.evaluate import run as evaluate_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -29,6 +28,8 @@ from encdec.config import (
     TrainingConfig,
 )
 from encdec.data.sources import read_pairs
+from encdec.inference.evaluate import evaluation_row
+from encdec.runs.metrics_log import append_metrics
 from encdec.types import InputError
 
 SIZES: dict[str, ModelConfig] = {
@@ -43,7 +44,7 @@ BEAM = 5
 
 @dataclass(frozen=True)
 class Options:
-    """Where the words are and what to train."""
+    """The corpus, and what to train."""
 
     folder: Path
     """Folder with the three files of each language."""
@@ -52,11 +53,11 @@ class Options:
     sizes: tuple[Literal["lstm", "conditional"], ...] = tuple(SIZES)  # type: ignore[assignment]
     """Models to choose from."""
     runs: Path = Path("runs")
-    """Folder that the run folders g2p-LANGUAGE-SIZE go into."""
+    """Folder for the run folders g2p-LANGUAGE-SIZE."""
     max_steps: int = 3000
     """Updates of each model's parameters."""
     seed: int = 0
-    """The one seed."""
+    """Seed of every random number."""
 
 
 def config(options: Options, size: str) -> RunConfig:
@@ -89,19 +90,28 @@ def config(options: Options, size: str) -> RunConfig:
 
 
 def main(options: Options) -> None:
-    """Trains each size, chooses on dev, then prints and keeps the scores on test."""
+    """Trains each size, chooses on dev, then prints and logs the metrics on test."""
     search = encdec.SearchOptions(beam=BEAM)
-    dev = read_pairs(tsv=[options.folder / f"{options.language}_dev.tsv"])
-    wrong: dict[Path, float] = {}
+    dev, test = (
+        read_pairs(tsv=[options.folder / f"{options.language}_{split}.tsv"])
+        for split in ("dev", "test")
+    )
+    error_rates: dict[str, float] = {}
+    translators = {}
     for size in options.sizes:
         run = options.runs / f"g2p-{options.language}-{size}"
-        encdec.train(config(options, size), run=run)
-        found = encdec.evaluate(encdec.load(run), dev, search, metrics=["sequence_error_rate"])
-        wrong[run] = found.metrics["sequence_error_rate"]
-        print(f"{run}: word error rate on dev {wrong[run]:.2f}")
-    chosen = min(wrong, key=lambda run: wrong[run])
-    test = options.folder / f"{options.language}_test.tsv"
-    evaluate_command([str(chosen), "--tsv", str(test), "--beam", str(BEAM)])
+        translators[size] = encdec.train(config(options, size), run=run).translator
+        evaluation = encdec.evaluate(
+            translators[size], dev, search, metrics=["sequence_error_rate"]
+        )
+        error_rates[size] = evaluation.values["sequence_error_rate"]
+        print(f"{run}: word error rate on dev {error_rates[size]:.2f}")
+    best = translators[min(error_rates, key=lambda size: error_rates[size])]
+    name = f"{options.language}_test"
+    evaluation = encdec.evaluate(best, test, search)
+    print(f"{best.run.path}\n{evaluation.report(name)}")
+    row = evaluation_row(best, name, search, evaluation)
+    append_metrics(best.run.path / "metrics.jsonl", row)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Does attention hold up on long sentences, where one fixed vector fails?
+"""Does attention hold up on long sentences, where a single fixed vector fails?
 
     python experiments/long_sentences.py --folder multi30k --model attention
     python experiments/long_sentences.py --folder multi30k --figure
 
 Bahdanau 2015, figure 2, on a corpus of captions: one to six sentences are joined into one, so that
-sources reach past 80 words, and all three systems train on the same joined sentences. BLEU is
-taken by source length. The second command draws the three curves from what the runs noted.
+sources reach past 80 words, and all three models train on the same joined sentences. BLEU is
+computed by source length. The second command draws the three curves from what the runs logged.
 
 Files: as for `multi30k.py`. Published (WMT14 English to French): with attention flat at 26 to 27
-BLEU up to 60 words, without it falling from 22 at 20 words to 6.5 at 60. Commands, devices,
-durations and what was seen stand in `experiments/README.md`.
+BLEU up to 60 words, without it falling from 22 at 20 words to 6.5 at 60. `experiments/README.md`
+has the commands, devices, durations and results.
 """
 
 import sys
@@ -21,7 +21,6 @@ import numpy as np
 import tyro
 
 import encdec
-from encdec.cli.evaluate import run as evaluate_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -32,18 +31,21 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.data.sources import Pairs, read_pairs
-from encdec.evaluation.by_length import LengthBucket
+from encdec.evaluation import tables
+from encdec.evaluation.by_length import LengthBucket, metrics_by_length, word_counts
+from encdec.evaluation.metrics import metric_options
+from encdec.inference.evaluate import evaluation_row
 from encdec.plots.attention import save_figure
 from encdec.plots.curves import length_figure
-from encdec.runs.metrics_log import read_metrics
+from encdec.runs.metrics_log import append_metrics, read_metrics
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
 MOST_JOINED = 6
 LENGTH_PENALTY = 1.0
 """The best of 0.6, 1.0 and 1.2 on val for the model with attention, when each number of joined
-sentences was as likely; used for all three. With less, a beam prefers a translation that is too
-short, now and then an empty one."""
+sentences was as likely; used for all three. With a lower one, a beam prefers translations that are
+too short, sometimes empty ones."""
 BOUNDS = (10, 20, 30, 40, 50, 60, 70)
 
 MODELS: dict[str, ModelConfig] = {
@@ -66,26 +68,26 @@ MODELS: dict[str, ModelConfig] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Where the corpus is and what to train, or to draw the figure."""
+    """The corpus, and what to train or draw."""
 
     folder: Path
     """Folder with the corpus."""
     model: Literal["seq2seq", "attention", "transformer"] = "attention"
-    """Which system."""
+    """Which model."""
     runs: Path = Path("runs")
-    """Folder that the run folders long-MODEL and the joined sentences go into."""
+    """Folder for the run folders long-MODEL."""
     figure: bool = False
     """Draw the runs' curves to RUNS/long_sentences.png instead of training."""
     max_steps: int = 8000
     """Updates of the parameters."""
     seed: int = 0
-    """The one seed."""
+    """Seed of every random number."""
 
 
 def joined(pairs: Pairs, rounds: int, seed: int) -> Pairs:
-    """Sentences in random order, one to MOST_JOINED of them in a row made one; `rounds` times.
+    """Joins sentences in random order, one to MOST_JOINED at a time; `rounds` times.
 
-    Each number of sentences gets as many words as any other.
+    All numbers of joined sentences get about as many words in total.
     """
     rng = np.random.default_rng(seed)
     numbers = np.arange(1, MOST_JOINED + 1)
@@ -101,26 +103,17 @@ def joined(pairs: Pairs, rounds: int, seed: int) -> Pairs:
     return made
 
 
-def write_joined(options: Options) -> dict[str, Path]:
-    """The joined sentences of each split as a TSV; the same for every system."""
-    files = {}
-    for split, rounds in (("train", 3), ("val", 1), ("test_2016_flickr", 4)):
-        pairs = read_pairs(*([options.folder / (split + end)] for end in ENDINGS))
-        made = joined(pairs, rounds, seed=len(split))
-        files[split] = options.runs / f"long-{split}.tsv"
-        files[split].parent.mkdir(parents=True, exist_ok=True)
-        rows = zip(*made, strict=True)
-        files[split].write_text("".join(f"{s}\t{t}\n" for s, t in rows), encoding="utf-8")
-    return files
+def read_joined(options: Options, split: str, rounds: int) -> Pairs:
+    """The joined sentences of a split; the same for every model."""
+    pairs = read_pairs(*([options.folder / (split + ending)] for ending in ENDINGS))
+    return joined(pairs, rounds, seed=len(split))
 
 
-def config(options: Options, train: Path, valid: Path) -> RunConfig:
-    """The recipe: data and budget are the same for all three systems."""
+def config(options: Options) -> RunConfig:
+    """The recipe: data and budget are the same for all three models."""
     return RunConfig(
         MODELS[options.model],
         DataConfig(
-            tsv=(str(train.absolute()),),
-            valid_tsv=(str(valid.absolute()),),
             sentencepiece_model="bpe",
             vocabulary_size=6000,
             joint_vocabulary=True,
@@ -140,7 +133,7 @@ def config(options: Options, train: Path, valid: Path) -> RunConfig:
 
 
 def draw(options: Options) -> Path:
-    """The figure of the last test rows of those of the three runs that were trained."""
+    """Draws the last test rows of the runs that there are."""
     series = {}
     for model in MODELS:
         rows = read_metrics(options.runs / f"long-{model}" / "metrics.jsonl")
@@ -153,17 +146,32 @@ def draw(options: Options) -> Path:
 
 
 def main(options: Options) -> None:
-    """Trains, then prints and keeps BLEU by source length; or draws what was kept."""
+    """Trains, then prints and logs BLEU by source length; or draws what was logged."""
     if options.figure:
         print(draw(options))
         return
     run = options.runs / f"long-{options.model}"
-    files = write_joined(options)
-    encdec.train(config(options, files["train"], files["val"]), run=run)
-    bounds = [str(bound) for bound in BOUNDS]
-    test = ["--tsv", str(files["test_2016_flickr"]), "--metrics", "bleu", "chrf"]
-    search = ["--length-penalty", str(LENGTH_PENALTY)]
-    evaluate_command([str(run), *test, *search, "--by-length", "--bounds", *bounds])
+    train, valid, test = (
+        read_joined(options, split, rounds)
+        for split, rounds in (("train", 3), ("val", 1), ("test_2016_flickr", 4))
+    )
+    translator = encdec.train(config(options), encdec.Corpus(train, valid), run=run).translator
+    search = encdec.SearchOptions(length_penalty=LENGTH_PENALTY)
+    names = ["bleu", "chrf"]
+    evaluation = encdec.evaluate(translator, test, search, metrics=names)
+    buckets = metrics_by_length(
+        evaluation.hypotheses,
+        [test.tgt],
+        word_counts(test.src),
+        BOUNDS,
+        metric_options(translator.run.config),
+        names,
+    )
+    name = "long-test_2016_flickr"
+    print(f"{evaluation.report(name)}\n\n{tables.lengths_text(buckets)}")
+    by_length = [bucket.summary() for bucket in buckets]
+    row = evaluation_row(translator, name, search, evaluation, by_length=by_length)
+    append_metrics(run / "metrics.jsonl", row)
 
 
 if __name__ == "__main__":

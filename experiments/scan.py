@@ -1,4 +1,4 @@
-"""Does each system learn the commands of SCAN (Lake and Baroni 2018), and longer ones?
+"""Does each model learn the commands of SCAN (Lake and Baroni 2018), and longer ones?
 
     python experiments/scan.py --folder scan --split simple --model attention
     python experiments/scan.py --folder scan --split length --model attention
@@ -7,7 +7,7 @@ Files: github.com/brendenlake/SCAN: `tasks_train_simple.txt`, `tasks_test_simple
 length_split, where training has at most 22 actions and the test 24 to 48. Published for LSTMs:
 99.8 % exact match on the simple split, 13.8 % on the length split.
 
-Commands, devices, durations and what was seen stand in `experiments/README.md`.
+`experiments/README.md` has the commands, devices, durations and results.
 """
 
 import sys
@@ -18,7 +18,6 @@ from typing import Literal
 import tyro
 
 import encdec
-from encdec.cli.evaluate import run as evaluate_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -29,6 +28,8 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.data.sources import Pairs, read_lines
+from encdec.inference.evaluate import evaluation_row
+from encdec.runs.metrics_log import append_metrics
 from encdec.types import InputError
 
 MODELS: dict[str, ModelConfig] = {
@@ -42,20 +43,20 @@ MODELS: dict[str, ModelConfig] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Where the corpus is and what to train."""
+    """The corpus, and what to train."""
 
     folder: Path
     """Folder with the corpus: commands and their actions, `IN: ... OUT: ...`."""
     split: Literal["simple", "length"] = "simple"
-    """Training and test commands drawn alike, or tested on longer ones."""
+    """simple: training and test commands are drawn alike; length: the test commands are longer."""
     model: Literal["seq2seq", "attention", "transformer"] = "transformer"
-    """Which system."""
+    """Which model."""
     runs: Path = Path("runs")
-    """Folder that the run folder scan-SPLIT-MODEL goes into."""
+    """Folder for the run folder scan-SPLIT-MODEL."""
     max_steps: int = 3000
     """Updates of the parameters."""
     seed: int = 0
-    """The one seed."""
+    """Seed of every random number."""
 
 
 def read_scan(path: Path) -> Pairs:
@@ -74,26 +75,11 @@ def read_scan(path: Path) -> Pairs:
     return pairs
 
 
-def write_tsv(options: Options, part: str) -> Path:
-    """Commands and actions with a tab between."""
-    pairs = read_scan(options.folder / f"tasks_{part}_{options.split}.txt")
-    tsv = options.runs / f"scan-{options.split}-{part}.tsv"
-    tsv.parent.mkdir(parents=True, exist_ok=True)
-    tsv.write_text("".join(f"{s}\t{t}\n" for s, t in zip(*pairs, strict=True)), encoding="utf-8")
-    return tsv
-
-
-def config(options: Options, tsv: Path) -> RunConfig:
-    """The recipe: words as tokens, one rate for all three systems."""
+def config(options: Options) -> RunConfig:
+    """The recipe: tokens are words; the Transformer has a lower rate."""
     return RunConfig(
         MODELS[options.model],
-        DataConfig(
-            tsv=(str(tsv.absolute()),),
-            holdout=500,
-            vocabulary="words",
-            batch_tokens=4096,
-            num_buckets=4,
-        ),
+        DataConfig(holdout=500, vocabulary="words", batch_tokens=4096, num_buckets=4),
         TrainingConfig(
             max_steps=options.max_steps,
             learning_rate=2e-3 if options.model != "transformer" else 1e-3,
@@ -109,13 +95,20 @@ def config(options: Options, tsv: Path) -> RunConfig:
 
 
 def main(options: Options) -> None:
-    """Trains, then prints and keeps the share of test commands whose actions are all right."""
-    train, test = (write_tsv(options, part) for part in ("train", "test"))
+    """Trains, then prints and logs the fraction of test commands with exactly the right actions."""
+    train, test = (
+        read_scan(options.folder / f"tasks_{part}_{options.split}.txt")
+        for part in ("train", "test")
+    )
     run = options.runs / f"scan-{options.split}-{options.model}"
-    encdec.train(config(options, train), run=run)
-    # Longer than anything in training may be right: 48 actions for 8 words.
-    search = ["--beam", "1", "--max-ratio", "8"]
-    evaluate_command([str(run), "--tsv", str(test), "--metrics", "exact_match", *search])
+    translator = encdec.train(config(options), train, run=run).translator
+    # The right actions can be longer than all in training: 48 of them for 8 words.
+    search = encdec.SearchOptions(beam=1, max_ratio=8)
+    evaluation = encdec.evaluate(translator, test, search, metrics=["exact_match"])
+    name = f"scan-{options.split}-test"
+    print(evaluation.report(name))
+    row = evaluation_row(translator, name, search, evaluation)
+    append_metrics(run / "metrics.jsonl", row)
 
 
 if __name__ == "__main__":

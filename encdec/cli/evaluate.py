@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from encdec.cli.evaluation_text import HELD_OUT, EvaluationText
+from encdec.cli.evaluation_text import EvaluationText
 from encdec.cli.metric_choices import NAMES, MetricChoices
 from encdec.cli.parsing import check_batch_tokens, parse
 from encdec.config import DeviceConfig
@@ -62,6 +62,7 @@ def run(arguments: list[str]) -> None:
     make_metrics(options.metrics, options.choices.options(None))
 
     from encdec.inference import translator as translators
+    from encdec.inference.evaluate import evaluation_row
     from encdec.parallel.devices import keep_compiled_programs
     from encdec.runs.metrics_log import json_line
 
@@ -85,7 +86,8 @@ def run(arguments: list[str]) -> None:
         )
         if out:
             out.writelines(f"{text}\n" for text in evaluation.hypotheses)
-    row = _row(translator, name, options, evaluation)
+    detokenize = options.choices.detokenize
+    row = evaluation_row(translator, name, options.search, evaluation, detokenize=detokenize)
     buckets = []
     if options.by_length:
         buckets = metrics_by_length(
@@ -102,7 +104,7 @@ def run(arguments: list[str]) -> None:
         print(json_line(row))
     else:
         lengths = f"\n\n{tables.lengths_text(buckets)}" if buckets else ""
-        print(report(evaluation, name) + lengths)
+        print(evaluation.report(name) + lengths)
     _log(options.run, row)
 
 
@@ -118,32 +120,6 @@ def evaluate_with_progress(
 
     with Counter(len(split_references(pairs)[0]), "translated") as counter:
         return evaluate(translator, pairs, search, progress=counter.add, **how)
-
-
-def report(evaluation: "Evaluation", name: str = HELD_OUT) -> str:
-    """An evaluation as text.
-
-    Args:
-      evaluation: what was measured.
-      name: of the set of sentences.
-    """
-    head = f"{name}: {evaluation.metrics.sentences} sentences in {evaluation.seconds:.1f} s"
-    return f"{head}\n{tables.metrics_text(evaluation.values, evaluation.metrics.signatures)}"
-
-
-def _row(
-    translator: "Translator", name: str, options: _EvaluateOptions, evaluation: "Evaluation"
-) -> dict[str, Any]:
-    """The row that `metrics.jsonl` keeps of an evaluation."""
-    return {
-        "kind": "test",
-        "step": translator.step,
-        "name": name,
-        "beam": options.search.beam,
-        "length_penalty": options.search.length_penalty,
-        "detokenize": options.choices.detokenize,
-        **evaluation.summary(),
-    }
 
 
 def _log(run: Path, row: dict[str, Any]) -> None:

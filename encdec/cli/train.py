@@ -214,13 +214,14 @@ def run(arguments: list[str]) -> None:
 
 def _show(translator: "Translator") -> None:
     """Prints metrics on the held-out pairs, a few translations, and where everything is."""
-    from encdec.cli.evaluate import evaluate_with_progress, report
+    from encdec.cli.evaluate import evaluate_with_progress
+    from encdec.cli.evaluation_text import HELD_OUT
     from encdec.evaluation.metrics import metric_options, validation_metrics
 
     run = translator.run
     names = validation_metrics(run.config.training.best_metric, metric_options(run.config))
     evaluation = evaluate_with_progress(translator, run.held_out, SearchOptions(), metrics=names)
-    print(report(evaluation))
+    print(evaluation.report(HELD_OUT))
     for source, reference, hypothesis in itertools.islice(
         zip(*run.held_out, evaluation.hypotheses, strict=True), 5
     ):

@@ -15,6 +15,7 @@ from encdec.evaluation.metrics import (
     metric_options,
     text_metrics,
 )
+from encdec.evaluation.tables import metrics_text
 from encdec.inference.scoring import score
 from encdec.inference.translator import Translator
 from encdec.search.options import SearchOptions
@@ -48,6 +49,38 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """All but the translations as one flat JSON object."""
         return {**self.metrics.summary(), "loss": self.loss, "seconds": self.seconds}
+
+    def report(self, name: str) -> str:
+        """The metrics as lines of text, headed by the name of the test set."""
+        head = f"{name}: {self.metrics.sentences} sentences in {self.seconds:.1f} s"
+        return f"{head}\n{metrics_text(self.values, self.metrics.signatures)}"
+
+
+def evaluation_row(
+    translator: Translator,
+    name: str,
+    search: SearchOptions,
+    evaluation: Evaluation,
+    **more: Any,
+) -> dict[str, Any]:
+    """The row that a run's `metrics.jsonl` keeps of an evaluation.
+
+    Args:
+      translator: what was evaluated.
+      name: of the test set.
+      search: how it was translated.
+      evaluation: what was measured.
+      more: JSON values that the row holds too.
+    """
+    return {
+        "kind": "test",
+        "step": translator.step,
+        "name": name,
+        "beam": search.beam,
+        "length_penalty": search.length_penalty,
+        **more,
+        **evaluation.summary(),
+    }
 
 
 def evaluate(

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,9 +11,16 @@ from typing import Any
 import jax
 import pytest
 
-from encdec.config import RunConfig, TransformerConfig
+from encdec.config import (
+    AttentionConfig,
+    DataConfig,
+    RunConfig,
+    Seq2SeqConfig,
+    TransformerConfig,
+)
 from encdec.data.sources import Pairs
-from encdec.runs.metrics_log import append_metrics
+from encdec.runs import run as runs
+from encdec.runs.metrics_log import append_metrics, measured
 from encdec.types import InputError
 from tests.small_run import small_run
 
@@ -26,8 +35,8 @@ def test_every_recipe_is_of_its_model(model: str) -> None:
     multi30k, long, scan = map(script, ("multi30k", "long_sentences", "scan"))
     found: list[RunConfig] = [
         multi30k.config(multi30k.Options(here, model)),
-        long.config(long.Options(here, model), here, here),
-        scan.config(scan.Options(here, model=model), here),
+        long.config(long.Options(here, model)),
+        scan.config(scan.Options(here, model=model)),
     ]
     assert [config.model_name for config in found] == [model] * 3
 
@@ -64,6 +73,59 @@ def test_scan_lines_are_taken_apart(tmp_path: Path) -> None:
     lines.write_text("IN: jump OUT: I_JUMP\njump\n")
     with pytest.raises(InputError, match="lines, line 2: not of the form"):
         scan.read_scan(lines)
+
+
+@pytest.fixture
+def standard_promotion() -> Iterator[None]:
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam raises a float to an int
+        yield
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_scan_trains_on_its_commands_and_logs_the_test(tmp_path: Path, monkeypatch) -> None:
+    scan = script("scan")
+    small = Seq2SeqConfig(embed=4, hidden=6)
+    monkeypatch.setattr(scan, "MODELS", {"seq2seq": small})
+    commands = [f"jump {i} OUT: I_JUMP N{i}" for i in range(40)]
+    for part, lines in (("train", commands), ("test", commands[:7])):
+        text = "".join(f"IN: {line}\n" for line in lines)
+        (tmp_path / f"tasks_{part}_length.txt").write_text(text)
+    options = scan.Options(tmp_path, "length", "seq2seq", runs=tmp_path / "runs", max_steps=2)
+    scan.main(options)
+    (row,) = measured(tmp_path / "runs" / "scan-length-seq2seq" / "metrics.jsonl").test
+    assert (row["name"], row["beam"], row["sentences"], row["step"]) == (
+        "scan-length-test",
+        1,
+        7,
+        2,
+    )
+    assert row["exact_match"] == 0.0
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_joined_sentences_are_trained_on_and_tested_by_length(tmp_path: Path, monkeypatch) -> None:
+    """The validation sentences are those of val; the figure is drawn from what was logged."""
+    long = script("long_sentences")
+    for split, count in (("train", 300), ("val", 20), ("test_2016_flickr", 40)):
+        for ending, word in zip(long.ENDINGS, ("cat", "Katze"), strict=True):
+            lines = "".join(f"a {word} number {i}\n" for i in range(count))
+            (tmp_path / f"{split}{ending}").write_text(lines)
+    options = long.Options(tmp_path, "attention", runs=tmp_path / "runs")
+    config = long.config(options)
+    small = RunConfig(
+        AttentionConfig(embed=4, hidden=6),
+        DataConfig(vocabulary="words", batch_tokens=2048, num_buckets=1),
+        replace(config.training, max_steps=1),
+    )
+    monkeypatch.setattr(long, "config", lambda options: small)
+    long.main(options)
+    run = tmp_path / "runs" / "long-attention"
+    assert runs.load(run).held_out == long.read_joined(options, "val", 1)
+    (row,) = measured(run / "metrics.jsonl").test
+    test = long.read_joined(options, "test_2016_flickr", 4)
+    assert (row["name"], row["sentences"]) == ("long-test_2016_flickr", len(test.src))
+    assert sum(bucket["sentences"] for bucket in row["by_length"]) == len(test.src)
+    assert long.draw(options).is_file()
 
 
 def test_a_step_of_any_length_holds_as_many_tokens() -> None:
