@@ -52,7 +52,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
         src_mask = src != run.src_vocabulary.specials.pad
         lengths = src_mask.sum(1, dtype=jnp.int32)
         max_lengths = max_target_lengths(lengths, options.max_ratio, run.extra_length)
-        no_prefix = jnp.zeros((len(src), 0), jnp.int32)
+        no_prefix = jnp.zeros((src.shape[0], 0), jnp.int32)
         sentences = Sentences(max_lengths, lengths, no_prefix)  # only sampling reads example ids
         result = search(
             (params,),
