@@ -118,7 +118,9 @@ class Transformer(EncoderDecoder):
         """As in `EncoderDecoder`: tokens int32 [B, W]; M = L H maps."""
         max_len = cache.past[0].keys.shape[2]
         position = cache.position[0, 0]  # all hypotheses have equally many tokens
-        x = self.embedding_dropout(embed(self.tgt_embedding, tokens, position, max_len))
+        x = self.embedding_dropout(
+            embed(self.config, self.tgt_embedding, tokens, position, max_len)
+        )
         maps, past = [], []
         for layer, source, old in zip(self.decoder, memory.source, cache.past, strict=True):
             x, attention, new = layer.step(x, source, memory.mask[:, None, None], old, position)
@@ -142,7 +144,8 @@ class Transformer(EncoderDecoder):
     def _embed(self, table: Embedding, tokens: Array) -> Array:
         """Embeddings and positions of whole sentences: int32 [B, T] -> [B, T, D]."""
         length = tokens.shape[1]
-        return self.embedding_dropout(embed(table, tokens, jnp.arange(length), length))
+        x = embed(self.config, table, tokens, jnp.arange(length), length)
+        return self.embedding_dropout(x)
 
     def _factors(self, x: Array) -> LogitFactors:
         """The output layer, its product left undone: x [B, T, D]."""

@@ -47,10 +47,13 @@ class KeyValue(NamedTuple):
     values: Array
 
 
-def embed(table: Embedding, tokens: Array, positions: Array, length: int) -> Array:
+def embed(
+    config: TransformerConfig, table: Embedding, tokens: Array, positions: Array, length: int
+) -> Array:
     """sqrt(D) E[token] + PE[position] (sections 3.4 and 3.5).
 
     Args:
+      config: D.
       table: E.
       tokens: int32 [B, T].
       positions: int32, broadcastable to tokens; below `length`.
@@ -60,8 +63,8 @@ def embed(table: Embedding, tokens: Array, positions: Array, length: int) -> Arr
       float [B, T, D].
     """
     embedded = table(tokens)
-    encodings = jnp.asarray(sinusoidal(length, table.width))[positions]
-    return embedded * table.width**0.5 + encodings.astype(embedded.dtype)
+    encodings = jnp.asarray(sinusoidal(length, config.width))[positions]
+    return embedded * config.width**0.5 + encodings.astype(embedded.dtype)
 
 
 class Attention(nn.Module):
