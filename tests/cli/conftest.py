@@ -1,7 +1,10 @@
 """Fixtures of the commands' tests."""
 
 import gzip
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from encdec.runs import run as runs
 from encdec.runs.checkpoints import Checkpoints
 from encdec.runs.metrics_log import append_metrics
 from encdec.runs.parameters import abstract_params
+from tests.cli.numbers import SETTINGS, number_pairs
+from tests.commands import Outcome
 from tests.small_run import small_run
 
 SOURCES = ["3. Mai 1979", "", "1. Januar 2015", "12/11/2026"]
@@ -56,3 +61,31 @@ def measured(tmp_path: Path) -> Path:
     ):
         append_metrics(path / "metrics.jsonl", row)
     return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Number words as parallel files, a TSV file, and a gzipped one."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = "".join(f"{source}\t{target}\n" for source, target in number_pairs())
+    (folder / "pairs.tsv").write_text(rows)
+    with gzip.open(folder / "pairs.tsv.gz", "wt") as file:
+        file.write(rows)
+    (folder / "src").write_text("".join(f"{source}\n" for source, _ in number_pairs()))
+    (folder / "tgt").write_text("".join(f"{target}\n" for _, target in number_pairs()))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A run with attention, trained by the command in a process of its own, and its outcome."""
+    run = tmp_path_factory.mktemp("runs") / "numbers"
+    arguments = ["train", "--model", "attention", "--tsv", corpus / "pairs.tsv.gz", "--run", run]
+    done = subprocess.run(
+        [sys.executable, "-m", "encdec.cli", *arguments, *SETTINGS],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"XDG_CACHE_HOME": str(corpus / "cache")},
+    )
+    return run, Outcome(done.returncode, done.stdout, done.stderr)

@@ -17,6 +17,40 @@ from tests.commands import refused
 GREEDY = ["--beam", 1]
 
 
+def test_evaluate_on_the_held_out_set(trained, encdec) -> None:
+    run, _ = trained
+    found = json.loads(encdec("evaluate", run, "--json").out)
+    assert found["sentences"] == 8
+    assert found["exact_match"] == 1.0
+    assert found["chrf"] == pytest.approx(100)
+    assert 0 < found["loss"] < 0.1
+    assert found["seconds"] > 0
+    assert found["bleu_signature"].startswith("nrefs:1|")
+    assert found["chrf_signature"].startswith("nrefs:1|")
+    (row,) = (r for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "test")
+    assert row == found  # whole, and read by whoever writes tables
+    text = encdec("evaluate", run).out
+    assert "8 sentences" in text
+    assert found["bleu_signature"] in text
+
+
+def test_evaluate_on_files(trained, corpus: Path, tmp_path: Path, encdec) -> None:
+    run, _ = trained
+    (tmp_path / "wrong").write_text("one\n" * 84)
+    files = ["--source", corpus / "src", "--target", tmp_path / "wrong"]
+    found = json.loads(encdec("evaluate", run, "--json", *files).out)
+    assert found["sentences"] == 84
+    assert found["exact_match"] == pytest.approx(1 / 84)
+    (tmp_path / "short").write_text("one\n")
+    refused(
+        encdec("evaluate", run, "--source", corpus / "src", "--target", tmp_path / "short"),
+        *("84", "1", "src", "short"),
+    )
+    refused(
+        encdec("evaluate", run, "--source", corpus / "src"), "as many source files as target files"
+    )
+
+
 def test_evaluate_on_tsv_files(folder: Path, tmp_path: Path, encdec) -> None:
     tsv = ["--tsv", folder / "one.tsv", folder / "two.tsv.gz", "--tsv-columns", 3, 2]
     found = encdec(

@@ -1,0 +1,155 @@
+"""`encdec train`, end to end: the run that it leaves, resuming, and what it refuses."""
+
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from encdec.runs import checkpoints
+from encdec.runs import run as runs
+from encdec.runs.metrics_log import read_metrics
+from encdec.runs.parameters import best_params
+from tests.cli.numbers import SETTINGS
+from tests.commands import refused
+
+THREE = ["--source", "three", "--target", "three"]
+THREE += ["--valid-source", "three", "--valid-target", "three"]
+
+
+def test_train_leaves_a_whole_run_and_says_what_it_did(trained) -> None:
+    run, found = trained
+    assert found.code == 0, found.err
+    for name in ("config.json", "source.vocab", "target.vocab", "heldout.jsonl", "attention.png"):
+        assert (run / name).is_file()
+    rows = read_metrics(run / "metrics.jsonl")
+    assert [r["step"] for r in rows if r["kind"] == "train"] == [40, 80, 120, 160, 200, 240]
+    assert [r["step"] for r in rows if r["kind"] == "valid"] == [80, 160, 240]
+    losses = [row["loss"] for row in rows if row["kind"] == "train"]
+    assert losses[-1] < 0.1 < losses[0]
+    assert list((run / "tensorboard").iterdir())
+    for part in ("exact match", "BLEU", "reference", str(run), "attention.png", "version:"):
+        assert part in found.out
+    assert "8 of 84 pairs are held out" in found.err
+    assert "Traceback" not in found.err
+
+
+def test_the_same_command_again_trains_no_further(trained, corpus: Path, encdec) -> None:
+    run, _ = trained
+    before = (run / "metrics.jsonl").read_bytes()
+    same = ["train", "--model", "attention", "--tsv", corpus / "pairs.tsv.gz", "--run", run]
+    found = encdec(*same, *SETTINGS)
+    assert found.code == 0
+    assert "has its 240 steps already" in found.err
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_resume_goes_on_under_the_runs_own_settings(corpus: Path, tmp_path: Path, encdec) -> None:
+    start = ["train", "tiny", "--model", "seq2seq", "--tsv", corpus / "pairs.tsv"]
+    settings = [*SETTINGS, "--max-steps", "4", "--evaluate-every", "2", "--log-every", "2"]
+    assert encdec(*start, "--run", tmp_path / "run", *settings).code == 0
+    found = encdec("train", "--resume", tmp_path / "run", "--max-steps", "6")
+    assert found.code == 0, found.err
+    assert "from step 4 of 6" in found.err
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [2, 4, 6]
+
+
+def test_the_same_command_saves_a_best_that_a_kill_left_out(
+    corpus: Path, tmp_path: Path, encdec
+) -> None:
+    run = tmp_path / "run"
+    start = ["train", "tiny", "--model", "seq2seq", "--tsv", corpus / "pairs.tsv", "--run", run]
+    settings = ["--max-steps", "4", "--evaluate-every", "2"]
+    assert encdec(*start, *SETTINGS, *settings).code == 0
+    before, step = best_params(runs.load(run))
+    assert step == 4  # the loss falls
+    shutil.rmtree(run / "checkpoints" / "best")
+    found = encdec(*start, *SETTINGS, *settings)
+    assert "has its 4 steps already" in found.err
+    assert checkpoints.steps(run, "best") == [4]
+    jax.tree.map(np.testing.assert_array_equal, best_params(runs.load(run))[0], before)
+
+
+def test_other_settings_for_a_run_that_is_there_are_refused(trained, corpus: Path, encdec) -> None:
+    run, _ = trained
+    same = ["train", "--model", "attention", "--tsv", corpus / "pairs.tsv.gz", "--run", run]
+    before = {p: p.read_bytes() for p in run.iterdir() if p.is_file()}
+    refused(encdec(*same, *SETTINGS, "--hidden", "33"), "hidden = 32, not 33", "--resume", "--run")
+    refused(encdec("train", "--run", run), "--resume", "another folder")
+    (run.parent / "not-a-run").mkdir()
+    (run.parent / "not-a-run" / "precious").write_text("text")
+    refused(encdec("train", "--run", run.parent / "not-a-run"), "holds no run", "--run")
+    assert {p: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+
+
+def test_another_corpus_for_a_run_that_is_there_is_refused(
+    corpus: Path, tmp_path: Path, encdec
+) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text((corpus / "pairs.tsv").read_text())
+    start = ["train", "--model", "seq2seq", "--tsv", pairs, "--run", tmp_path / "run"]
+    settings = [*SETTINGS, "--max-steps", "2"]
+    assert encdec(*start, *settings).code == 0
+    with pairs.open("a") as file:
+        file.write("eins eins eins eins\tone one one one\n")
+    refused(encdec(*start, *settings), "another corpus", "--run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--layrs", "8"], ["unknown option --layrs", "did you mean --layers"]),
+        (["--model=seq2seq", "--hiden", "8"], ["option --hiden", "did you mean --hidden"]),
+        (["--max-step=8"], ["unknown option --max-step", "did you mean --max-steps"]),
+        (["datas"], ["unknown preset 'datas'", "did you mean dates"]),
+        (["--model", "lstm"], ["unknown model 'lstm'", "seq2seq, attention, transformer"]),
+        (["--max-steps", "many"], ["max-steps", "many"]),
+        (["--model", "transformer", "--heads", "5"], ["heads = 5", "width = 64", "4"]),
+        (["--dropout", "1.5"], ["dropout = 1.5", "below 1"]),
+        (["tiny"], ["preset tiny needs a corpus", "--source", "--tsv"]),
+        (["dates", "--tsv", "x.tsv"], ["preset dates makes its own corpus", "tiny"]),
+        (["--source", "src"], ["give source and target"]),
+        (["--tsv", "missing.tsv"], ["missing.tsv", "No such file"]),
+        (["--tsv", "empty.tsv"], ["empty.tsv", "empty"]),
+        (["--tsv", "latin1.tsv"], ["latin1.tsv", "line 2", "UTF-8"]),
+        (["--tsv", "columns.tsv"], ["columns.tsv", "line 2", "1 column between tabs"]),
+        (["--tsv", "columns.tsv", "--tsv-columns", "1", "0"], ["tsv_columns = (1, 0)"]),
+        (["--source", "two", "three", "--target", "two"], ["source names 2 files", "target 1"]),
+        (["--source", "three", "two", "--target", "two", "two"], ["three has 3", "two has 2"]),
+        (["--corpus", "wmt16"], ["corpus = 'wmt16'", "tfds:NAME/CONFIG"]),
+        (["--corpus", "tfds:a", "--tsv", "x.tsv"], ["corpus and files given"]),
+        (["dates", "--corpus", "tfds:a"], ["preset dates makes its own corpus"]),
+        (
+            ["--corpus", "tfds:wmt16_translate/de-en", "--corpus-folder", "src"],
+            ["not prepared", "encdec prepare tfds:wmt16_translate/de-en --corpus-folder /", "src`"],
+        ),
+        (["--source", "three", "--target", "two"], ["three", "two", "3", "2"]),
+        ([*THREE, "--vocabulary", "words", "--run", "src/run"], ["src/run", "cannot be written"]),
+        (["--resume", "nowhere"], ["nowhere", "not a folder"]),
+        (["--resume", "."], ["not a run folder"]),
+        (
+            [*THREE, "--vocabulary", "words", "--vocabulary-size", "99"],
+            ["99", "vocabulary"],
+        ),
+        (
+            [*THREE, "--vocabulary-size", "5000"],
+            ["5000", "vocabulary"],
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and "-" in value[0] else None,
+)
+def test_train_refuses(
+    arguments: list[str], parts: list[str], tmp_path: Path, encdec, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("src").write_text("a\n")
+    Path("empty.tsv").write_text("")
+    Path("latin1.tsv").write_bytes("a\tb\nä\tc\n".encode("latin-1"))
+    Path("columns.tsv").write_text("a\tb\njust one\n")
+    Path("three").write_text("a\nb\nc\n")
+    Path("two").write_text("a\nb\n")
+    before = sorted(tmp_path.rglob("*"))
+    refused(encdec("train", *arguments), *parts)
+    assert sorted(tmp_path.rglob("*")) == before

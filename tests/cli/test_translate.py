@@ -1,0 +1,101 @@
+"""`encdec translate`, end to end."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tests.cli.numbers import WORDS
+from tests.commands import refused
+
+
+def test_lines_in_lines_out_in_order(trained, encdec) -> None:
+    run, _ = trained
+    lines = ["drei vier", "", "eins", "   ", "zwei eins drei"]
+    stdin = "".join(f"{line}\n" for line in lines).encode()
+    expected = [" ".join(WORDS[w] for w in line.split()) for line in lines]
+    for options in ([], ["--beam", 1], ["--max-batch-tokens", 1]):
+        found = encdec("translate", run, *options, stdin=stdin)
+        assert (found.code, found.out.split("\n"), found.err) == (0, [*expected, ""], "")
+    assert encdec("translate", run, stdin=b"").out == ""
+    assert encdec("translate", run, stdin=b"eins").out == "one\n"
+    assert encdec("translate", run, stdin=b"eins\r\n").out == "one\n"
+
+
+def test_files_in_and_out(trained, tmp_path: Path, encdec) -> None:
+    run, _ = trained
+    with gzip.open(tmp_path / "in.gz", "wt") as file:
+        file.write("zwei\n\nvier eins\n")
+    out = tmp_path / "out"
+    found = encdec("translate", run, "--input", tmp_path / "in.gz", "--output", out)
+    assert (found.code, found.out) == (0, "")
+    assert out.read_text() == "two\n\nfour one\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.gz", "out"]
+
+
+def test_nbest_with_scores(trained, encdec) -> None:
+    run, _ = trained
+    found = encdec(
+        *("translate", run, "--nbest", 3, "--scores", "--beam", 4), stdin=b"eins zwei\n\n"
+    )
+    rows = [line.split("\t") for line in found.out.splitlines()]
+    assert len(rows) == 6
+    scores = [float(score) for score, _ in rows]
+    assert rows[0][1] == "one two"
+    assert scores[0] >= scores[1] >= scores[2]
+    assert all(score <= 0 for score in scores[:3])
+    assert len({text for _, text in rows[:3]}) == 3
+    assert [text for _, text in rows[3:]] == ["", "", ""]
+
+
+def test_sampling_is_reproducible(trained, encdec) -> None:
+    run, _ = trained
+    draw = ["translate", run, "--sample", "--temperature", 3, "--top-k", 4, "--beam", 1]
+    stdin = b"eins zwei drei\n" * 8
+    one, same, other = (encdec(*draw, "--seed", s, stdin=stdin).out for s in (1, 1, 2))
+    assert one == same != other
+    assert len(set(one.splitlines())) > 1  # equal lines are drawn apart
+
+
+@pytest.mark.parametrize("choice", ["cut", "keep", "empty", "stop"])
+def test_a_line_too_long_is_named_and_never_dropped(trained, encdec, choice: str) -> None:
+    run, _ = trained
+    stdin = b"eins\n" + b"zwei " * 9 + b"\ndrei\n"
+    found = encdec("translate", run, "--too-long", choice, stdin=stdin)
+    assert "line 2 has 9 tokens, more than the 6" in found.err
+    if choice == "stop":
+        refused(found, "--too-long cut, keep or empty")
+        return
+    lines = found.out.splitlines()
+    assert (found.code, len(lines), lines[0], lines[2]) == (0, 3, "one", "three")
+    assert (lines[1] == "") == (choice == "empty")
+
+
+def test_bytes_that_are_not_utf8_are_named(trained, tmp_path: Path, encdec) -> None:
+    run, _ = trained
+    refused(encdec("translate", run, stdin=b"eins\n\xff\xfe\n"), "stdin", "line 2", "UTF-8")
+    (tmp_path / "bad").write_bytes(b"eins\nzwei\n\xe4\n")
+    (tmp_path / "out").write_text("kept")
+    found = encdec("translate", run, "--input", tmp_path / "bad", "--output", tmp_path / "out")
+    refused(found, "bad", "line 3", "UTF-8")
+    assert (tmp_path / "out").read_text() == "kept"
+
+
+def test_translate_refuses(trained, tmp_path: Path, encdec) -> None:
+    run, _ = trained
+    (tmp_path / "in").write_text("eins\n")
+    cases: list[tuple[list[object], list[str]]] = [
+        ([run, "--nbest", 6], ["nbest = 6", "beam = 5"]),
+        ([run, "--beam", 0], ["beam = 0", "at least 1"]),
+        ([run, "--beem", 3], ["unknown option --beem", "did you mean --beam"]),
+        ([run, "--max-batch-tokens", 0], ["max_batch_tokens = 0"]),
+        ([run, "--input", tmp_path / "none"], ["none", "No such file"]),
+        ([run, "--input", tmp_path / "in", "--output", tmp_path / "in"], ["is an input"]),
+        ([run, "--input", tmp_path / "in", "--output", tmp_path / "no" / "out"], ["no/out"]),
+        ([tmp_path / "nowhere"], ["nowhere", "not a folder"]),
+        ([tmp_path], ["not a run folder"]),
+        ([run, "--top-p", 2], ["top_p = 2.0", "at most 1"]),
+    ]
+    for arguments, parts in cases:
+        refused(encdec("translate", *arguments, stdin=b"eins\n"), *parts)
+    assert (tmp_path / "in").read_text() == "eins\n"
