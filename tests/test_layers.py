@@ -100,3 +100,9 @@ def test_every_file_has_a_layer() -> None:
 def test_the_tests_have_the_same_folders() -> None:
     folders = {p.name for p in Path(__file__).parent.iterdir() if p.is_dir()} - {"__pycache__"}
     assert folders <= {*LAYERS, "experiments"}
+
+
+def test_every_folder_is_a_package() -> None:
+    """Or `pip install` leaves it out."""
+    folders = {file.parent for file in FILES}
+    assert all((folder / "__init__.py").exists() for folder in folders)

@@ -1,8 +1,8 @@
 """Checkpoints of a run, written and read by Orbax, with a CRC for each array.
 
-    checkpoints/latest/STEP   the whole training state, to resume from
-    checkpoints/best/STEP     the parameters with the best validation metric, to translate with
-    checkpoints/recent/STEP   the last few parameters, where a run averages checkpoints
+checkpoints/latest/STEP   the whole training state, to resume from
+checkpoints/best/STEP     the parameters with the best validation metric, to translate with
+checkpoints/recent/STEP   the last few parameters, where a run averages checkpoints
 """
 
 import json
@@ -203,7 +203,8 @@ def _check_types(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> N
         has = saved[name]["type"]
         if has != _describe(leaf):
             raise InputError(
-                f"checkpoint {path} belongs to another model: {name} is {has}, not {_describe(leaf)}"
+                f"checkpoint {path} belongs to another model: "
+                f"{name} is {has}, not {_describe(leaf)}"
             )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from encdec.files import write_text
 
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of a `metrics.jsonl`; a line that a kill cut off is passed over."""
     rows = []

@@ -8,8 +8,8 @@ import numpy as np
 from encdec.models import registry
 from encdec.models.interface import EncoderDecoder
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
-from encdec.runs.run import Run
 from encdec.runs import checkpoints
+from encdec.runs.run import Run
 from encdec.types import Params
 
 

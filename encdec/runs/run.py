@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from encdec import config as configs
-from encdec.config import DataConfig, RunConfig
+from encdec.config import RunConfig
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
 from encdec.data.text import preprocessings, with_preprocessing

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from encdec.runs import run as runs
 from encdec.config import DataConfig, RunConfig, TrainingConfig
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
-from encdec.data.text import Preprocessing, PreprocessedVocabulary
+from encdec.data.text import PreprocessedVocabulary, Preprocessing
+from encdec.runs import run as runs
 from encdec.runs.run import Run
 from encdec.types import InputError
 from tests.small_run import small_run
