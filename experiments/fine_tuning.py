@@ -28,8 +28,10 @@ from encdec.config import (
     RunConfig,
     TrainingConfig,
 )
-from encdec.data.dates import FIRST_DAY, LAST_DAY, LOCALES, formats, write
+from encdec.data.dates import FIRST_DAY, LAST_DAY, LOCALES, format_day, formats
 from encdec.data.sources import Pairs
+from encdec.files import cache_folder
+from encdec.parallel.devices import keep_compiled_programs
 
 HALVES = LOCALES[::2], LOCALES[1::2]
 
@@ -56,7 +58,9 @@ def corpus(locales: tuple[str, ...], seed: int) -> encdec.Corpus:
     def written(numbers: np.ndarray) -> list[tuple[str, str]]:
         dates: list[date] = [FIRST_DAY + timedelta(int(n)) for n in numbers]
         drawn = rng.integers(len(ways), size=len(dates))
-        return [(write(day, ways[d]), day.isoformat()) for day, d in zip(dates, drawn, strict=True)]
+        return [
+            (format_day(day, ways[d]), day.isoformat()) for day, d in zip(dates, drawn, strict=True)
+        ]
 
     return encdec.Corpus(written(rng.choice(train, 20_000)), written(valid), written(held_out))
 
@@ -64,13 +68,13 @@ def corpus(locales: tuple[str, ...], seed: int) -> encdec.Corpus:
 def config(steps: int, seed: int) -> RunConfig:
     """Settings of all runs."""
     return RunConfig(
-        AttentionConfig(embed=32, hidden=96, dropout=0.0),
+        AttentionConfig(embed=32, hidden=64, dropout=0.0),
         DataConfig(
             vocabulary="bytes",
-            max_source_length=128,
+            max_source_length=64,
             max_target_length=16,
-            batch_tokens=4096,
-            num_buckets=3,
+            batch_tokens=2048,
+            num_buckets=1,
         ),
         TrainingConfig(
             max_steps=steps,
@@ -91,6 +95,7 @@ def main(options: Options) -> None:
     first, second = (corpus(half, options.seed + i) for i, half in enumerate(HALVES))
     short = config(options.steps // 3, options.seed)
     low_rank = replace(short, fine_tuning=FineTuningConfig(lora_rank=8))
+    keep_compiled_programs(cache_folder())
     origin = options.runs / "first-half"
     encdec.train(config(options.steps, options.seed), first, run=origin)
     pairs = Pairs(*map(list, zip(*second.held_out or (), strict=True)))
