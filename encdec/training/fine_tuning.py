@@ -16,22 +16,22 @@ attention kernel [D, H, K] maps D to H K, and [H, K, D] maps H K to D. A is [*in
 [r, *outputs], so that A B is one contraction of the shape of W.
 """
 
-import fnmatch
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from encdec.config import FineTuningConfig, nearest
+from encdec.config import FineTuningConfig
 from encdec.models import registry
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.runs.checkpoints import flat
 from encdec.runs.parameters import abstract_params, build_model
 from encdec.runs.run import Run
+from encdec.training.name_patterns import match
 from encdec.types import Array, InputError, Params
 
 
@@ -162,34 +162,6 @@ def _low_rank_targets(
 
 def _largest_rank(shape: tuple[int, ...], input_axes: int) -> int:
     return min(math.prod(shape[:input_axes]), math.prod(shape[input_axes:]))
-
-
-def match(
-    field: str, patterns: Sequence[str], names: Iterable[str], what: str = "parameter"
-) -> set[str]:
-    """The names that any of the patterns matches (`*`, `?` and `[...]`; `*` matches dots too).
-
-    Raises:
-      InputError: a pattern matches none, with the nearest names.
-    """
-    names = list(names)
-    matched: set[str] = set()
-    for pattern in patterns:
-        of_pattern = fnmatch.filter(names, pattern)
-        if not of_pattern:
-            raise InputError(
-                f"{field} = {pattern!r} matches no {what}{_nearest_names(pattern, names)} "
-                f"(parameters are named such as {', '.join(sorted(names)[:2])})"
-            )
-        matched |= set(of_pattern)
-    return matched
-
-
-def _nearest_names(pattern: str, names: list[str]) -> str:
-    """`; did you mean X?` with a name, or a beginning of names followed by `*`."""
-    parts = [name.split(".") for name in names]
-    beginnings = {".".join(p[:n]) + "*" for p in parts for n in range(1, len(p))}
-    return nearest(pattern, sorted(beginnings) + names)
 
 
 def _quoted(patterns: Sequence[str]) -> str:

@@ -25,7 +25,6 @@ from encdec.training.fine_tuning import (
     Roles,
     assign_roles,
     input_axes,
-    match,
     merge,
     partition,
     split_axes,
@@ -87,16 +86,6 @@ def assert_close(one: Params, other: Params, rtol: float = 1e-5, atol: float = 1
 
 
 # --- patterns and roles ---------------------------------------------------------------------------
-
-
-def test_patterns_match_dotted_names() -> None:
-    names = ["encoder_0.wq", "encoder_1.wq", "src_embedding.embedding", "logits.bias"]
-    assert match("freeze", ["encoder*"], names) == {"encoder_0.wq", "encoder_1.wq"}
-    assert match("freeze", ["*_1.w?", "logits.[ab]*"], names) == {"encoder_1.wq", "logits.bias"}
-    with pytest.raises(InputError, match=r"'src_embeding\*' matches no parameter.*src_embedding\*"):
-        match("freeze", ["encoder*", "src_embeding*"], names)
-    with pytest.raises(InputError, match=r"'logits' matches no .* did you mean logits"):
-        match("freeze", ["logits"], names)
 
 
 def test_all_parameters_are_trained_by_default() -> None:

@@ -1,0 +1,35 @@
+"""Patterns that choose parameters by their dotted names."""
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+
+from encdec.config import nearest
+from encdec.types import InputError
+
+
+def match(
+    field: str, patterns: Sequence[str], names: Iterable[str], what: str = "parameter"
+) -> set[str]:
+    """The names that any of the patterns matches (`*`, `?` and `[...]`; `*` matches dots too).
+
+    Raises:
+      InputError: a pattern matches none, with the nearest names.
+    """
+    names = list(names)
+    matched: set[str] = set()
+    for pattern in patterns:
+        of_pattern = fnmatch.filter(names, pattern)
+        if not of_pattern:
+            raise InputError(
+                f"{field} = {pattern!r} matches no {what}{_nearest_names(pattern, names)} "
+                f"(parameters are named such as {', '.join(sorted(names)[:2])})"
+            )
+        matched |= set(of_pattern)
+    return matched
+
+
+def _nearest_names(pattern: str, names: list[str]) -> str:
+    """`; did you mean X?` with a name, or a beginning of names followed by `*`."""
+    parts = [name.split(".") for name in names]
+    beginnings = {".".join(p[:n]) + "*" for p in parts for n in range(1, len(p))}
+    return nearest(pattern, sorted(beginnings) + names)
