@@ -1,4 +1,4 @@
-"""`encdec attend`: a picture of where the model looks."""
+"""`encdec attend`: draws what each token of a translation attends to."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +8,6 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.parsing import parse
 from encdec.files import cache_folder
-from encdec.inference import translator as translators
-from encdec.parallel.devices import keep_compiled_programs
 from encdec.search.options import SearchOptions
 from encdec.types import InputError, MapKind
 
@@ -18,39 +16,43 @@ from encdec.types import InputError, MapKind
 class _Options:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
     text: Annotated[Positional[str], arg(metavar="TEXT", help="A source sentence.")]
-    out: Annotated[Path, arg(help="Picture to write: .png or .svg.")]
+    out: Annotated[Path, arg(help="Picture to write, .png or .svg.")]
     maps: Annotated[
         MapKind,
         arg(
-            help="Who looks at whom: the translation at the source, or in a Transformer the source "
-            "or the translation at itself."
+            help="What attends to what: the translation to the source, or in a Transformer also "
+            "the source or the translation to itself."
         ),
     ] = "encoder-decoder"
-    layer: Annotated[int | None, arg(help="This layer alone, counted from 1.")] = None
-    head: Annotated[int | None, arg(help="This head alone, counted from 1.")] = None
+    layer: Annotated[int | None, arg(help="Draw only this layer, counted from 1.")] = None
+    head: Annotated[int | None, arg(help="Draw only this head, counted from 1.")] = None
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
 
 
 def run(arguments: list[str]) -> None:
-    """Translates a sentence and draws where the model looked.
+    """Translates a sentence and draws its attention.
 
     Raises:
-      InputError: no run, no text, a model or a map that is not there, or a picture that cannot be
-        written.
+      InputError: no run, no text, a model without such maps, or a picture that cannot be written.
     """
+    options = parse(
+        _Options, arguments, "encdec attend", "Draws what each token of a translation attends to."
+    )
+    if not options.text.strip():
+        raise InputError("TEXT is empty: give a source sentence")
+
+    from encdec.inference import translator as translators
+    from encdec.parallel.devices import keep_compiled_programs
     from encdec.plots.attention import save_figure
     from encdec.plots.runs import attention_picture
 
-    options = parse(_Options, arguments, "encdec attend", "Draws where the model looks.")
     keep_compiled_programs(cache_folder())
-    if not options.text.strip():
-        raise InputError("TEXT is empty: give a source sentence")
     translator = translators.load(options.run)
     length = translator.source_length(options.text)
-    most = translator.run.config.data.max_source_length
-    if length > most:
-        raise InputError(f"TEXT has {length} tokens, the model was trained for {most}: shorten it")
-    found = translator(options.text, options.search)
-    figure = attention_picture(translator, found, options.maps, options.layer, options.head)
+    limit = translator.run.config.data.max_source_length
+    if length > limit:
+        raise InputError(f"TEXT has {length} tokens, the model was trained for {limit}: shorten it")
+    translation = translator(options.text, options.search)
+    figure = attention_picture(translator, translation, options.maps, options.layer, options.head)
     save_figure(figure, options.out)
-    print(f"{found.text}\n{options.out}")
+    print(f"{translation.text}\n{options.out}")

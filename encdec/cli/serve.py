@@ -1,4 +1,4 @@
-"""`encdec serve`: a page to translate in."""
+"""`encdec serve`: serves a page to translate in."""
 
 import ipaddress
 import socket
@@ -11,8 +11,6 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from encdec.cli.parsing import parse
 from encdec.config import DeviceConfig
 from encdec.files import cache_folder
-from encdec.inference import translator as translators
-from encdec.parallel.devices import keep_compiled_programs
 from encdec.search.options import SearchOptions
 from encdec.serving.limits import Limits
 from encdec.types import InputError
@@ -21,10 +19,14 @@ from encdec.types import InputError
 @dataclass(frozen=True)
 class _Options:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
-    host: Annotated[str, arg(help="Address to listen on; any but the default lets others in.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[int, arg(help="Port to listen on; 0 for any that is free.")] = 8000
+    host: Annotated[
+        str,
+        arg(
+            help="Address to listen on. Only this machine can reach the default one; others can "
+            "reach any other."
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, arg(help="Port to listen on; 0 takes any free one.")] = 8000
     limits: Annotated[Limits, OmitArgPrefixes] = field(default_factory=Limits)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
@@ -34,10 +36,9 @@ def run(arguments: list[str]) -> None:
     """Serves the page until it is interrupted.
 
     Raises:
-      InputError: no run, a library that is missing, or an address that cannot be listened on.
+      InputError: no run, a library that is not installed, or an address that cannot be listened on.
     """
     options = parse(_Options, arguments, "encdec serve", "Serves a page to translate in.")
-    keep_compiled_programs(cache_folder())
     try:
         import uvicorn
 
@@ -46,26 +47,26 @@ def run(arguments: list[str]) -> None:
         raise InputError(
             f'{error.name} is not installed: pip install "encdec[serve]" (".[serve]" in a clone)'
         ) from error
+    from encdec.inference import translator as translators
+    from encdec.parallel.devices import keep_compiled_programs
+
+    keep_compiled_programs(cache_folder())
     translator = translators.load_on(options.devices, options.run)
-    with _listening(options.host, options.port) as listener:
+    with _listen(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         search = app.served_search(options.search, options.limits)
-        # Compiled before anyone waits for it.
+        # A first translation compiles the search before a request has to wait for that.
         translator(app.example(translator, options.limits), search)
         loopback = ipaddress.ip_address(host).is_loopback
         hosts = [host, options.host, "localhost"] if loopback else ["*"]
         page = app.application(translator, options.limits, hosts, search)
         print(f"{options.run} at http://{host}:{port} (Ctrl+C ends)", flush=True)
-        settings = uvicorn.Config(
-            page,
-            log_level="warning",
-            lifespan="off",
-            server_header=False,
-        )
+        settings = uvicorn.Config(page, log_level="warning", lifespan="off", server_header=False)
         uvicorn.Server(settings).run([listener])
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on an address, before the server is built."""
     if not 0 <= port <= 65535:
         raise InputError(f"port = {port} cannot be used: it must be from 0 to 65535")
     try:

@@ -53,15 +53,16 @@ class SearchOptions:
         if isinstance(self.ban, str):
             raise InputError(f"ban = {self.ban!r} is one text: give several, as ({self.ban!r},)")
         positive, finite = "above 0 and finite", "at least 0 and finite"
+        small = "at least 0 and below 2^31"
         checks = {
             "beam": (self.beam >= 1, "at least 1"),
             "length_penalty": (0 <= self.length_penalty < math.inf, finite),
             "max_ratio": (0 <= self.max_ratio < math.inf, finite),
             "max_extra": (self.max_extra is None or self.max_extra >= 1, "at least 1"),
-            "min_length": (self.min_length >= 0, "at least 0"),
-            "no_repeat_ngram": (self.no_repeat_ngram >= 0, "at least 0"),
+            "min_length": (0 <= self.min_length < 2**31, small),
+            "no_repeat_ngram": (0 <= self.no_repeat_ngram < 2**31, small),
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, positive),
-            "seed": (0 <= self.seed < 2**31, "at least 0 and below 2^31"),
+            "seed": (0 <= self.seed < 2**31, small),
             "temperature": (0 < self.temperature < math.inf, positive),
             "top_k": (self.top_k >= 0, "at least 0"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),

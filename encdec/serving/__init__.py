@@ -1,1 +1,1 @@
-"""A page to translate in."""
+"""The page to translate in and its JSON interface."""

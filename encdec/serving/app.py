@@ -1,7 +1,26 @@
-"""A page to translate in: one translator behind a small web application.
+"""A web application around one translator: a page to translate in, and its JSON interface.
 
-Needs the extra `serve` (Starlette). The page asks nobody but this server; text travels as JSON and
-is never taken as markup.
+Needs the extra `serve` (Starlette). The page sends requests to this server only, and sets text as
+text, never as markup.
+
+`GET /about` describes the run and the limits. `POST /translate` takes a JSON object:
+
+    text      string, required: a sentence in each line; blank lines are skipped
+    nbest     how many translations of each sentence, from 1 to the beam width; 1 by default
+    map       index into the attention maps that /about names; by default the mean of all
+    ...       any field of `encdec.search.options.SearchOptions` but max_ratio and max_extra, which
+              bound the server's work: beam, length_penalty, min_length, ban (an array of strings),
+              ban_unknown, no_repeat_ngram, repetition_penalty, prefix, sample, seed, temperature,
+              top_k, top_p; each is by default what the server was started with
+
+and answers, for each sentence in order, its source tokens and its translations, best first:
+
+    {"sentences": [{"source": [token, ...],
+                    "translations": [{"text": string, "score": nats, "tokens": [token, ...],
+                                      "attention": [[weight, ...], ...] or null}, ...]}, ...]}
+
+`attention` has a row for each token of the translation and a column for each source token. A
+request that cannot be answered gets a status of 400 or above and {"error": what to do about it}.
 """
 
 import asyncio
@@ -10,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from starlette.applications import Starlette
@@ -24,6 +43,7 @@ from starlette.routing import Route
 from encdec.inference.translator import Translation, Translator
 from encdec.search.options import SearchOptions
 from encdec.serving.limits import Limits
+from encdec.types import InputError
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -38,12 +58,26 @@ _ASSETS = {
     "/page.js": ("page.js", "text/javascript"),
 }
 _BODY_SECONDS = 10.0
-_LOOK_SECONDS = 0.2
-"""Between two looks at whether someone still waits."""
+"""A request's body must arrive within this time."""
+_POLL_SECONDS = 0.2
+"""How often a waiting request checks that its client is still there."""
+_SERVER_ONLY = ("max_ratio", "max_extra")
+_SEARCH_FIELDS = {
+    name: kind for name, kind in get_type_hints(SearchOptions).items() if name not in _SERVER_ONLY
+}
+"""The search options that a request may set, and their types."""
+_JSON_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a string"),
+    tuple[str, ...]: ((list,), "an array of strings"),
+}
+"""For each type of an option: the types of the JSON value, and their name."""
 
 
 class _RefusalError(Exception):
-    """An answer that is no translation: an HTTP status, and what to do about it."""
+    """A request that is not answered: an HTTP status, and what to do about it."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -51,11 +85,11 @@ class _RefusalError(Exception):
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A request, checked. `map` is an index among the model's maps; None for their mean."""
+class _Request:
+    """A checked request. `map` is an index into the model's attention maps; None is their mean."""
 
     lines: list[str]
-    beam: int
+    search: SearchOptions
     nbest: int
     map: int | None
 
@@ -63,13 +97,14 @@ class _Wanted:
 def application(
     translator: Translator, limits: Limits, hosts: list[str], search: SearchOptions | None = None
 ) -> Starlette:
-    """The page at /, what it shows at /about, and translations at /translate.
+    """The application: the page at /, what it shows at /about, translations at /translate.
 
     Args:
-      translator: what translates, a request at a time.
-      limits: of a request, and of those that wait.
-      hosts: names that a request may call this server by; `*` for any. On a loopback address
-        others are refused, so that no page from elsewhere reads along under a name of its own.
+      translator: what translates; it serves one request at a time.
+      limits: what a request may ask for, and how many may wait.
+      hosts: the host names that a request may use for this server; `*` allows any. On a loopback
+        address, refusing all others stops a web page from reading translations by pointing a
+        domain name of its own at this machine.
       search: how to search where a request does not say.
     """
     search = served_search(search or SearchOptions(), limits)
@@ -77,20 +112,22 @@ def application(
 
     async def translate(request: Request) -> Response:
         nonlocal waiting
-        # Whoever is slow to say what they want takes no place from others.
-        wanted = _checked(await _json(request, limits), translator, limits, search)
+        # A client that sends its request slowly must not take a place in the queue meanwhile.
+        wanted = _check(await _json(request, limits), translator, limits, search)
         if waiting >= limits.most_waiting:
             raise _RefusalError(503, f"{waiting} requests are here already: try again in a moment")
         waiting += 1
         try:
-            await _acquired(turn, request)
+            await _acquire(turn, request)
             try:
-                found = await run_in_threadpool(_translated, translator, wanted, search)
+                answer = await run_in_threadpool(_translate, translator, wanted)
+            except InputError as error:
+                raise _RefusalError(400, str(error)) from error
             finally:
                 turn.release()
         finally:
             waiting -= 1
-        return JSONResponse(found, headers=_HEADERS)
+        return JSONResponse(answer, headers=_HEADERS)
 
     async def about(_: Request) -> Response:
         return JSONResponse(_about(translator, limits, search), headers=_HEADERS)
@@ -102,17 +139,17 @@ def application(
             Route("/translate", translate, methods=["POST"]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={_RefusalError: _refusal, ClientDisconnect: _gone},
+        exception_handlers={_RefusalError: _refusal, ClientDisconnect: _client_left},
     )
 
 
 def served_search(search: SearchOptions, limits: Limits) -> SearchOptions:
-    """How to search where a request does not say: no wider than one may ask for."""
+    """The search options where a request gives none: no wider a beam than a request may have."""
     return replace(search, beam=min(search.beam, limits.most_beam))
 
 
 def example(translator: Translator, limits: Limits) -> str:
-    """A held-out source that a request may hold; "" where there is none."""
+    """The first held-out source that is within the limits; "" where there is none."""
     most = translator.run.config.data.max_source_length
     for text in translator.run.held_out.src:
         fits = len(text) <= limits.most_characters and "\n" not in text
@@ -121,11 +158,11 @@ def example(translator: Translator, limits: Limits) -> str:
     return ""
 
 
-async def _acquired(turn: asyncio.Lock, request: Request) -> None:
-    """Waits for the turn, but no longer than the one who asked does."""
+async def _acquire(turn: asyncio.Lock, request: Request) -> None:
+    """Waits for the lock; raises ClientDisconnect if the client leaves first."""
     while True:
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(_POLL_SECONDS):
                 await turn.acquire()
                 return
         except TimeoutError:
@@ -141,8 +178,8 @@ async def _refusal(_: Request, error: Any) -> Response:
     return JSONResponse({"error": str(error)}, error.status, headers=_HEADERS)
 
 
-async def _gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it
+async def _client_left(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # no one reads it
 
 
 def _about(translator: Translator, limits: Limits, search: SearchOptions) -> dict[str, Any]:
@@ -159,11 +196,11 @@ def _about(translator: Translator, limits: Limits, search: SearchOptions) -> dic
 
 
 async def _json(request: Request, limits: Limits) -> Mapping[str, Any]:
-    """The body as a JSON object, of which no more is read than a request may hold."""
+    """The body as a JSON object; reading stops where the body is longer than it may be."""
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-        # A form on another site cannot send this type without asking first.
+        # A form on another site cannot send this type without a preflight request.
         raise _RefusalError(415, "send application/json")
-    most = 12 * limits.most_characters + 1000  # a character is at most 12 bytes, as \uXXXX\uXXXX
+    most = 12 * limits.most_characters + 1000  # a character has at most 12 bytes: \uXXXX\uXXXX
     body = b""
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -171,20 +208,22 @@ async def _json(request: Request, limits: Limits) -> Mapping[str, Any]:
                 body += part
                 if len(body) > most:
                     raise _RefusalError(413, f"more than {limits.most_characters} characters")
-        found = json.loads(body)
+        tree = json.loads(body)
     except TimeoutError:
-        raise _RefusalError(408, f"the request was not whole after {_BODY_SECONDS:g} s") from None
+        raise _RefusalError(408, f"the body did not arrive within {_BODY_SECONDS:g} s") from None
     except (ValueError, RecursionError):
         raise _RefusalError(400, "the body is no JSON") from None
-    if not isinstance(found, dict):
+    if not isinstance(tree, dict):
         raise _RefusalError(400, "the body is no JSON object")
-    return found
+    return tree
 
 
-def _checked(
+def _check(
     body: Mapping[str, Any], translator: Translator, limits: Limits, search: SearchOptions
-) -> _Wanted:
-    """What a request asks for, if it may."""
+) -> _Request:
+    """The request in a body; _RefusalError names what is wrong with it."""
+    if unknown := body.keys() - {"text", "nbest", "map", *_SEARCH_FIELDS}:
+        raise _RefusalError(400, f"unknown field {min(unknown)}")
     text = body.get("text")
     if not isinstance(text, str):
         raise _RefusalError(400, "text must be a string")
@@ -192,8 +231,7 @@ def _checked(
         raise _RefusalError(
             413, f"the text has {len(text)} characters, at most {limits.most_characters} are taken"
         )
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise _RefusalError(400, "text holds half of a surrogate pair")
+    _check_unicode("text", text)
     # As in files, only \n ends a line.
     lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if len(lines) > limits.most_lines:
@@ -207,11 +245,47 @@ def _checked(
             raise _RefusalError(
                 413, f"line {i} has {length} tokens, the model was trained for {most}: shorten it"
             )
-    beam = _whole(body, "beam", search.beam, limits.most_beam)
-    nbest = _whole(body, "nbest", 1, beam)
+    search = _search_options(body, limits, search)
+    nbest = _whole(body, "nbest", 1, search.beam)
     maps = len(translator.map_names)
     index = None if body.get("map") is None else _whole(body, "map", 0, maps - 1, least=0)
-    return _Wanted([line for _, line in lines], beam, nbest, index)
+    return _Request([line for _, line in lines], search, nbest, index)
+
+
+def _search_options(
+    body: Mapping[str, Any], limits: Limits, default: SearchOptions
+) -> SearchOptions:
+    """The search options of a request."""
+    beam = _whole(body, "beam", default.beam, limits.most_beam)
+    if "top_k" in body:
+        _whole(body, "top_k", default.top_k, limits.most_top_k, least=0)
+    given = {name: body[name] for name in _SEARCH_FIELDS.keys() & body.keys()}
+    try:
+        values = {name: _option(name, value) for name, value in given.items()}
+        return replace(default, **{**values, "beam": beam})
+    except InputError as error:
+        raise _RefusalError(400, str(error)) from error
+
+
+def _option(name: str, value: Any) -> Any:
+    """A JSON value as the type of its search option."""
+    kind = _SEARCH_FIELDS[name]
+    types, description = _JSON_TYPES[kind]
+    fits = isinstance(value, types) and (kind is bool or not isinstance(value, bool))
+    texts = value if isinstance(value, list) else [value] if kind is str else []
+    if not fits or not all(isinstance(text, str) for text in texts):
+        raise _RefusalError(400, f"{name} must be {description}")
+    for text in texts:
+        _check_unicode(name, text)
+    try:
+        return tuple(texts) if isinstance(value, list) else kind(value)
+    except OverflowError:  # an integer that is larger than any float
+        raise _RefusalError(400, f"{name} is too large") from None
+
+
+def _check_unicode(name: str, text: str) -> None:
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise _RefusalError(400, f"{name} holds half of a surrogate pair")
 
 
 def _whole(body: Mapping[str, Any], name: str, default: int, most: int, least: int = 1) -> int:
@@ -221,11 +295,10 @@ def _whole(body: Mapping[str, Any], name: str, default: int, most: int, least: i
     return value
 
 
-def _translated(translator: Translator, wanted: _Wanted, search: SearchOptions) -> Any:
-    options = replace(search, beam=wanted.beam)
-    found = translator.nbest(wanted.lines, wanted.nbest, options, alignments=True)
+def _translate(translator: Translator, wanted: _Request) -> Any:
+    results = translator.nbest(wanted.lines, wanted.nbest, wanted.search, alignments=True)
     return {
-        "sentences": [_shown(translations, wanted.map) for translations in found if translations]
+        "sentences": [_shown(translations, wanted.map) for translations in results if translations]
     }
 
 
@@ -237,17 +310,17 @@ def _shown(translations: list[Translation], index: int | None) -> dict[str, Any]
                 "text": one.text,
                 "score": round(one.score, 4),
                 "tokens": one.tgt_tokens,
-                "attention": _weights(one.attention, index),
+                "attention": _attention(one.attention, index),
             }
             for one in translations
         ],
     }
 
 
-def _weights(weights: np.ndarray | None, index: int | None) -> list[list[float]] | None:
-    """[T][S] of one map, or of the mean of all; None for a model that has none."""
-    if weights is None or not weights.size:
+def _attention(maps: np.ndarray | None, index: int | None) -> list[list[float]] | None:
+    """One of the maps [M, T, S], or the mean of all; None for a model that has none."""
+    if maps is None or not maps.size:
         return None
-    one = weights.mean(0) if index is None else weights[index]
-    rounded: list[list[float]] = np.round(one.astype(float), 3).tolist()
+    chosen = maps.mean(0) if index is None else maps[index]
+    rounded: list[list[float]] = np.round(chosen.astype(float), 3).tolist()
     return rounded

@@ -1,4 +1,4 @@
-"""What those who use the page may ask for."""
+"""What a request to the page may ask for."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,18 @@ from encdec.config.checks import check_ranges
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request, and all that wait, may ask for."""
+    """What one request may ask for, and how many requests may wait."""
 
     most_characters: int = 2000
-    """Characters of a request's text."""
+    """The most characters in the text of a request."""
     most_lines: int = 50
-    """Lines of it: each is a sentence."""
+    """The most lines in the text of a request; each line is a sentence."""
     most_beam: int = 10
-    """Widest beam."""
+    """The widest beam of a request."""
+    most_top_k: int = 100
+    """The largest top_k of a request; each value compiles a search of its own."""
     most_waiting: int = 8
-    """Requests that wait or are served at once; one more is asked to come again."""
+    """The most requests that are served or wait at once; further ones are asked to try again."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, positive="most_characters most_lines most_beam most_waiting")
+        check_ranges(self, positive="most_characters most_lines most_beam most_top_k most_waiting")

@@ -1,6 +1,6 @@
 "use strict";
 
-// Whatever comes from the model or from a person is set as text, never as markup.
+// Text from the model or from a user is set as text, never as markup.
 
 const byId = (id) => document.getElementById(id);
 const MOST_NAMED = 4;
@@ -13,7 +13,7 @@ function element(tag, className, text) {
   return made;
 }
 
-async function asked(path, options) {
+async function request(path, options) {
   let answer;
   try {
     answer = await fetch(path, options);
@@ -27,7 +27,7 @@ async function asked(path, options) {
 }
 
 async function begin() {
-  const about = await asked("about");
+  const about = await request("about");
   const step = about.step === null ? "" : `, step ${about.step}`;
   document.title = `${about.run} – encdec`;
   byId("run").textContent = about.run;
@@ -44,41 +44,41 @@ async function begin() {
 
 async function translate() {
   if (running) running.abort();
-  const own = (running = new AbortController());
+  const current = (running = new AbortController());
   const nbest = Number(byId("nbest").value);
-  // As many translations as asked for need a beam as wide.
+  // The beam must be at least as wide as the number of translations.
   if (nbest > Number(byId("beam").value)) byId("beam").value = nbest;
   const map = byId("map").value;
-  const wanted = {
+  const body = {
     text: byId("text").value || byId("text").placeholder,
     beam: Number(byId("beam").value),
     nbest,
     map: map === "" ? null : Number(map),
   };
-  byId("error").textContent = byId("looked").textContent = "";
+  byId("error").textContent = byId("attended").textContent = "";
   byId("status").textContent = "Translating …";
   try {
     const start = performance.now();
-    const found = await asked("translate", {
+    const result = await request("translate", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(wanted),
-      signal: own.signal,
+      body: JSON.stringify(body),
+      signal: current.signal,
     });
-    if (own !== running) return;
-    byId("found").replaceChildren(...found.sentences.map(article));
+    if (current !== running) return;
+    byId("found").replaceChildren(...result.sentences.map(article));
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
     byId("status").textContent = `Translated in ${seconds} s`;
   } catch (error) {
-    if (own !== running) return; // another has taken its place
+    if (current !== running) return; // a later request has replaced this one
     byId("status").textContent = "";
     byId("found").replaceChildren();
     byId("error").textContent = error.message;
   }
 }
 
-// One source sentence and its translations. `shown` is the translation that the source row answers
-// for: the one last pointed at.
+// One source sentence and its translations. `shown` is the translation whose attention the source
+// row shows: the one that was pointed at last.
 function article(sentence) {
   const made = element("article");
   const list = element("ol");
@@ -88,20 +88,20 @@ function article(sentence) {
 
   const clear = () => {
     for (const row of [source, ...targets]) row.buttons.forEach((b) => shade(b, 0));
-    byId("looked").textContent = "";
+    byId("attended").textContent = "";
   };
   const point = (from, at, to, weights, verb) => {
     clear();
     from.buttons[at].classList.add("pointed");
     to.buttons.forEach((button, i) => shade(button, weights[i]));
-    byId("looked").textContent = told(from.labels[at], verb, to.labels, weights);
+    byId("attended").textContent = describe(from.labels[at], verb, to.labels, weights);
   };
 
   if (targets.some((one) => one.attention)) {
     made.append(
       row(source, "Source tokens", clear, (s) => {
         const one = targets[shown];
-        point(source, s, one, one.attention.map((w) => w[s]), "was looked at by");
+        point(source, s, one, one.attention.map((w) => w[s]), "was attended to by");
       }),
     );
   }
@@ -114,7 +114,7 @@ function article(sentence) {
       item.append(
         row(one, `Tokens of translation ${i + 1}`, clear, (t) => {
           shown = i;
-          point(one, t, source, one.attention[t], "looked at");
+          point(one, t, source, one.attention[t], "attended to");
         }),
       );
     }
@@ -124,7 +124,7 @@ function article(sentence) {
   return made;
 }
 
-// Buttons of which one is in the order of Tab; the arrow keys go on from there.
+// A row of token buttons. Tab reaches one of them, and the arrow keys move to the others.
 function row(side, name, clear, point) {
   const made = element("div", "tokens");
   made.setAttribute("role", "group");
@@ -167,13 +167,13 @@ function shade(button, weight) {
   button.classList.toggle("dark", weight > 0.61);
 }
 
-function told(label, verb, labels, weights) {
+function describe(label, verb, labels, weights) {
   const order = weights.map((_, i) => i).sort((a, b) => weights[b] - weights[a]);
   const named = order
     .slice(0, MOST_NAMED)
     .filter((i) => weights[i] >= 0.01)
     .map((i) => `“${labels[i]}” ${Math.round(100 * weights[i])} %`);
-  return `“${label}” ${verb} ${named.length ? named.join(", ") : "nothing in particular"}`;
+  return `“${label}” ${verb} ${named.length ? named.join(", ") : "no token in particular"}`;
 }
 
 byId("form").addEventListener("submit", (event) => {

@@ -67,6 +67,23 @@ def test_answers_are_the_translators(translator: Translator, address: str) -> No
             np.testing.assert_allclose(one["attention"], other.attention.mean(0), atol=1e-3)
 
 
+def test_a_request_can_set_search_options(translator: Translator, address: str) -> None:
+    chosen = {
+        **{"beam": 3, "length_penalty": 1, "min_length": 3, "no_repeat_ngram": 2, "top_k": 5},
+        **{"ban_unknown": True, "repetition_penalty": 1.5, "temperature": 0.5, "top_p": 0.9},
+        **{"prefix": "19", "sample": True, "seed": 4},
+    }
+    body = {"text": "3. Mai 1979", "nbest": 3, "ban": ["55", "2"], **chosen}
+    status, answer, _ = asked(address, "translate", body)
+    assert status == 200, answer
+    options = SearchOptions(ban=("55", "2"), **chosen)
+    (expected,) = translator.nbest(["3. Mai 1979"], 3, options)
+    found = json.loads(answer)["sentences"][0]["translations"]
+    assert [one["text"] for one in found] == [one.text for one in expected]
+    assert all(one["text"].startswith("19") for one in found)
+    assert len({one["text"] for one in found}) > 1
+
+
 def test_one_map_can_be_asked_for(translator: Translator, address: str) -> None:
     _, answer, _ = asked(address, "translate", {"text": "3. Mai", "beam": 1, "map": 2})
     (found,) = json.loads(answer)["sentences"][0]["translations"]
@@ -106,6 +123,22 @@ def test_nothing_but_blanks_is_no_error(address: str) -> None:
         ({"text": "a", "beam": "2"}, 400, "whole number"),
         ({"text": "a", "map": 4}, 400, "from 0 to 3"),
         ({"text": 7}, 400, "text must be a string"),
+        ({"text": "a", "beem": 2}, 400, "unknown field beem"),
+        ({"text": "a", "max_ratio": 9}, 400, "unknown field max_ratio"),
+        ({"text": "a", "min_length": 1.5}, 400, "min_length must be a whole number"),
+        ({"text": "a", "min_length": 999}, 400, "min_length = 999 is more than"),
+        ({"text": "a", "top_k": 101}, 400, "from 0 to 100"),
+        ({"text": "a", "top_p": True}, 400, "top_p must be a number"),
+        ({"text": "a", "top_p": 1.5}, 400, "at most 1"),
+        ({"text": "a", "sample": 1}, 400, "true or false"),
+        ({"text": "a", "ban": "b"}, 400, "ban must be an array of strings"),
+        ({"text": "a", "ban": ["b", 1]}, 400, "ban must be an array of strings"),
+        ({"text": "a", "ban": [""]}, 400, "ban = '' has no tokens"),
+        ({"text": "a", "prefix": "ω"}, 400, "does not know"),
+        ({"text": "a", "prefix": "1979", "ban": ["97"]}, 400, "contains what ban forbids"),
+        (b'{"text": "a", "prefix": "\\ud800"}', 400, "prefix holds half of a surrogate pair"),
+        (b'{"text": "a", "temperature": NaN}', 400, "temperature = nan"),
+        (b'{"text": "a", "temperature": 1' + b"0" * 400 + b"}", 400, "too large"),
         ({}, 400, "text must be a string"),
         ([], 400, "no JSON object"),
         (b"{", 400, "no JSON"),

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Translator:
-    # Untrained: what it says is nonsense, but it says it at length, and where it looked is known.
+    # Untrained: what it says is nonsense, but it says it at length, and its attention is known.
     return translators.load(small_run(tmp_path_factory.mktemp("runs") / "dates", ending=-1).path)
 
 
@@ -99,7 +99,7 @@ def test_a_date_is_translated_and_pointing_at_a_token_lights_up_its_source(
     np.testing.assert_allclose(shades(page, "Source tokens"), weights[1], atol=1e-3)
     most = found.src_tokens[int(weights[1].argmax())]
     share = round(100 * float(weights[1].max()))
-    expect(page.locator("#looked")).to_contain_text(f"looked at “{most}” {share} %")
+    expect(page.locator("#attended")).to_contain_text(f"attended to “{most}” {share} %")
     source.locator(".token").nth(2).hover()
     np.testing.assert_allclose(shades(page, "Tokens of translation 1"), weights[:, 2], atol=1e-3)
     page.locator("#run").hover()
@@ -171,7 +171,7 @@ def test_a_translation_of_markup_is_text(page: Page, translator: Translator, mon
     expect(page.locator(".text")).to_have_text(MARKUP)
     expect(page.locator("main img, main b")).to_have_count(0)
     page.get_by_role("group", name="Tokens of translation 1").locator(".token").first.hover()
-    expect(page.locator("#looked")).to_contain_text(MARKUP)
+    expect(page.locator("#attended")).to_contain_text(MARKUP)
 
 
 def test_refusals_are_shown_and_nothing_is_wider_than_a_phone(page: Page) -> None:

@@ -1,0 +1,63 @@
+"""Runs that translate together."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import encdec
+from encdec.config import AttentionConfig, Seq2SeqConfig
+from encdec.parallel.layout import Layout
+from encdec.search.options import EnsembleOptions, SearchOptions
+from encdec.types import InputError
+from tests.small_run import SMALL, small_run
+
+TEXTS = ["3. Mai 1979", "", "12/11/2026", "Donnerstag, 1. Januar 2015"]
+OPTIONS = SearchOptions(beam=3)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of three families with one target vocabulary, and one with another."""
+    folder = tmp_path_factory.mktemp("runs")
+    small_run(folder / "transformer", SMALL, ending=-1)
+    small_run(folder / "attention", AttentionConfig(embed=4, hidden=6), ending=0)
+    small_run(folder / "seq2seq", Seq2SeqConfig(embed=5, hidden=7), ending=0)
+    small_run(folder / "joint", SMALL, joint=True)
+    return {path.name: path for path in folder.iterdir()}
+
+
+def test_a_run_with_itself_is_the_run(paths: dict[str, Path]) -> None:
+    path = paths["transformer"]
+    one, two = encdec.load(path), encdec.load_ensemble([path, path])
+    expected, found = (
+        translator.nbest(TEXTS, 3, OPTIONS, alignments=True) for translator in (one, two)
+    )
+    for a, b in zip(expected, found, strict=True):
+        assert [t.tgt_ids for t in a] == [t.tgt_ids for t in b]
+        np.testing.assert_allclose([t.score for t in a], [t.score for t in b], rtol=1e-4)
+    assert len(expected[0][0].text) > 3
+    assert found[0][0].attention is not None
+    np.testing.assert_allclose(found[0][0].attention, expected[0][0].attention, atol=1e-5)
+    assert two.map_names == one.map_names
+
+
+def test_families_mix_and_a_weight_of_one_is_that_run(paths: dict[str, Path]) -> None:
+    three = [paths[name] for name in ("seq2seq", "transformer", "attention")]
+    second = EnsembleOptions(ensemble_weights=(0, 1, 0))
+    found = encdec.load_ensemble(three, options=second).translate(TEXTS, OPTIONS)
+    # The limit of tokens is that of the first run, which has the same corpus here.
+    expected = encdec.load(paths["transformer"]).translate(TEXTS, OPTIONS)
+    assert [one.tgt_ids for one in found] == [one.tgt_ids for one in expected]
+    split = encdec.load_ensemble(three, Layout(4, 1), options=second)
+    assert [one.text for one in split.translate(TEXTS, OPTIONS)] == [one.text for one in expected]
+
+
+def test_what_cannot_decode_together_is_named(paths: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"attention and .*joint have different target"):
+        encdec.load_ensemble([paths["attention"], paths["joint"]])
+    weights = EnsembleOptions(ensemble_weights=(0.2, 0.3, 0.5))
+    with pytest.raises(InputError, match="3 weights for 2 runs"):
+        encdec.load_ensemble([paths["attention"], paths["attention"]], options=weights)
+    with pytest.raises(InputError, match="at least one run"):
+        encdec.load_ensemble([])

@@ -1,0 +1,115 @@
+"""Search options from the user to the search, by Python and by the command line."""
+
+import math
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+import encdec
+from encdec.inference.translator import Translator
+from encdec.search.interface import Processor
+from encdec.search.options import SearchOptions
+from encdec.types import InputError
+from tests.commands import refused
+from tests.small_run import small_run
+
+TEXTS = ["3. Mai 1979", "", "12/11/2026"]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run(tmp_path_factory.mktemp("runs") / "run", ending=0).path
+
+
+@pytest.fixture(scope="module")
+def translator(path: Path) -> Translator:
+    return encdec.load(path)
+
+
+def test_the_command_line_reaches_the_search(path: Path, translator: Translator, encdec) -> None:
+    """Each option alone changes the translation as it should; an ensemble takes them too."""
+    options = ["--beam", 2, "--max-ratio", 0, "--max-extra", 8]
+    stdin = "".join(f"{text}\n" for text in TEXTS).encode()
+
+    def translate(*more: object, runs: int = 1) -> list[str]:
+        outcome = encdec("translate", *[path] * runs, *options, *more, stdin=stdin)
+        assert (outcome.code, outcome.err) == (0, "")
+        return outcome.out.splitlines()
+
+    free = translate()
+    assert free == [
+        one.text for one in translator.translate(TEXTS, SearchOptions(2, max_ratio=0, max_extra=8))
+    ]
+    first, _, third = free
+    assert len(first) > 0 < len(third)
+    assert all(first[0] not in line for line in translate("--ban", first[0]))
+    longer = translate("--min-length", 8)
+    assert longer[1] == ""
+    assert len(longer[0]) >= 7 <= len(longer[2])  # the end token counts, where there is one
+    assert longer != free
+    for line in translate("--no-repeat-ngram", 1, "--ban-unknown"):
+        assert len(set(line)) == len(line)
+        assert "⁇" not in line
+    forced = translate("--prefix", "19", runs=2)
+    assert forced[0].startswith("19")
+    assert forced[1] == ""
+    assert forced[2].startswith("19")
+    drawn = translate("--sample", "--top-k", 3, "--top-p", 0.9, "--temperature", 2, "--seed", 3)
+    assert drawn != free
+    assert translate("--repetition-penalty", 0.2) != free
+
+
+class NoStutter(Processor):
+    """No token comes twice in a row."""
+
+    def __call__(self, state, log_probs, history):
+        is_last = jnp.arange(log_probs.shape[-1]) == history.last[..., None]
+        return state, jnp.where(is_last, -jnp.inf, log_probs)
+
+
+def test_prefixes_of_each_text_and_a_rule_of_ones_own(translator: Translator) -> None:
+    prefixes = ["19", "", ""]
+    options = SearchOptions(beam=2)
+    free = translator.translate(TEXTS, options)
+    some = translator.translate(TEXTS, options, prefixes=prefixes)
+    assert some[0].text.startswith("19")
+    assert some[1:] == free[1:]
+    same = translator.translate(TEXTS, options, prefixes=[one.text[:3] for one in free])
+    assert [one.log_prob for one in same] >= [one.log_prob - 1e-3 for one in free]
+    ruled = translator.translate(TEXTS, options, processors=[NoStutter()])
+    for one in [*ruled, translator(TEXTS[0], options, processors=[NoStutter()])]:
+        assert all(a != b for a, b in zip(one.tgt_ids, one.tgt_ids[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--prefix", "1" * 99], ["has 99 tokens", "at most", "max_extra"]),
+        (["--prefix", "1979", "--ban", "5", "97"], ["'1979' contains what ban forbids"]),
+        (["--prefix", "ω"], ["prefix = 'ω'", "does not know"]),
+        (["--ban", "ω"], ["ban = 'ω'", "does not know"]),
+        (["--ban", ""], ["ban = '' has no tokens"]),
+        (["--min-length", "500"], ["min_length = 500 is more than"]),
+        (["--repetition-penalty", "nan"], ["repetition_penalty = nan", "above 0 and finite"]),
+        (["--temperature", "inf"], ["temperature = inf", "above 0 and finite"]),
+        (["--length-penalty", "nan"], ["length_penalty = nan"]),
+        (["--top-p", "0"], ["top_p = 0.0", "above 0"]),
+        (["--no-repeat-ngram", "-1"], ["no_repeat_ngram = -1", "at least 0"]),
+        (["--seed", "-1"], ["seed = -1"]),
+        (["--ensemble-weights", "0.5", "0.5"], ["2 weights for 1 runs"]),
+    ],
+    ids=lambda value: value[0] if value[0].startswith("--") else None,
+)
+def test_what_cannot_be_used_is_refused(path: Path, encdec, options, parts) -> None:
+    refused(encdec("translate", path, *options, stdin=b"3. Mai\n"), *parts)
+
+
+def test_misuse_in_python_is_named(translator: Translator) -> None:
+    with pytest.raises(InputError, match="3 texts: give as many prefixes"):
+        translator.translate(TEXTS, prefixes=["19"])
+    with pytest.raises(InputError, match="ban = 'ab' is one text"):
+        SearchOptions(ban="ab")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no_repeat_ngram"):
+        SearchOptions(no_repeat_ngram=2**31)
+    assert SearchOptions(length_penalty=0).length_penalty < math.inf
