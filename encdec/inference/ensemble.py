@@ -54,7 +54,28 @@ class Ensemble(Translator):
         return self._members
 
     def log_probs(self, batch: Batch) -> np.ndarray:
-        raise InputError("an ensemble gives no scores of its own: score with each run")
+        """The log-probability of each target token of a batch, as in `Translator.log_probs`.
+
+        A token's probability is the mean of what the members give it. The mean of log-probabilities
+        is normalised over the whole vocabulary, which members do not return.
+
+        Raises:
+          InputError: the mean is that of log-probabilities, or the members read text in different
+            ways: a batch holds source tokens of one vocabulary.
+        """
+        if self._mean != "probabilities":
+            raise InputError("an ensemble scores given text only with the mean of probabilities")
+        for member in self._members:
+            if member.run.src_vocabulary != self.run.src_vocabulary:
+                raise InputError(
+                    f"{self.run.path} and {member.run.path} have different source vocabularies: "
+                    "score given text with each run"
+                )
+        each = np.stack([member.log_probs(batch) for member in self._members], -1)  # [B, T, K]
+        with np.errstate(divide="ignore"):  # a weight may be 0
+            log_weights = np.log(self._weights / self._weights.sum())
+        mixture: np.ndarray = np.logaddexp.reduce(each + log_weights, -1)
+        return mixture
 
 
 def load_ensemble(

@@ -7,6 +7,8 @@ import pytest
 
 import encdec
 from encdec.config import AttentionConfig, Seq2SeqConfig
+from encdec.data.sources import Pairs
+from encdec.inference.scoring import score
 from encdec.parallel.layout import Layout
 from encdec.search.options import EnsembleOptions, SearchOptions
 from encdec.types import InputError
@@ -51,6 +53,20 @@ def test_families_mix_and_a_weight_of_one_is_that_run(paths: dict[str, Path]) ->
     assert [one.tgt_ids for one in found] == [one.tgt_ids for one in expected]
     split = encdec.load_ensemble(three, Layout(4, 1), options=second)
     assert [one.text for one in split.translate(TEXTS, OPTIONS)] == [one.text for one in expected]
+
+
+def test_a_given_text_has_the_log_probability_that_the_search_gives_it(
+    paths: dict[str, Path],
+) -> None:
+    runs = [paths["transformer"], paths["attention"]]
+    both = encdec.load_ensemble(runs, options=EnsembleOptions(ensemble_weights=(0.3, 0.7)))
+    best = both(TEXTS[0], OPTIONS)
+    tokens = score(both, Pairs([TEXTS[0]], [best.text])).token_log_probs[0]
+    # The search may stop at its limit, where a given text has an end token yet.
+    assert tokens[: len(best.tgt_ids)].sum() == pytest.approx(best.log_prob, rel=1e-4)
+    geometric = EnsembleOptions(ensemble_mean="log-probabilities")
+    with pytest.raises(InputError, match="only with the mean of probabilities"):
+        score(encdec.load_ensemble(runs, options=geometric), Pairs(["1999"], ["1999"]))
 
 
 def test_what_cannot_decode_together_is_named(paths: dict[str, Path]) -> None:
