@@ -47,8 +47,12 @@ def test_a_loss_that_is_not_finite_names_its_step_and_its_batch(tmp_path: Path) 
 def test_a_run_that_lost_patience_has_ended(tmp_path: Path, monkeypatch) -> None:
     scores = iter([0.5, 0.4, 0.3])
     monkeypatch.setattr(
-        "encdec.training.validation.Translator.evaluate",
-        lambda *_, **__: SimpleNamespace(summary=lambda: {"loss": 1.0, "bleu": next(scores)}),
+        "encdec.training.validation.evaluate",
+        lambda *_, **__: SimpleNamespace(
+            values={"loss": 1.0, "bleu": next(scores)},
+            metrics=SimpleNamespace(sentences=2),
+            seconds=0.1,
+        ),
     )
     said: list[str] = []
     assert train(config(patience=1), run=tmp_path, say=said.append).trained_steps == 6
