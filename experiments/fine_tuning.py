@@ -29,7 +29,6 @@ from encdec.config import (
     TrainingConfig,
 )
 from encdec.data.dates import FIRST_DAY, LAST_DAY, LOCALES, format_day, formats
-from encdec.data.sources import Pairs
 from encdec.files import cache_folder
 from encdec.parallel.devices import keep_compiled_programs
 
@@ -98,7 +97,7 @@ def main(options: Options) -> None:
     keep_compiled_programs(cache_folder())
     origin = options.runs / "first-half"
     encdec.train(config(options.steps, options.seed), first, run=origin)
-    pairs = Pairs(*map(list, zip(*second.held_out or (), strict=True)))
+    pairs = second.held_out or []
     rows = {"first half only": encdec.load(origin)}
     for name, settings, init in (
         ("random", short, None),
@@ -108,8 +107,8 @@ def main(options: Options) -> None:
         run = options.runs / name
         rows[name] = encdec.train(settings, second, run=run, init=init).translator
     for name, translator in rows.items():
-        scores = translator.evaluate(pairs, encdec.SearchOptions(beam=1)).summary()
-        print(f"{name:16}  exact match {scores['exact_match']:.4f}  loss {scores['loss']:.4f}")
+        values = encdec.evaluate(translator, pairs, encdec.SearchOptions(beam=1)).values
+        print(f"{name:16}  exact match {values['exact_match']:.4f}  loss {values['loss']:.4f}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import tyro
 
 from encdec.runs import run as runs
-from encdec.runs.metrics_log import measured
+from encdec.runs.metrics_log import metric_rows
 from encdec.runs.parameters import parameter_count
 from encdec.types import InputError
 
@@ -59,7 +59,7 @@ def record(folder: Path) -> dict[str, Any]:
     run = runs.load(folder)
     if folder.name.split("-")[0] not in SHOWN:
         raise InputError(f"{folder} is of no experiment: its name begins with {', '.join(SHOWN)}")
-    rows = measured(folder / "metrics.jsonl")
+    rows = metric_rows(folder / "metrics.jsonl")
     if not rows.test or not rows.train:
         raise InputError(f"{folder} has no test scores: run its experiment to the end")
     return {

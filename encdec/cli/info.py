@@ -44,11 +44,11 @@ def run(arguments: list[str]) -> None:
 def info(run: "Run") -> dict[str, Any]:
     """What is known of a run, as JSON values; what is not known yet is left out."""
     from encdec.runs import checkpoints
-    from encdec.runs.metrics_log import measured
+    from encdec.runs.metrics_log import metric_rows
     from encdec.runs.parameters import parameter_count
     from encdec.training.fine_tuning import trained_count
 
-    config, rows = run.config, measured(run.path / "metrics.jsonl")
+    config, rows = run.config, metric_rows(run.path / "metrics.jsonl")
     latest = checkpoints.steps(run.path, "latest")
     facts: dict[str, Any] = {
         "run": str(run.path),

@@ -44,13 +44,11 @@ class LossSums(NamedTuple):
 
     Attributes:
       loss: the training loss, label smoothing included, float32 [], nats.
-      nll: negative log-likelihood, float32 [], nats.
       correct: number of tokens whose label has the highest logit, float32 [].
       tokens: number of tokens, float32 [].
     """
 
     loss: Array
-    nll: Array
     correct: Array
     tokens: Array
 
@@ -162,7 +160,7 @@ def _by_parts(kind: _Kind, operands: Operands, targets: Targets) -> LossSums:
         new = _sums(kind, _logits(part[0], kernel, bias), part[1])[0]
         return LossSums(*map(jnp.add, sums, new)), None
 
-    return jax.lax.scan(add, LossSums(*jnp.zeros(4)), (x, targets))[0]
+    return jax.lax.scan(add, LossSums(*jnp.zeros(3)), (x, targets))[0]
 
 
 def _forward(kind: _Kind, operands: Operands, targets: Targets) -> tuple[LossSums, Operands]:
@@ -186,7 +184,7 @@ def _forward(kind: _Kind, operands: Operands, targets: Targets) -> tuple[LossSum
 
     # What adds up over many parts is float32, whatever the dtype of the products.
     zeros = jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.float32), (kernel, bias))
-    (sums, *d_weights), d_x = jax.lax.scan(add, (LossSums(*jnp.zeros(4)), *zeros), (x, targets))
+    (sums, *d_weights), d_x = jax.lax.scan(add, (LossSums(*jnp.zeros(3)), *zeros), (x, targets))
     d_kernel, d_bias = jax.tree.map(lambda g, w: g.astype(w.dtype), d_weights, [kernel, bias])
     return sums, (d_x, d_kernel, d_bias)
 
@@ -255,7 +253,6 @@ def _sums(kind: _Kind, z: Array, targets: Targets) -> tuple[LossSums, Array]:
         loss = loss - smoothing / vocabulary * row_sum
     sums = LossSums(
         loss=jnp.where(mask, loss, 0).sum(),
-        nll=jnp.where(mask, log_sum - at_label, 0).sum(),
         correct=((at_label >= best) & mask).sum(dtype=jnp.float32),
         tokens=mask.sum(dtype=jnp.float32),
     )

@@ -10,7 +10,7 @@ from encdec.evaluation.metrics import METRICS
 from encdec.inference.translator import Translation, Translator
 from encdec.plots.attention import attention_figure
 from encdec.plots.curves import length_figure, line_figure
-from encdec.runs.metrics_log import measured, read_metrics
+from encdec.runs.metrics_log import metric_rows, read_metrics
 from encdec.runs.run import Run
 from encdec.types import InputError, MapKind
 
@@ -102,7 +102,7 @@ def learning_curves(
     """
     curves = {}
     for name, run in named(opened).items():
-        by_kind = measured(run.path / "metrics.jsonl")
+        by_kind = metric_rows(run.path / "metrics.jsonl")
         lines = {"": by_kind.valid}
         if metric == "loss":
             lines = {", validation": by_kind.valid, ", training": by_kind.train}

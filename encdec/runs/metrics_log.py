@@ -1,4 +1,4 @@
-"""What was measured in training and scoring: rows of `metrics.jsonl`, and TensorBoard files."""
+"""What training and evaluation measure: rows of `metrics.jsonl`, and TensorBoard files."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from encdec.files import write_text
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a line that a kill cut off is passed over."""
+    """Reads the rows of a `metrics.jsonl`; a line that a killed process left unfinished is skipped."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
@@ -20,12 +20,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-class Measured(NamedTuple):
-    """Rows of a `metrics.jsonl` by their kind, in order.
+class MetricRows(NamedTuple):
+    """Rows of a `metrics.jsonl` by their kind, each kind in the order of the file.
 
     Attributes:
-      start: where and when training began or went on.
-      train, valid, test: what was measured on the way, at validations, and by `evaluate`.
+      start: where and when training started or resumed.
+      train, valid, test: measurements of training steps, of validations, and of `encdec evaluate`.
     """
 
     start: list[dict[str, Any]]
@@ -35,44 +35,47 @@ class Measured(NamedTuple):
 
     @property
     def minutes(self) -> float:
-        """Of training, compiling among them; validation and scoring are not."""
+        """Duration of training with its compilations, but without validation, in minutes."""
         return round(sum(row["seconds"] for row in self.train) / 60, 1)
 
 
-def measured(path: Path) -> Measured:
-    """What stands in a `metrics.jsonl`."""
+def metric_rows(path: Path) -> MetricRows:
+    """Reads the rows of a `metrics.jsonl`, sorted by kind."""
     rows = read_metrics(path)
-    return Measured(*([row for row in rows if row["kind"] == kind] for kind in Measured._fields))
+    return MetricRows(
+        *([row for row in rows if row["kind"] == kind] for kind in MetricRows._fields)
+    )
 
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
-    """Adds a row to a `metrics.jsonl` outside of training, on a line of its own.
+    """Appends a row to a `metrics.jsonl` that no training process has open.
 
     Args:
-      path: the file; made where there is none.
+      path: the file; created if it does not exist.
       row: `kind`, `step` and measurements; NaN is written as null.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
-            # What a kill cut off stays a line by itself, which `read_metrics` passes over.
+            # An unfinished line of a killed process gets its end, and `read_metrics` skips it.
             file.write(b"" if file.read() == b"\n" else b"\n")
         file.write(f"{json_line(row)}\n".encode())
 
 
 class MetricsLog:
-    """Appends rows to `metrics.jsonl`, and their numbers to TensorBoard files beside it.
+    """Appends rows to `metrics.jsonl`, and their numbers to TensorBoard files in the same folder.
 
     Args:
       run: the run folder.
-      resume_step: rows after it are dropped, since the resumed run measures those steps again.
+      resume_step: the step that training resumes from; rows of later steps are dropped, because
+        training measures those steps again.
     """
 
     def __init__(self, run: Path, resume_step: int) -> None:
-        from tensorboardX import SummaryWriter  # takes two seconds to import
+        from tensorboardX import SummaryWriter  # its import takes two seconds
 
         path = run / "metrics.jsonl"
         kept = [row for row in read_metrics(path) if row["step"] <= resume_step]
@@ -93,7 +96,7 @@ class MetricsLog:
         self._board.close()
 
     def write(self, row: dict[str, Any]) -> None:
-        """One row: `step`, `kind` ("train" or "valid") and numbers; NaN is written as null."""
+        """Appends a row: `step`, `kind` and numbers; NaN is written as null."""
         self._file.write(json_line(row) + "\n")
         self._file.flush()
         for name, value in row.items():
@@ -102,7 +105,7 @@ class MetricsLog:
 
 
 def json_line(row: dict[str, Any]) -> str:
-    """A row as one JSON object on one line; NaN and infinities are null."""
+    """A row as a JSON object on one line, with null for NaN and infinities."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()
@@ -111,13 +114,13 @@ def json_line(row: dict[str, Any]) -> str:
 
 
 class Silent:
-    """Log and progress of a process that leaves both to another."""
+    """The log and progress bar of a process that is not the main one: both do nothing."""
 
     def write(self, row: dict[str, Any]) -> None:
-        """Nothing."""
+        """Ignores a row."""
 
     def update(self, step: int, **what: float) -> None:
-        """Nothing."""
+        """Shows nothing."""
 
     def say(self, line: str) -> None:
-        """Nothing."""
+        """Prints nothing."""

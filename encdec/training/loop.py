@@ -68,7 +68,7 @@ class _Window:
     since: float = field(default_factory=time.perf_counter)
 
     def add(self, done: _Pending, report: StepReport) -> None:
-        loss, _, correct, tokens = map(float, report.sums)
+        loss, correct, tokens = map(float, report.sums)
         norm = float(report.gradient_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"the loss is {loss / max(tokens, 1):.4g} and its gradient's norm {norm:.4g}"

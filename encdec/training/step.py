@@ -232,7 +232,7 @@ def _summed_gradient(
     def add(total: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, gradient(params, *part)), None
 
-    zero = (jax.tree.map(jnp.zeros_like, params), LossSums(*jnp.zeros(4)))
+    zero = (jax.tree.map(jnp.zeros_like, params), LossSums(*jnp.zeros(3)))
     return jax.lax.scan(add, zero, (split, keys))[0]
 
 

@@ -29,7 +29,7 @@ def count(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Step
     del key
     done = (state.step + 1).astype(jnp.float32)
     params = {"sum": state.params["sum"] + batch.src.sum().astype(jnp.float32)}
-    sums = LossSums(done, done, jnp.float32(1), done)
+    sums = LossSums(done, jnp.float32(1), done)
     return TrainState(state.step + 1, params, (), None), StepReport(sums, done * 2)
 
 
