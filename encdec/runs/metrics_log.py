@@ -12,7 +12,7 @@ from encdec.files import write_text
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Reads the rows of a `metrics.jsonl`; a line that a killed process left unfinished is skipped."""
+    """Reads the rows of a `metrics.jsonl`; the unfinished line of a killed process is skipped."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
