@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from encdec.search.interface import History, Processor
     from encdec.search.options import EnsembleOptions, SearchOptions
     from encdec.training.trainer import TrainResult, train
-    from encdec.types import Batch
+    from encdec.types import Batch, InputError
 
     __version__: str
 
@@ -33,6 +33,7 @@ __all__ = [
     "EnsembleOptions",
     "Evaluation",
     "History",
+    "InputError",
     "LogitFactors",
     "ModelConfig",
     "Processor",
@@ -55,11 +56,12 @@ _HOMES = {
     "Batch": "types",
     "Corpus": "data.corpus",
     "EncoderDecoder": "models.interface",
+    "EnsembleOptions": "search.options",
     "Evaluation": "inference.evaluate",
+    "History": "search.interface",
+    "InputError": "types",
     "LogitFactors": "ops.cross_entropy",
     "ModelConfig": "config.models",
-    "EnsembleOptions": "search.options",
-    "History": "search.interface",
     "Processor": "search.interface",
     "RunConfig": "config",
     "Scores": "inference.scoring",
