@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # encdec: train a translator, and see where it looks
+# # encdec: train a translator, and see what it attends to
 #
 # Three generations of encoder-decoder on the same data: one fixed vector (*seq2seq*), *attention*,
 # and the *Transformer*. Choose **Runtime > Run all**. On a TPU, a GPU or a CPU it ends within minutes,
@@ -33,10 +33,10 @@ DRIVE = False  # @param {type:"boolean"}
 TEXT = "Donnerstag, 3. Mai 1979"  # @param {type:"string"}
 # A date to translate, in any of fifteen languages.
 OWN_TSV = ""  # @param {type:"string"}
-# Your own corpus: a file with source, tab, target in each line. If empty, sums, made here.
+# Your own corpus: a file with source, tab, target in each line. If empty, the notebook makes sums.
 UPLOAD = False  # @param {type:"boolean"}
 # Ask for that file in the browser.
-SHARE = 1.0  # @param {type:"number"}
+FRACTION = 1.0  # @param {type:"number"}
 # The fraction of each preset's steps that is trained: less is faster, and worse.
 
 # %% [markdown]
@@ -56,15 +56,15 @@ from pathlib import Path
 KEPT = ("jax", "libtpu", "numpy", "matplotlib", "nvidia-")
 
 versions = {}
-for one in distributions():
-    if one.name:  # what is found first is what is imported
-        versions.setdefault(one.name.lower(), one.version)
+for package in distributions():
+    if package.name:  # Python imports the first of several with one name
+        versions.setdefault(package.name.lower(), package.version)
 if "encdec" not in versions:
     near = (Path.cwd(), Path.cwd().parent, Path.cwd() / "encdec")
     clones = [str(folder) for folder in near if (folder / "encdec" / "__init__.py").exists()]
     if not PACKAGE and not clones:
         raise ValueError(
-            "PACKAGE is empty and encdec is not here: name a folder, wheel or git+https"
+            "PACKAGE is empty and there is no clone of encdec: name a folder, wheel or git+https"
         )
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
         for name, version in versions.items():
@@ -85,7 +85,7 @@ from html import escape
 from IPython.display import HTML, display
 
 import encdec
-from encdec.cli.doctor import examined
+from encdec.cli.doctor import CHECKS
 from encdec.data.sources import Pairs, read_pairs
 from encdec.plots.runs import attention_picture, learning_picture
 
@@ -100,7 +100,8 @@ if DRIVE:
 # ## What this runtime computes with
 
 # %%
-for finding in examined():
+for check in CHECKS:
+    finding = check()
     print(f"{finding.verdict:<4}  {finding.subject:<10}  {finding.text}")
     if finding.verdict == "FAIL":
         box = "font-size: 1.6em; color: #fff; background: #9b1c1c; padding: 0.5em"
@@ -116,8 +117,8 @@ for finding in examined():
 
 # %%
 def shorten(config: encdec.RunConfig) -> encdec.RunConfig:
-    """Settings with a fraction SHARE of their steps."""
-    steps = max(4, round(SHARE * config.training.max_steps))
+    """Settings with a fraction FRACTION of their steps."""
+    steps = max(4, round(FRACTION * config.training.max_steps))
     training = replace(config.training, max_steps=steps, evaluate_every=max(200, steps // 10))
     return replace(config, training=training)
 
@@ -134,7 +135,7 @@ results = {"transformer": train("transformer")}
 learning_picture([results["transformer"].run])
 
 # %% [markdown]
-# ## Translate, and see where it looked
+# ## Translate, and see what it attended to
 #
 # Each row is a character of the translation, each column one of the source; the darker a cell, the
 # more the row attended to the column. Change `TEXT` above, or call `translator` with a text.
@@ -214,7 +215,7 @@ for source, reference in list(zip(*held_out, strict=True))[:5]:
 attention_picture(translator, translator(held_out.src[0]))
 
 # %% [markdown]
-# ## Further
+# ## More
 #
 # `!encdec --help` lists the other commands: BLEU by length, significance, export, a page to translate
 # in. The folder `experiments/` has a script for each question, and the results in its README.

@@ -1,5 +1,7 @@
 """The notebook is its source, and runs from top to bottom."""
 
+import ast
+import importlib
 import os
 import re
 from pathlib import Path
@@ -15,7 +17,7 @@ SMALL = """
 PACKAGE, OWN_TSV = "", ""
 DRIVE = UPLOAD = False
 TEXT = "3 May 1979"
-SHARE = 0.01
+FRACTION = 0.01
 """
 
 
@@ -40,6 +42,14 @@ def test_its_small_settings_are_all_that_it_has() -> None:
     small: dict[str, object] = {}
     exec(SMALL, small)
     assert set(names) == small.keys() - {"__builtins__"}
+
+
+def test_what_it_imports_from_the_library_exists() -> None:
+    tree = ast.parse((EXPERIMENTS / "colab.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("encdec"):
+            module = importlib.import_module(str(node.module))
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
 
 
 @pytest.mark.slow
