@@ -20,7 +20,7 @@ from encdec.config import (
 )
 from encdec.data.sources import Pairs
 from encdec.runs import run as runs
-from encdec.runs.metrics_log import append_metrics, measured
+from encdec.runs.metrics_log import append_metrics, metric_rows
 from encdec.types import InputError
 from tests.small_run import small_run
 
@@ -92,7 +92,7 @@ def test_scan_trains_on_its_commands_and_logs_the_test(tmp_path: Path, monkeypat
         (tmp_path / f"tasks_{part}_length.txt").write_text(text)
     options = scan.Options(tmp_path, "length", "seq2seq", runs=tmp_path / "runs", max_steps=2)
     scan.main(options)
-    (row,) = measured(tmp_path / "runs" / "scan-length-seq2seq" / "metrics.jsonl").test
+    (row,) = metric_rows(tmp_path / "runs" / "scan-length-seq2seq" / "metrics.jsonl").test
     assert (row["name"], row["beam"], row["sentences"], row["step"]) == (
         "scan-length-test",
         1,
@@ -121,7 +121,7 @@ def test_joined_sentences_are_trained_on_and_tested_by_length(tmp_path: Path, mo
     long.main(options)
     run = tmp_path / "runs" / "long-attention"
     assert runs.load(run).held_out == long.read_joined(options, "val", 1)
-    (row,) = measured(run / "metrics.jsonl").test
+    (row,) = metric_rows(run / "metrics.jsonl").test
     test = long.read_joined(options, "test_2016_flickr", 4)
     assert (row["name"], row["sentences"]) == ("long-test_2016_flickr", len(test.src))
     assert sum(bucket["sentences"] for bucket in row["by_length"]) == len(test.src)
