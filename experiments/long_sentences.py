@@ -33,7 +33,7 @@ from encdec.config import (
 from encdec.data.sources import Pairs, read_pairs
 from encdec.evaluation import tables
 from encdec.evaluation.by_length import LengthBucket, metrics_by_length, word_counts
-from encdec.evaluation.metrics import metric_options
+from encdec.evaluation.options import metric_options
 from encdec.inference.evaluate import evaluation_row
 from encdec.plots.attention import save_figure
 from encdec.plots.curves import length_figure

@@ -11,7 +11,7 @@ from encdec.cli.metric_choices import NAMES, MetricChoices
 from encdec.cli.parsing import check_batch_tokens, parse
 from encdec.config import DataConfig
 from encdec.evaluation import tables
-from encdec.evaluation.metrics import make_metrics
+from encdec.evaluation.compute import make_metrics
 from encdec.evaluation.significance import check_samples, compare
 from encdec.files import cache_folder
 from encdec.search.options import SearchOptions

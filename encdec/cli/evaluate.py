@@ -14,7 +14,8 @@ from encdec.cli.parsing import check_batch_tokens, parse
 from encdec.config import DeviceConfig
 from encdec.evaluation import tables
 from encdec.evaluation.by_length import BOUNDS, check_bounds, metrics_by_length, word_counts
-from encdec.evaluation.metrics import make_metrics, text_metrics
+from encdec.evaluation.compute import make_metrics
+from encdec.evaluation.metrics import text_metrics
 from encdec.files import cache_folder, writer
 from encdec.search.options import SearchOptions
 

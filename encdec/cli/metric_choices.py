@@ -7,7 +7,8 @@ from typing import Annotated
 from tyro.conf import arg
 
 from encdec.config import BleuTokenizer, RunConfig
-from encdec.evaluation.metrics import BLEU_TOKENIZERS, MetricOptions, metric_options, text_metrics
+from encdec.evaluation.metrics import text_metrics
+from encdec.evaluation.options import BLEU_TOKENIZERS, MetricOptions, metric_options
 from encdec.types import InputError
 
 NAMES = ",".join(text_metrics())

@@ -216,7 +216,8 @@ def _show(translator: "Translator") -> None:
     """Prints metrics on the held-out pairs, a few translations, and where everything is."""
     from encdec.cli.evaluate import evaluate_with_progress
     from encdec.cli.evaluation_text import HELD_OUT
-    from encdec.evaluation.metrics import metric_options, validation_metrics
+    from encdec.evaluation.compute import validation_metrics
+    from encdec.evaluation.options import metric_options
 
     run = translator.run
     names = validation_metrics(run.config.training.best_metric, metric_options(run.config))

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from encdec.evaluation.metrics import MetricOptions, Metrics, check_lengths, compute_metrics
+from encdec.evaluation.compute import Metrics, check_lengths, compute_metrics
+from encdec.evaluation.options import MetricOptions
 from encdec.types import InputError
 
 BOUNDS = (10, 20, 30, 40, 50, 60)

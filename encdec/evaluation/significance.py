@@ -4,14 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from encdec.evaluation.metrics import (
-    MetricOptions,
-    Need,
-    check_lengths,
-    make_metrics,
-    metric,
-    preprocess,
-)
+from encdec.evaluation.compute import check_lengths, make_metrics, preprocess
+from encdec.evaluation.metrics import Need, metric
+from encdec.evaluation.options import MetricOptions
 from encdec.types import InputError
 
 LEVEL = 0.05

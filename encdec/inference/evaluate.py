@@ -6,15 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from encdec.data.sources import Pairs
-from encdec.evaluation.metrics import (
-    MetricOptions,
-    Metrics,
-    compute_metrics,
-    make_metrics,
-    metric,
-    metric_options,
-    text_metrics,
-)
+from encdec.evaluation.compute import Metrics, compute_metrics, make_metrics
+from encdec.evaluation.metrics import metric, text_metrics
+from encdec.evaluation.options import MetricOptions, metric_options
 from encdec.evaluation.tables import metrics_text
 from encdec.inference.scoring import score
 from encdec.inference.translator import Translator

@@ -16,7 +16,8 @@ from encdec import config as configs
 from encdec.config import DeviceConfig, RunConfig, TrainingDeviceConfig
 from encdec.data.corpus import TrainingText
 from encdec.data.given_batches import GivenBatches
-from encdec.evaluation.metrics import metric_options, validation_metrics
+from encdec.evaluation.compute import validation_metrics
+from encdec.evaluation.options import metric_options
 from encdec.inference.translator import Translator, load_on
 from encdec.parallel import processes
 from encdec.parallel.layout import Layout

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from encdec.data.sources import Pairs
-from encdec.evaluation.metrics import metric_options, validation_metrics
+from encdec.evaluation.compute import validation_metrics
+from encdec.evaluation.options import metric_options
 from encdec.inference.evaluate import evaluate
 from encdec.inference.scoring import log_probs_program
 from encdec.inference.translator import Translator

