@@ -2,7 +2,7 @@
 
 To add a metric, add a row to `METRICS`: the commands, the validation during training, the
 significance tests and the plots read that table. A metric is either one of sacreBLEU's classes or
-a ratio of two numbers that are counted in each sentence (`_ratio`).
+a ratio of two numbers that are counted in each sentence (`ratio`).
 
 The command line reads the table for its help, so this module imports sacreBLEU, rapidfuzz and
 NumPy only when a metric is made.
@@ -95,7 +95,7 @@ Count = Callable[[str, Sequence[str], str | None], tuple[int, int]]
 """(translation, its references, its source or None) -> (numerator, denominator) of a sentence."""
 
 
-def _ratio(count: Count, scale: float) -> Callable[[MetricOptions], "SacrebleuMetric"]:
+def ratio(count: Count, scale: float) -> Callable[[MetricOptions], "SacrebleuMetric"]:
     """A maker of the metric scale x sum of numerators / sum of denominators over the sentences."""
 
     def make(_: MetricOptions) -> "SacrebleuMetric":
@@ -130,14 +130,14 @@ METRICS: dict[str, Metric] = {
     "chrf": Metric("chrF", _chrf),
     # 0.1 s for a sentence of 60 words.
     "ter": Metric("TER", _ter, higher_is_better=False, is_slow=True),
-    "exact_match": Metric("exact match", _ratio(_matches, 1), "of 1", decimals=4),
+    "exact_match": Metric("exact match", ratio(_matches, 1), "of 1", decimals=4),
     # The word error rate of grapheme-to-phoneme conversion, where a line is a word.
     "sequence_error_rate": Metric(
-        "sequence error rate", _ratio(_mismatches, 100), "of 100", higher_is_better=False
+        "sequence error rate", ratio(_mismatches, 100), "of 100", higher_is_better=False
     ),
     # The phone error rate there, and the word error rate of speech recognition.
     "token_error_rate": Metric(
-        "token error rate", _ratio(_edits, 100), "per 100 tokens", higher_is_better=False
+        "token error rate", ratio(_edits, 100), "per 100 tokens", higher_is_better=False
     ),
     "loss": Metric(
         "loss",

@@ -12,9 +12,9 @@ import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from encdec.config import DataConfig, RunConfig, TrainingConfig
-from encdec.evaluation import metrics, options
+from encdec.evaluation import options
 from encdec.evaluation.compute import Metrics, compute_metrics, make_metrics, validation_metrics
-from encdec.evaluation.metrics import METRICS, Metric, metric, text_metrics
+from encdec.evaluation.metrics import METRICS, Metric, metric, ratio, text_metrics
 from encdec.evaluation.options import BLEU_TOKENIZERS, MetricOptions, bleu_tokenizer, metric_options
 from encdec.evaluation.significance import compare
 from encdec.evaluation.tables import metrics_text
@@ -170,7 +170,7 @@ def copied(hypothesis: str, _: Sequence[str], source: str | None) -> tuple[int, 
 
 COPIED = Metric(
     "copied words",
-    metrics._ratio(copied, 100),
+    ratio(copied, 100),
     "of 100 words",
     higher_is_better=False,
     needs=("sources",),
