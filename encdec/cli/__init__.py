@@ -1,1 +1,1 @@
-"""The command line: one file for each command. All printing and reading of options is here."""
+"""The command line: one module for each command. Only these modules parse options and print."""

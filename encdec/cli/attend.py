@@ -15,13 +15,13 @@ from encdec.types import InputError, MapKind
 @dataclass(frozen=True)
 class _Options:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
-    text: Annotated[Positional[str], arg(metavar="TEXT", help="A source sentence.")]
+    text: Annotated[Positional[str], arg(metavar="TEXT", help="Source sentence to translate.")]
     out: Annotated[Path, arg(help="Picture to write, .png or .svg.")]
     maps: Annotated[
         MapKind,
         arg(
-            help="What attends to what: the translation to the source, or in a Transformer also "
-            "the source or the translation to itself."
+            help="Which attention to draw: of the translation to the source, or in a Transformer "
+            "also the self-attention of the source (encoder) or of the translation (decoder)."
         ),
     ] = "encoder-decoder"
     layer: Annotated[int | None, arg(help="Draw only this layer, counted from 1.")] = None
@@ -33,7 +33,8 @@ def run(arguments: list[str]) -> None:
     """Translates a sentence and draws its attention.
 
     Raises:
-      InputError: no run, no text, a model without such maps, or a picture that cannot be written.
+      InputError: the run cannot be opened, the text is empty or too long, the model has no such
+        maps, or the picture cannot be written.
     """
     options = parse(
         _Options, arguments, "encdec attend", "Draws what each token of a translation attends to."
@@ -51,7 +52,9 @@ def run(arguments: list[str]) -> None:
     length = translator.source_length(options.text)
     limit = translator.run.config.data.max_source_length
     if length > limit:
-        raise InputError(f"TEXT has {length} tokens, the model was trained for {limit}: shorten it")
+        raise InputError(
+            f"TEXT has {length} tokens, but the model was trained for {limit}: shorten it"
+        )
     translation = translator(options.text, options.search)
     figure = attention_picture(translator, translation, options.maps, options.layer, options.head)
     save_figure(figure, options.out)

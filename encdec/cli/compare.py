@@ -1,4 +1,4 @@
-"""`encdec compare`: is one system significantly better than another?"""
+"""`encdec compare`: tests whether one system is significantly better than another."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 class _CompareOptions:
     a: Annotated[
         Positional[Path],
-        arg(metavar="RUN_A", help="Run folder, or a file of translations, one a line."),
+        arg(metavar="RUN_A", help="Run folder, or a file of translations, one per line."),
     ]
-    b: Annotated[Positional[Path], arg(metavar="RUN_B", help="The other system.")]
+    b: Annotated[
+        Positional[Path], arg(metavar="RUN_B", help="The other system: a run folder or a file.")
+    ]
     text: Annotated[EvaluationText, OmitArgPrefixes] = field(default_factory=EvaluationText)
     metric: Annotated[str, arg(metavar="{" + NAMES + "}", help="Metric to compare by.")] = "bleu"
     samples: Annotated[int, arg(help="Number of samples of the sentences that are drawn.")] = 1000
     json: Annotated[bool, arg(help="Print one JSON object.")] = False
     choices: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
-    max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
+    max_batch_tokens: Annotated[
+        int, arg(help="The most source tokens in a batch, padding included.")
+    ] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
 
 
@@ -60,7 +64,7 @@ def run(arguments: list[str]) -> None:
     keep_compiled_programs(cache_folder())
     systems = [_system(path) for path in (options.a, options.b)]
     runs = [system for system in systems if isinstance(system, Translator)]
-    metric_options = options.choices.common_options(one.run.config for one in runs)
+    metric_options = options.choices.common_options(system.run.config for system in runs)
     name, sources, references = _test_set(options.text, runs)
     make_metrics(
         [options.metric],
@@ -83,7 +87,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _system(path: Path) -> "Translator | list[str]":
-    """The translations in a file, or a run to translate with."""
+    """Returns the translations in a file, or a translator for a run folder."""
     from encdec.data.sources import read_lines
     from encdec.inference import translator as translators
 
@@ -91,14 +95,14 @@ def _system(path: Path) -> "Translator | list[str]":
 
 
 def _test_set(text: EvaluationText, runs: "list[Translator]") -> TestSet:
-    """The sentences that both systems are compared on."""
+    """Returns the test set on which both systems are compared."""
     if text.target and not (runs or text.source or text.tsv or text.corpus):
         return text.read_references()
     if text.is_given:
         return text.read(runs[0].run.config.data if runs else DataConfig())
     if not runs:
         raise InputError("two files of translations need references: give --target")
-    held_out = [one.run.held_out for one in runs]
+    held_out = [system.run.held_out for system in runs]
     if held_out[0] != held_out[-1]:
         raise InputError(
             f"{runs[0].run.path} and {runs[-1].run.path} have different held-out sentences: give "
@@ -110,7 +114,7 @@ def _test_set(text: EvaluationText, runs: "list[Translator]") -> TestSet:
 def _translations(
     system: "Translator | list[str]", sources: list[str] | None, options: _CompareOptions
 ) -> list[str]:
-    """Translations of the sources by a system; a file has them already."""
+    """Returns the system's translations of the sources, or those that its file holds."""
     if isinstance(system, list):
         return system
     from encdec.progress import Counter

@@ -17,7 +17,7 @@ from encdec.cli.parsing import parse
 if TYPE_CHECKING:
     from jax import Array
 
-# Functions import JAX and what needs it themselves: `encdec doctor --help` does without.
+# Each function imports JAX itself, so that `encdec doctor --help` does not import it.
 
 Verdict = Literal["ok", "warn", "FAIL"]
 
@@ -40,9 +40,9 @@ class Finding:
     """The result of a check.
 
     Attributes:
-      subject: what was checked.
-      verdict: whether it is as it should be.
-      text: what was found, and what to do if it is broken.
+      subject: the part of the machine that was checked.
+      verdict: `ok`, `warn` for what works but deserves attention, `FAIL` for what is broken.
+      text: the result, and what to do about a failure.
     """
 
     subject: str
@@ -75,7 +75,7 @@ def run(arguments: list[str]) -> None:
 
 
 def detect_accelerator(environment: dict[str, str], exists: Callable[[str], bool]) -> str | None:
-    """Returns the accelerator of which this machine shows a sign, `tpu` or `gpu`, or None.
+    """Returns the accelerator that this machine seems to have, `tpu` or `gpu`, or None.
 
     Args:
       environment: the environment variables.
@@ -90,7 +90,7 @@ def detect_accelerator(environment: dict[str, str], exists: Callable[[str], bool
 
 
 def platform_finding(backend: str, accelerator: str | None, environment: dict[str, str]) -> Finding:
-    """Says whether JAX uses the accelerator of this machine.
+    """Checks whether JAX uses the accelerator of this machine.
 
     Args:
       backend: the backend that JAX uses.
@@ -165,8 +165,8 @@ def matmul_rate(size: int, dtype: Any, seconds: float = 0.5) -> float:
 
     Args:
       size: rows and columns of the matrices.
-      dtype: of the matrices; the sums are float32.
-      seconds: how long to measure.
+      dtype: the dtype of the matrices; sums are float32.
+      seconds: the duration of the measurement.
 
     Returns:
       Floating-point operations per second of the fastest product.

@@ -1,4 +1,4 @@
-"""`encdec evaluate`: metrics of a run on its held-out sentences, or on other text."""
+"""`encdec evaluate`: computes metrics of a run on its held-out sentences, or on other text."""
 
 import sys
 from contextlib import nullcontext
@@ -29,22 +29,24 @@ if TYPE_CHECKING:
 class _EvaluateOptions:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
     text: Annotated[EvaluationText, OmitArgPrefixes] = field(default_factory=EvaluationText)
-    output: Annotated[Path | None, arg(help="Write the translations to this file.")] = None
+    output: Annotated[Path | None, arg(help="File for the translations.")] = None
     json: Annotated[bool, arg(help="Print one JSON object.")] = False
     metrics: Annotated[
         tuple[str, ...],
         arg(
             metavar="{" + NAMES + "} ...",
-            help="Metrics to compute besides the loss; TER is slow on long sentences.",
+            help="Metrics to compute in addition to the loss; TER is slow on long sentences.",
         ),
     ] = text_metrics()
     by_length: Annotated[bool, arg(help="Print the metrics by source length too.")] = False
     bounds: Annotated[
         tuple[int, ...],
-        arg(help="Longest source, in words, of each range of lengths but the last."),
+        arg(help="Longest source, in words, of each range of lengths except the last."),
     ] = BOUNDS
     choices: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
-    max_batch_tokens: Annotated[int, arg(help="Most source tokens in a batch.")] = 8192
+    max_batch_tokens: Annotated[
+        int, arg(help="The most source tokens in a batch, padding included.")
+    ] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
@@ -124,7 +126,7 @@ def evaluate_with_progress(
 
 
 def _log(run: Path, row: dict[str, Any]) -> None:
-    """Adds a row to the run's metrics; one that cannot be written is reported on stderr."""
+    """Appends a row to the run's metrics; on failure prints a line on stderr."""
     from encdec.runs.metrics_log import append_metrics
 
     try:

@@ -1,4 +1,4 @@
-"""The options that name the text to evaluate on: sources and references."""
+"""The options that name the test set: sources and references."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from encdec.data.sources import Pairs
 
 HELD_OUT = "held-out"
-"""Name of a run's own held-out set."""
+"""The name of the held-out set of a run."""
 
 
 class TestSet(NamedTuple):
-    """n sentences to evaluate on.
+    """A test set of n sentences.
 
     Attributes:
-      name: of the set.
+      name: the name of the set.
       sources: the n source sentences; None where only references are given.
-      references: lists of n references.
+      references: one list of n references for each reference of a sentence.
     """
 
     name: str
@@ -32,48 +32,50 @@ class TestSet(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationText:
-    """Text files, TSV files, or a prepared corpus; if nothing is named, a run's held-out set."""
+    """Text files, TSV files or a prepared corpus; by default the held-out set of the run."""
 
     source: Annotated[
         tuple[Path, ...],
-        arg(help="Source sentences, in one or more files; left out, a run's own held-out set."),
+        arg(help="Source sentences, in one or more files; by default the run's held-out set."),
     ] = ()
     target: Annotated[
         tuple[Path, ...],
-        arg(help="Reference translations, in as many files; the files of a side are concatenated."),
+        arg(help="Reference translations, one file for each source file; files are concatenated."),
     ] = ()
     extra_references: Annotated[
         tuple[Path, ...],
         arg(
-            help="Further references of the same sentences: each file has one more reference for "
-            "every sentence. Metrics count the best match."
+            help="Further references of the same sentences: each file has one reference per "
+            "sentence. Metrics count the best match."
         ),
     ] = ()
     tsv: Annotated[
         tuple[Path, ...],
-        arg(help="Instead of source and target: files of tab-separated columns, a pair a line."),
+        arg(
+            help="Instead of source and target: files of tab-separated columns, one pair per line."
+        ),
     ] = ()
     tsv_columns: Annotated[
         tuple[int, ...] | None,
         arg(
             metavar="INT INT [INT ...]",
             help="Columns of the source, of the target and of any further references, counted "
-            "from 1; left out, the run's.",
+            "from 1; by default those of the run.",
         ),
     ] = None
     corpus: Annotated[
         str | None,
-        arg(help="Instead: a TensorFlow Datasets corpus that `encdec prepare` fetched, tfds:..."),
+        arg(help="Instead of files: a corpus, tfds:..., that `encdec prepare` has downloaded."),
     ] = None
     split: Annotated[str, arg(help="Split of the corpus.")] = "test"
     corpus_folder: Annotated[
         Path | None,
-        arg(help="Folder of the corpora; left out, the default of TensorFlow Datasets."),
+        arg(help="Folder of the corpora; by default that of TensorFlow Datasets."),
     ] = None
 
     @property
     def is_given(self) -> bool:
-        """Whether sentences are named; further references alone are none."""
+        """Whether sentences are named; further references do not count as sentences."""
         return bool(self.source or self.target or self.tsv or self.corpus)
 
     @property
@@ -90,10 +92,11 @@ class EvaluationText:
         return "+".join(stems or [p.stem for p in self.target])
 
     def read(self, data: DataConfig) -> TestSet:
-        """All sentences that are named, blank ones too.
+        """Reads the named sentences, blank ones too.
 
         Args:
-          data: settings of a run, for the columns of TSV files and the direction of a corpus.
+          data: the data settings of a run; they say which columns a TSV file has and which language
+            of a corpus is the source.
 
         Raises:
           InputError: files of different kinds are named, one cannot be read, or the numbers of
@@ -115,7 +118,7 @@ class EvaluationText:
         return self._with_extra(pairs, self.name, more)
 
     def read_references(self) -> TestSet:
-        """The references that --target and --extra-references name, without sources."""
+        """Reads the references that --target and --extra-references name, without sources."""
         from encdec.data.sources import Pairs, read_lines
 
         references = [line for path in self.target for line in read_lines(path)]
@@ -123,7 +126,7 @@ class EvaluationText:
         return self._with_extra(pairs, self.name)._replace(sources=None)
 
     def held_out(self, pairs: "Pairs") -> TestSet:
-        """A run's held-out set, with the further references that are named."""
+        """Returns a run's held-out set, with the named further references."""
         return self._with_extra(pairs, HELD_OUT)
 
     def _with_extra(

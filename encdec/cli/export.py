@@ -19,8 +19,8 @@ class _ExportOptions:
     source_length: Annotated[
         int | None,
         arg(
-            help="Source tokens, with the end token, that the program takes; by default 64, or "
-            "max_source_length of the run if that is less."
+            help="Length of the program's input in source tokens, with the end token; by default "
+            "64, or the longest source of the run with its end token if that is less."
         ),
     ] = None
 
@@ -29,7 +29,8 @@ def run(arguments: list[str]) -> None:
     """Writes the weights, and greedy search as a StableHLO program.
 
     Raises:
-      InputError: there is no run or no checkpoint, or the folder exists.
+      InputError: the run cannot be opened or has no checkpoint, the length cannot be used, or the
+        folder to write exists.
     """
     description = "Writes weights and a program for greedy search."
     options = parse(_ExportOptions, arguments, "encdec export", description)

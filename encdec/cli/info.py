@@ -1,4 +1,4 @@
-"""`encdec info`: what a run is, how far it has trained and how good it is."""
+"""`encdec info`: describes a run: its model, its progress and its metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ class _InfoOptions:
 
 
 def run(arguments: list[str]) -> None:
-    """Prints what a run is, how far it has trained and how good it is.
+    """Prints the model, the progress and the metrics of a run.
 
     Raises:
-      InputError: the folder holds no run.
+      InputError: the folder is not a run folder.
     """
     options = parse(_InfoOptions, arguments, "encdec info", "Describes a run.")
 
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> None:
 
 
 def info(run: "Run") -> dict[str, Any]:
-    """What is known of a run, as JSON values; what is not known yet is left out."""
+    """Returns the facts about a run as JSON values, without those that are not known yet."""
     from encdec.runs import checkpoints
     from encdec.runs.metrics_log import metric_rows
     from encdec.runs.parameters import parameter_count
@@ -82,13 +82,13 @@ def info(run: "Run") -> dict[str, Any]:
 
 
 def _best(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The row with the best value of a metric; of equal ones the latest."""
+    """The row with the best value of a metric; among equal values the latest."""
     sign = metric(name).sign
     return max(rows, key=lambda row: (sign * row[name], row["step"]))
 
 
 def _metrics(row: dict[str, Any]) -> dict[str, Any]:
-    """The metrics in a row, in the order of the table."""
+    """The metrics in a row, in the order of `METRICS`."""
     return {name: row[name] for name in METRICS if row.get(name) is not None}
 
 

@@ -1,8 +1,8 @@
 """The command line: `encdec COMMAND`.
 
 Bad input ends with one line on stderr and exit code 2, before any work is lost. The module of a
-command is imported when the command is called; it imports JAX after it has parsed its options, so
-that help and refusals do not wait for JAX.
+command is imported when the command is called. It imports JAX after it has parsed its options, so
+that help texts and refusals do not wait for JAX.
 """
 
 import importlib
@@ -21,7 +21,7 @@ COMMANDS = {
     "score": "write the log-probability of given translations, for a test set or an n-best list",
     "compare": "test whether one run is significantly better than another",
     "attend": "draw what each token of a translation attended to",
-    "info": "describe a run: its model, its progress, its metrics",
+    "info": "describe a run: its model, its progress and its metrics",
     "plot": "draw learning curves, or metrics by source length, of one or more runs",
     "export": "write weights and a greedy search that work without this package",
     "serve": "serve a page to translate in, on this machine only",
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"encdec: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
-        # Whoever read the output has closed it, as `head` does. Python would fail again when it
-        # flushes stdout at exit, so stdout goes nowhere from now on.
+        # The reader of the output has closed it, as `head` does. Python would fail again when it
+        # flushes stdout at exit, so stdout is replaced by the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)

@@ -12,36 +12,37 @@ from encdec.evaluation.options import BLEU_TOKENIZERS, MetricOptions, metric_opt
 from encdec.types import InputError
 
 NAMES = ",".join(text_metrics())
-"""What help texts list as choices."""
+"""The names of the metrics, for help texts."""
 
 
 @dataclass(frozen=True)
 class MetricChoices:
-    """How text is compared; what is left out follows from a run's settings."""
+    """How texts are compared; by default as the settings of the run say."""
 
     bleu_tokenizer: Annotated[
         BleuTokenizer | None,
         arg(
             aliases=("--tokenize",),
             metavar="{" + ",".join(BLEU_TOKENIZERS) + "}",
-            help="How BLEU splits text into words. Left out: as the run says, or else as suits the "
-            "target language, such as zh for Chinese and 13a for most. Choose none for text that "
-            "is tokenized already.",
+            help="How BLEU splits text into words; by default as the run's settings say, otherwise "
+            "by the target language: zh for Chinese, 13a for most. Choose none for text that is "
+            "tokenized already.",
         ),
     ] = None
     lowercase: Annotated[
         bool | None,
-        arg(metavar="{True,False}", help="Lower-case all texts. Left out: as the run says."),
+        arg(
+            metavar="{True,False}",
+            help="Lower-case all texts; by default as the run's settings say.",
+        ),
     ] = None
     detokenize: Annotated[
         str | None,
-        arg(
-            help="The texts are Moses-tokenized text of this language, such as en: detokenize them."
-        ),
+        arg(help="Language of Moses-tokenized texts, such as en, which are then detokenized."),
     ] = None
 
     def options(self, config: RunConfig | None) -> MetricOptions:
-        """The choices, completed from the settings of a run, or from defaults for no run."""
+        """Completes the choices from the settings of a run, or from defaults if config is None."""
         base = metric_options(config) if config else MetricOptions()
         if self.detokenize is not None:  # the run's tokenizer was chosen for tokenized text
             base = replace(base, bleu_tokenizer=None)
@@ -53,14 +54,14 @@ class MetricChoices:
         )
 
     def common_options(self, configs: Iterable[RunConfig]) -> MetricOptions:
-        """The choices, completed from the settings of several runs, or from defaults for none.
+        """Completes the choices from the settings of several runs, or from defaults for none.
 
         Raises:
-          InputError: the runs differ in what is left out.
+          InputError: the runs have different settings for an option that is not given.
         """
         options = [self.options(config) for config in configs] or [self.options(None)]
-        _check_same("bleu_tokenizer", [one.tokenizer for one in options])
-        _check_same("lowercase", [one.lowercase for one in options])
+        _check_same("bleu_tokenizer", [option.tokenizer for option in options])
+        _check_same("lowercase", [option.lowercase for option in options])
         return options[0]
 
 

@@ -1,8 +1,8 @@
-"""Command-line arguments as typed dataclasses, by tyro; its errors as one line.
+"""Parses command-line arguments into typed dataclasses with tyro; errors become one line.
 
-tyro gets a copy of each dataclass that it can read fast. Left to itself it imports typeguard to
-check defaults of generic types, and reads the source of each class several times for the help of
-its fields, which together take longer than all else that `encdec train --help` does.
+tyro gets a copy of each dataclass that it can read fast. With the original it would import
+typeguard to check defaults of generic types, and read the source of each class several times for
+the help of its fields. Together these take longer than all other work of `encdec train --help`.
 """
 
 import ast
@@ -37,10 +37,10 @@ def parse(
 
     Args:
       options: the dataclass; each field, and each field of a nested dataclass, is an option.
-      arguments: words of the command line after the command's name.
-      prog: how the command is called, for help and errors.
+      arguments: the words of the command line after the name of the command.
+      prog: the command as the user calls it, for help and errors.
       description: one sentence for the help.
-      default: values of options that are not given; the fields' own defaults if None.
+      default: the values of options that are not given; None for the defaults of the fields.
 
     Raises:
       InputError: an option is unknown, or its value cannot be used.
@@ -75,8 +75,8 @@ def _readable(options: type[Any], default: Any, with_help: bool) -> type[Any]:
 
     Args:
       options: the dataclass.
-      default: an instance with the defaults, or None for those of the fields.
-      with_help: whether the docstrings of fields become their help.
+      default: an instance that holds the defaults; None for the defaults of the fields.
+      with_help: whether the docstrings of fields become their help texts.
     """
     hints = typing.get_type_hints(options, include_extras=True)
     docs = _field_docs(options) if with_help else {}
@@ -86,7 +86,7 @@ def _readable(options: type[Any], default: Any, with_help: bool) -> type[Any]:
         hint, *marks = _unwrapped(hints[field.name])
         nested = dataclasses.is_dataclass(hint)
         text = docs.get(field.name) or (_first_paragraph(hint.__doc__) if nested else "")
-        # tyro takes the last of several marks: help that the field gives itself wins.
+        # tyro takes the last of several marks, so the help text in the annotation of a field wins.
         marks = [tyro.conf.arg(help=text), *marks]
         if nested:
             inner = None if value is dataclasses.MISSING else value
@@ -111,7 +111,7 @@ def _readable(options: type[Any], default: Any, with_help: bool) -> type[Any]:
 
 
 def _instance(options: type[Options], parsed: Any) -> Options:
-    """The dataclass itself, from an instance of its readable copy."""
+    """An instance of the dataclass, from an instance of its readable copy."""
     hints = typing.get_type_hints(options)
     values = {}
     for field in dataclasses.fields(typing.cast(Any, options)):
@@ -129,7 +129,7 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
 
 
 def _unwrapped(hint: Any) -> tuple[Any, ...]:
-    """A type and what `Annotated` adds to it."""
+    """A type and the marks that `Annotated` adds to it."""
     return typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
 
 
@@ -142,7 +142,7 @@ def _has_tuple(hint: Any) -> bool:
 
 
 def _field_docs(options: type[Any]) -> dict[str, str]:
-    """The docstring below each field of a dataclass and of those that it inherits from."""
+    """The docstrings below the fields of a dataclass and of its base classes, by field."""
     docs: dict[str, str] = {}
     for kind in reversed(options.__mro__):
         docs |= _module_docs(kind.__module__).get(kind.__name__, {})
@@ -183,7 +183,7 @@ def _unboxed(box: str) -> str:
 
 
 def _option_names(options: type[Any]) -> list[str]:
-    """Names of all options, with hyphens and without dashes before them."""
+    """The names of all options, with hyphens between words and without leading dashes."""
     names = ["help"]
     for spec in dataclasses.fields(options):
         nested: Any = getattr(spec.type, "__origin__", spec.type)
@@ -193,7 +193,7 @@ def _option_names(options: type[Any]) -> list[str]:
 
 
 def check_batch_tokens(max_batch_tokens: int) -> None:
-    """Raises InputError unless a batch has room for a token."""
+    """Raises InputError unless a batch has room for at least one token."""
     if max_batch_tokens < 1:
         raise InputError(
             f"max_batch_tokens = {max_batch_tokens} cannot be used: it must be at least 1"

@@ -1,4 +1,4 @@
-"""`encdec plot`: learning curves, or metrics by source length, of one or several runs."""
+"""`encdec plot`: draws learning curves, or BLEU by source length, of one or several runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,13 @@ class _PlotOptions:
     metric: Annotated[
         str,
         arg(
-            help="What is drawn over the steps: loss, bleu, exact_match, or any other number in "
+            help="Metric to draw over the steps: loss, bleu, exact_match, or any other number in "
             "the run's metrics.jsonl, such as tokens_per_second."
         ),
     ] = "loss"
     by_length: Annotated[
         bool,
-        arg(help="Draw BLEU by source length, which `encdec evaluate --by-length` measured."),
+        arg(help="Draw BLEU by source length, as measured by `encdec evaluate --by-length`."),
     ] = False
 
 
@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> None:
     """Draws the curves of one or several runs.
 
     Raises:
-      InputError: no run is named, a run lacks what is to be drawn, or the figure cannot be written.
+      InputError: no run is named, a run lacks the metric, or the figure cannot be written.
     """
     options = parse(_PlotOptions, arguments, "encdec plot", "Draws curves of runs.")
     if not options.runs:

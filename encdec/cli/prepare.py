@@ -16,7 +16,7 @@ class _PrepareOptions:
     ]
     corpus_folder: Annotated[
         Path | None,
-        arg(help="Folder to write to; by default the one in which TensorFlow Datasets keeps all."),
+        arg(help="Folder of the corpora; by default that of TensorFlow Datasets."),
     ] = None
 
 

@@ -1,8 +1,7 @@
-"""`encdec score`: the log-probability of given translations.
+"""`encdec score`: computes the log-probability of given translations.
 
-Each line out is a score (nats), a tab, and the line that was scored: the target sentence, the line
-of tab-separated columns, or the line of the n-best list. Thus `sort` ranks the lines of an n-best
-list again:
+Each line of output is a score (nats), a tab, and the line that was scored: the target sentence, the
+line of tab-separated columns, or the line of the n-best list. Thus `sort` reranks an n-best list:
 
     encdec score RUN --source text --nbest list | sort -t '|' -k 1,1gr
 """
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from encdec.inference.translator import Translator
 
 _WINDOW = 4096
-"""Lines that are read before their scores are written."""
+"""The number of lines that are read before their scores are written."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class _ScoreOptions:
         tuple[Path, ...], arg(help="Source sentences, in one or more files (.gz too).")
     ] = ()
     target: Annotated[
-        tuple[Path, ...], arg(help="Translations to score, in as many files, line by line.")
+        tuple[Path, ...],
+        arg(help="Translations to score, one file for each source file, line by line."),
     ] = ()
     nbest: Annotated[
         tuple[Path, ...],
@@ -48,26 +48,28 @@ class _ScoreOptions:
     tsv: Annotated[
         tuple[Path, ...],
         arg(
-            help="Instead: files of tab-separated columns, a pair a line. If no file is named, "
-            "such lines are read from stdin."
+            help="Instead of files of sentences: files of tab-separated columns, one pair per "
+            "line. If no file is named, such lines are read from stdin."
         ),
     ] = ()
     tsv_columns: Annotated[
         tuple[int, int],
         arg(metavar="INT INT", help="Columns of the source and the target, counted from 1."),
     ] = (1, 2)
-    output: Annotated[Path | None, arg(help="File to write; stdout if left out.")] = None
+    output: Annotated[Path | None, arg(help="File to write; by default stdout.")] = None
     tokens: Annotated[
         bool,
         arg(
-            help="Add two columns: the tokens of the target with the end of the sentence, and the "
-            "log-probability of each, separated by spaces."
+            help="Add two columns: the tokens of the target with the end token, and the "
+            "log-probability of each token, separated by spaces."
         ),
     ] = False
     json: Annotated[
-        bool, arg(help="Write a JSON object for each pair instead: source, target, score.")
+        bool, arg(help="Write one JSON object per pair instead: source, target, score.")
     ] = False
-    max_batch_tokens: Annotated[int, arg(help="Most tokens of a side in a batch.")] = 8192
+    max_batch_tokens: Annotated[
+        int, arg(help="The most source or target tokens in a batch, padding included.")
+    ] = 8192
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
 
@@ -75,9 +77,9 @@ class _Line(NamedTuple):
     """A pair to score.
 
     Attributes:
-      place: the file and line that it is from, for errors.
-      text: the line as it was given.
-      source, target: the pair.
+      place: the file and the line number, for errors.
+      text: the line of the input.
+      source, target: the two sentences.
     """
 
     place: str
@@ -90,7 +92,7 @@ def run(arguments: list[str]) -> None:
     """Writes the score of each pair.
 
     Raises:
-      InputError: bad input; of a later window of lines, the scores of those before are written.
+      InputError: bad input. The scores of all windows of lines before it are written.
     """
     options = parse(
         _ScoreOptions,
@@ -117,10 +119,10 @@ def run(arguments: list[str]) -> None:
 
 
 def _lines(options: _ScoreOptions) -> Iterator[_Line]:
-    """The pairs to score, read when they are asked for.
+    """Iterates over the pairs to score, which are read one by one.
 
     Raises:
-      InputError: the options do not go together.
+      InputError: the options cannot be combined.
     """
     if min(options.tsv_columns) < 1:
         raise InputError(
@@ -161,10 +163,10 @@ def _tsv_lines(options: _ScoreOptions) -> Iterator[_Line]:
 
 
 def _nbest_lines(options: _ScoreOptions) -> Iterator[_Line]:
-    """The lines of n-best lists with their sources.
+    """Iterates over the lines of n-best lists, each with its source.
 
     Raises:
-      InputError: a line is not of Moses' format, or its id is that of no source.
+      InputError: a line does not have Moses' format, or no source has its id.
     """
     from encdec.data.sources import read_lines, stream_lines
 
@@ -187,24 +189,26 @@ def _nbest_lines(options: _ScoreOptions) -> Iterator[_Line]:
 
 
 def _scored(translator: "Translator", window: list[_Line], options: _ScoreOptions) -> Iterator[str]:
-    """The lines to write for some pairs."""
+    """Computes the scores of some pairs and yields the lines to write."""
     from encdec.inference.scoring import score
 
     pairs = [(line.source, line.target) for line in window]
     scores = score(translator, pairs, max_batch_tokens=options.max_batch_tokens)
     vocabulary = translator.run.tgt_vocabulary
-    for line, total, each in zip(window, scores.log_probs, scores.token_log_probs, strict=True):
+    for line, total, token_scores in zip(
+        window, scores.log_probs, scores.token_log_probs, strict=True
+    ):
         labels: list[str] = []
-        if options.tokens and len(each):
+        if options.tokens and len(token_scores):
             ids = [*vocabulary.encode(line.target), vocabulary.specials.end]
             labels = vocabulary.tokens(ids)
         if options.json:
             row = {"source": line.source, "target": line.target, "score": float(total)}
             if options.tokens:
-                row |= {"tokens": labels, "token_scores": [float(x) for x in each]}
+                row |= {"tokens": labels, "token_scores": [float(x) for x in token_scores]}
             yield json.dumps(row, ensure_ascii=False)
         else:
             columns = [f"{total:.4f}", line.text]
             if options.tokens:
-                columns += [" ".join(labels), " ".join(f"{x:.4f}" for x in each)]
+                columns += [" ".join(labels), " ".join(f"{x:.4f}" for x in token_scores)]
             yield "\t".join(columns)

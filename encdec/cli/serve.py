@@ -22,11 +22,11 @@ class _Options:
     host: Annotated[
         str,
         arg(
-            help="Address to listen on. Only this machine can reach the default one; others can "
-            "reach any other."
+            help="Address to listen on. Only this machine can reach the default address; other "
+            "machines can reach any other address."
         ),
     ] = "127.0.0.1"
-    port: Annotated[int, arg(help="Port to listen on; 0 takes any free one.")] = 8000
+    port: Annotated[int, arg(help="Port to listen on; 0 takes any free port.")] = 8000
     limits: Annotated[Limits, OmitArgPrefixes] = field(default_factory=Limits)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> None:
     """Serves the page until it is interrupted.
 
     Raises:
-      InputError: no run, a library that is not installed, or an address that cannot be listened on.
+      InputError: the run cannot be opened, a library is missing, or the address cannot be used.
     """
     options = parse(_Options, arguments, "encdec serve", "Serves a page to translate in.")
     try:
@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> None:
     with _listen(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         search = app.served_search(options.search, options.limits)
-        # A first translation compiles the search before a request has to wait for that.
+        # A first translation compiles the search, so that no request waits for the compilation.
         translator(app.example(translator, options.limits), search)
         loopback = ipaddress.ip_address(host).is_loopback
         hosts = [host, options.host, "localhost"] if loopback else ["*"]
@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address, before the server is built."""
+    """Opens a socket that listens on an address, before the server is built."""
     if not 0 <= port <= 65535:
         raise InputError(f"port = {port} cannot be used: it must be from 0 to 65535")
     try:

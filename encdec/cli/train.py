@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 
 
 class TrainRequest(NamedTuple):
-    """What to train, where to keep it, on which devices, and the run that it begins from."""
+    """A request to train.
+
+    Attributes:
+      config: the settings.
+      folder: the run folder.
+      devices: the devices to train on.
+      init: the folder of the run to begin from; None for random parameters.
+    """
 
     config: RunConfig
     folder: Path
@@ -38,7 +45,7 @@ class TrainRequest(NamedTuple):
 
 
 def parse_train(arguments: Sequence[str]) -> TrainRequest:
-    """What the arguments ask for.
+    """Parses the arguments of `encdec train`.
 
     Raises:
       InputError: an option, preset or setting cannot be used.
@@ -49,15 +56,17 @@ def parse_train(arguments: Sequence[str]) -> TrainRequest:
 
 @dataclass(frozen=True)
 class _Resume:
-    resume: Annotated[Path, arg(help="Run folder to resume, under its own settings.")]
-    max_steps: Annotated[int | None, arg(help="Last step, instead of the run's own.")] = None
+    resume: Annotated[Path, arg(help="Run folder to resume, with the settings of that run.")]
+    max_steps: Annotated[
+        int | None, arg(help="Last step, instead of that of the run's settings.")
+    ] = None
     devices: Annotated[TrainingDeviceConfig, OmitArgPrefixes] = field(
         default_factory=TrainingDeviceConfig
     )
 
 
 def _resume_request(arguments: list[str]) -> TrainRequest:
-    """The settings of the run to resume."""
+    """The request to resume a run."""
     options = parse(_Resume, arguments, "encdec train", "Resumes a run.")
     from encdec.runs import run as runs
 
@@ -78,9 +87,9 @@ def _train_options(kind: type[Any]) -> type[Any]:
     """The options of `encdec train` for one of the models."""
     flat, families = OmitArgPrefixes, configs.family_names()
     texts = {
-        "model": f"Which model: {', '.join(families)}.",
-        "run": "Run folder; by default one under runs/ named after the settings.",
-        "seed": "Seed of every random number.",
+        "model": f"Model family: {', '.join(families)}.",
+        "run": "Run folder; by default a folder under runs/, named after the settings.",
+        "seed": "Seed of all random numbers.",
     }
     spec: list[Any] = [
         ("model", Annotated[str, arg(help=texts["model"], metavar="{" + ",".join(families) + "}")]),
@@ -96,7 +105,7 @@ def _train_options(kind: type[Any]) -> type[Any]:
 
 
 def _request(arguments: list[str]) -> TrainRequest:
-    """A run by preset and options."""
+    """The request for a run from a preset and options."""
     name, arguments = _take_preset(arguments)
     origin_folder = _value_of("--init-from", arguments)
     origin = _origin_config(origin_folder) if origin_folder else None
@@ -105,7 +114,7 @@ def _request(arguments: list[str]) -> TrainRequest:
     if origin and origin.model_name == model:
         start = _like_origin(start, origin)
     description = (
-        f"Trains a run. The same command resumes a run that was stopped, and so does `encdec "
+        f"Trains a run. The same command resumes a run that was stopped; so does `encdec "
         f"train --resume RUN`. Presets: {', '.join(PRESETS)}. The defaults shown are those of "
         f"{name or 'dates'}, {model}."
     )
@@ -122,7 +131,9 @@ def _request(arguments: list[str]) -> TrainRequest:
     if data.has_corpus and name is None:
         return _request(["tiny", *arguments])
     if data.has_corpus and name == "dates":
-        raise InputError("preset dates makes its own corpus: for another use tiny, base or big")
+        raise InputError(
+            "preset dates has a built-in corpus: for another one use tiny, base or big"
+        )
     if not data.has_corpus and name not in (None, "dates"):
         raise InputError(
             f"preset {name} needs a corpus: give --source and --target, --tsv, or --corpus"
@@ -135,8 +146,8 @@ def _request(arguments: list[str]) -> TrainRequest:
         check_model_matches(origin, config, origin_folder)
         if origin.data.has_corpus and not data.has_corpus:
             raise InputError(
-                f"{origin_folder} was trained on another corpus than the dates: give the one to go "
-                "on with, by --source and --target, --tsv, or --corpus"
+                f"{origin_folder} was not trained on the dates: name the corpus to fine-tune on "
+                "by --source and --target, --tsv, or --corpus"
             )
     folder = options.run or _default_folder(name or "dates", config)
     return TrainRequest(config, folder, options.devices, init)
@@ -157,8 +168,10 @@ def _like_origin(start: RunConfig, origin: RunConfig) -> RunConfig:
 
 
 def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """The preset and the other arguments. It is the first word, or a preset's name that is not the
-    value of an option."""
+    """The preset and the other arguments.
+
+    The preset is the first word, or a preset's name that is not the value of an option.
+    """
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
     for i, (before, word) in enumerate(itertools.pairwise(arguments)):
@@ -168,7 +181,10 @@ def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:
-    """The value of an option on which the defaults of others depend; None if it is not given."""
+    """The value of an option before parsing; None if it is not given.
+
+    The defaults of other options depend on it.
+    """
     value = None
     for word, after in itertools.pairwise([*arguments, ""]):
         name, equals, rest = word.partition("=")
@@ -178,7 +194,7 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
 
 
 def _absolute(data: DataConfig) -> DataConfig:
-    """The same files and folders by their absolute names."""
+    """The settings with absolute paths of all files and folders."""
     names = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
     files: Any = {
         name: tuple(str(Path(file).absolute()) for file in getattr(data, name)) for name in names
@@ -189,7 +205,7 @@ def _absolute(data: DataConfig) -> DataConfig:
 
 
 def _default_folder(name: str, config: RunConfig) -> Path:
-    """A different folder for each set of settings."""
+    """A run folder with a name that differs between different settings."""
     return Path("runs") / f"{name}-{config.model_name}-{configs.digest(config)[:8]}"
 
 
@@ -213,7 +229,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _show(translator: "Translator") -> None:
-    """Prints metrics on the held-out pairs, a few translations, and where everything is."""
+    """Prints metrics on the held-out pairs, a few translations, and the paths of the results."""
     from encdec.cli.evaluate import evaluate_with_progress
     from encdec.cli.evaluation_text import HELD_OUT
     from encdec.evaluation.compute import validation_metrics

@@ -1,4 +1,4 @@
-"""`encdec translate`: reads lines and writes their translations."""
+"""`encdec translate`: reads lines of text and writes their translations."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from encdec.inference.translator import Translation, Translator
 
 _WINDOW = 4096
-"""How many lines are read before their translations are written."""
+"""The number of lines that are read before their translations are written."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _TranslateOptions:
         Positional[tuple[Path, ...]],
         arg(
             metavar="RUN [RUN ...]",
-            help="Run folder; several with one target vocabulary translate as an ensemble.",
+            help="Run folder; several with the same target vocabulary translate as an ensemble.",
         ),
     ]
     input: Annotated[
@@ -38,20 +38,22 @@ class _TranslateOptions:
     ] = None
     output: Annotated[Path | None, arg(help="File to write; by default stdout.")] = None
     nbest: Annotated[
-        int, arg(help="How many translations of each line to write, best first, one a line.")
+        int, arg(help="Number of translations to write for each line, best first, one per line.")
     ] = 1
     scores: Annotated[
-        bool, arg(help="Write before each translation its score (nats) and a tab.")
+        bool, arg(help="Write the score (nats) and a tab before each translation.")
     ] = False
     too_long: Annotated[
         Literal["cut", "keep", "empty", "stop"],
         arg(
-            help="What to do with a line that is longer than the model was trained for, besides "
-            "naming it on stderr: cut it to that length, keep it whole, write an empty line, or "
-            "stop."
+            help="What to do with a line that is longer than the model was trained for: cut it to "
+            "that length, keep it as it is, write an empty line, or stop. Each such line is "
+            "reported on stderr."
         ),
     ] = "cut"
-    max_batch_tokens: Annotated[int, arg(help="The most source tokens in a batch.")] = 8192
+    max_batch_tokens: Annotated[
+        int, arg(help="The most source tokens in a batch, padding included.")
+    ] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     ensemble: Annotated[EnsembleOptions, OmitArgPrefixes] = field(default_factory=EnsembleOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
@@ -61,7 +63,7 @@ def run(arguments: list[str]) -> None:
     """Translates lines with one run or with an ensemble.
 
     Raises:
-      InputError: no run, input that cannot be read, or options that cannot be used with it.
+      InputError: a run cannot be opened, the input cannot be read, or an option cannot be used.
     """
     options = parse(_TranslateOptions, arguments, "encdec translate", "Translates lines of text.")
     check_batch_tokens(options.max_batch_tokens)
@@ -88,7 +90,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _lines(translations: "list[Translation]", options: _TranslateOptions) -> Iterator[str]:
-    """The `nbest` lines of one input line, empty ones where there are fewer translations."""
+    """Yields `nbest` lines for one input line; empty ones where there are fewer translations."""
     for i in range(options.nbest):
         score, text = -math.inf, ""
         if i < len(translations):
@@ -99,9 +101,16 @@ def _lines(translations: "list[Translation]", options: _TranslateOptions) -> Ite
 def _translate(
     translator: "Translator", lines: list[str], first: int, options: _TranslateOptions
 ) -> "list[list[Translation]]":
-    """The translations of some lines, `nbest` of each or as many as the search has.
+    """Translates a window of lines.
 
-    `first` is the number of the first line in the input.
+    Args:
+      translator: the run or the ensemble.
+      lines: the window; lines that are too long are replaced as `too_long` says.
+      first: the number of the first line in the input, for messages.
+      options: the options of the command.
+
+    Returns:
+      For each line, at most `nbest` translations, best first.
     """
     limit = min(member.run.config.data.max_source_length for member in translator.members)
     for i, line in enumerate(lines):
@@ -112,7 +121,7 @@ def _translate(
                 "trained for"
             )
             if options.too_long == "stop":
-                raise InputError(f"{message}: shorten it, or say --too-long cut, keep or empty")
+                raise InputError(f"{message}: shorten it, or give --too-long cut, keep or empty")
             print(f"encdec: {message}: --too-long {options.too_long}", file=sys.stderr)
             if options.too_long == "empty":
                 lines[i] = ""
@@ -127,7 +136,7 @@ def _translate(
 
 @contextmanager
 def _reader(path: Path | None) -> Iterator[Iterator[str]]:
-    """The lines of a file, or of stdin."""
+    """Opens an iterator over the lines of a file, or of stdin."""
     from encdec.data.sources import decode_lines, read_lines
 
     if path is None:

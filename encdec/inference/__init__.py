@@ -1,1 +1,1 @@
-"""A trained model at work: text in; translations, alignments and log-probabilities out."""
+"""Inference with trained models: text in; translations, alignments and log-probabilities out."""

@@ -1,4 +1,4 @@
-"""A batch searched or scored by a model with parameters: pure, and mapped over devices."""
+"""Search and self-attention of a batch under given parameters: pure functions, then programs."""
 
 from functools import lru_cache, partial
 from typing import Any
@@ -36,18 +36,22 @@ def search(
     """Encodes a batch and searches, with one model or with an ensemble.
 
     Args:
-      params: of each model, as one device holds them.
-      sources: of each model (their vocabularies may differ), of the same B sentences.
-      sentences: what else belongs to each sentence.
+      params: the parameters of each model, as one device holds them.
+      sources: the same B source sentences for each model, in the ids of its own vocabulary.
+      sentences: length limit, number and prefix of each sentence.
       arrays, static: the options, see `encdec.search.methods.split`.
-      weights: float32 [number of models]; of each in the ensemble. One model has none.
-      models: static; all have one target vocabulary.
+      weights: float32 [number of models], the weight of each in the ensemble; not used for one
+        model.
+      models: static; all have the same target vocabulary.
       dtype: static; the type of matrix products.
       mean: static; how an ensemble combines its models, see `encdec.search.ensemble`.
+
+    Returns:
+      The result of `encdec.search.methods.search`.
     """
     steps, memories, caches = [], [], []
-    for model, own_params, (src, src_mask) in zip(models, params, sources, strict=True):
-        bound: Any = partial(model.apply, {"params": cast(own_params, dtype)})
+    for model, model_params, (src, src_mask) in zip(models, params, sources, strict=True):
+        bound: Any = partial(model.apply, {"params": cast(model_params, dtype)})
         memory = bound(src, src_mask, method="encode")
         memories.append(memory)
         caches.append(bound(memory, static.beam, static.max_len, method="init_cache"))
@@ -61,40 +65,41 @@ def search(
 def self_attention(
     params: Params, src: Array, src_mask: Array, tgt_in: Array, *, model: EncoderDecoder, dtype: Any
 ) -> dict[MapKind, Array]:
-    """Self-attention maps of both sides, with every target token given.
+    """Self-attention maps of encoder and decoder for given target tokens.
 
     Args:
-      params: of the one device.
+      params: float32 pytree; one device holds all of it.
       src, src_mask: as in `Batch`.
       tgt_in: int32 [B, T], the start token before each target.
-      model, dtype: what runs, and the type of its products.
+      model: static; one that has self-attention.
+      dtype: static; the type of matrix products.
 
     Returns:
-      float32 attention: encoder [B, L, H, S, S], decoder [B, L, H, T, T].
+      By kind, float32: "encoder" [B, L, H, S, S] and "decoder" [B, L, H, T, T].
     """
     bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
-    _, kept = bound(src, src_mask, tgt_in, method="logit_factors")
-    return model.self_attention_maps(kept["intermediates"])
+    _, captured = bound(src, src_mask, tgt_in, method="logit_factors")
+    return model.self_attention_maps(captured["intermediates"])
 
 
 def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
-    """The most tokens that each translation may have, int32 [B]: none for an empty source.
+    """The most tokens that each translation may have, int32 [B]; 0 for an empty source.
 
     Args:
-      lengths: int [B], source tokens with EOS; NumPy or JAX.
-      ratio: tokens for each of them, and
-      extra: this many more.
+      lengths: int [B], source tokens with the end token; NumPy or JAX.
+      ratio: target tokens for each source token.
+      extra: target tokens in addition.
     """
     return (lengths > 0).astype(np.int32) * (lengths * ratio + extra).astype(np.int32)
 
 
 @lru_cache(maxsize=128)
 def search_program(layout: Layout, **static: Any) -> Any:
-    """`search` compiled for the devices of a layout; the same static arguments share a program."""
+    """`search` compiled for the devices of a layout, once for each set of static arguments."""
     return pmap.parallelize(partial(search, **static), layout, (True, True, True, False, False))
 
 
 @lru_cache(maxsize=8)
 def self_attention_program(**static: Any) -> Any:
-    """What each side looks at in itself, on one device, in the same way."""
+    """`self_attention` compiled for one device, once for each set of static arguments."""
     return jax.jit(partial(self_attention, **static))

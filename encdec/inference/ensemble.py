@@ -1,4 +1,4 @@
-"""Several runs that translate as one."""
+"""Ensembles: several runs that decode together."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +20,12 @@ EQUAL_MEMBERS = EnsembleOptions()
 class Ensemble(Translator):
     """A translator whose next-token distribution is the mean of its members'.
 
-    Members may differ in family, size and source vocabulary. The first one gives what a single
-    translator has: its run, its source tokens, its length limits, and the attention that is shown.
+    Members may differ in family, size and source vocabulary. The first member provides the run, the
+    source tokens and the length limits; attention is the first member's, too.
 
     Args:
       members: translators on the same layout, with one target vocabulary.
-      options: which mean, and the weights.
+      options: how the distributions are averaged, and the weight of each member.
 
     Raises:
       InputError: two members have different target vocabularies, or the weights do not fit.
@@ -40,7 +40,7 @@ class Ensemble(Translator):
             if digest != digests[0]:
                 raise InputError(
                     f"{first.run.path} and {member.run.path} have different target vocabularies: "
-                    "the runs of an ensemble must share it"
+                    "the runs of an ensemble must have the same one"
                 )
         super().__init__(
             first.run, first._params, first.step, first._layout, first._static["dtype"]
@@ -51,17 +51,18 @@ class Ensemble(Translator):
 
     @property
     def members(self) -> tuple[Translator, ...]:
+        """The translators whose distributions are averaged."""
         return self._members
 
     def log_probs(self, batch: Batch) -> np.ndarray:
         """The log-probability of each target token of a batch, as in `Translator.log_probs`.
 
-        A token's probability is the mean of what the members give it. The mean of log-probabilities
-        is normalised over the whole vocabulary, which members do not return.
+        A token's probability is the weighted mean of its probabilities under the members. A mean of
+        log-probabilities would need all V of them to be normalised, which members do not return.
 
         Raises:
-          InputError: the mean is that of log-probabilities, or the members read text in different
-            ways: a batch holds source tokens of one vocabulary.
+          InputError: the mean is that of log-probabilities, or members have different source
+            vocabularies: a batch holds source tokens of one vocabulary.
         """
         if self._mean != "probabilities":
             raise InputError("an ensemble scores given text only with the mean of probabilities")
@@ -84,16 +85,17 @@ def load_ensemble(
     dtype: Any = jnp.float32,
     options: EnsembleOptions = EQUAL_MEMBERS,
 ) -> Translator:
-    """Opens run folders that translate together; one folder alone is opened as by `load`.
+    """Opens run folders as an ensemble; a single folder is opened as by `load`.
 
     Args:
       paths: the folders.
       layout: the devices to translate on.
-      dtype: of matrix products.
-      options: which mean of the runs' distributions is taken, and the weights.
+      dtype: the type of matrix products.
+      options: how the distributions are averaged, and the weight of each run.
 
     Raises:
-      InputError: as `load`; no folder; different target vocabularies; or weights that do not fit.
+      InputError: no folder is given, one cannot be opened (see `load`), target vocabularies differ,
+        or the weights do not fit.
     """
     if not paths:
         raise InputError("an ensemble needs runs: give at least one run folder")

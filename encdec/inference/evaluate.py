@@ -1,4 +1,4 @@
-"""Evaluation: translate the sources of a test set, compute metrics, score the references."""
+"""Evaluation: translates the sources of a test set, computes metrics, scores the references."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,12 +21,12 @@ ReferencedPair = tuple[str, str | Sequence[str]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation measured.
+    """The result of an evaluation.
 
     Attributes:
-      metrics: of the translations against the references.
+      metrics: those of the translations against the references.
       loss: negative log-likelihood of the (first) references, nats per token.
-      seconds: time that translating took.
+      seconds: duration of the translation.
       hypotheses: the translations.
     """
 
@@ -45,7 +45,7 @@ class Evaluation:
         return {**self.metrics.summary(), "loss": self.loss, "seconds": self.seconds}
 
     def report(self, name: str) -> str:
-        """The metrics as lines of text, headed by the name of the test set."""
+        """The metrics as lines of text, below a line with the name of the test set."""
         head = f"{name}: {self.metrics.sentences} sentences in {self.seconds:.1f} s"
         return f"{head}\n{metrics_text(self.values, self.metrics.signatures)}"
 
@@ -60,11 +60,11 @@ def evaluation_row(
     """The row that a run's `metrics.jsonl` keeps of an evaluation.
 
     Args:
-      translator: what was evaluated.
-      name: of the test set.
-      search: how it was translated.
-      evaluation: what was measured.
-      more: JSON values that the row holds too.
+      translator: the translator that was evaluated.
+      name: the name of the test set.
+      search: the search options.
+      evaluation: the result.
+      more: further JSON values for the row.
     """
     return {
         "kind": "test",
@@ -90,18 +90,18 @@ def evaluate(
     """Translates the sources and compares the translations with the references.
 
     Args:
-      translator: what is evaluated.
-      pairs: sources and references; blank ones count too. A pair may have several references, and
-        then every pair has as many; the loss is that of the first.
-      search: how to translate.
-      metrics: names of the metrics to compute besides the loss; all if left out.
-      options: how texts are compared; as the run's settings say if left out.
-      max_batch_tokens: most tokens in a batch.
-      progress: called with the number of sentences translated, batch after batch.
+      translator: the translator to evaluate.
+      pairs: sources and references; blank ones count too. A pair may have several references, if
+        every pair has the same number; the loss is that of the first.
+      search: the search options; their defaults if None.
+      metrics: names of the metrics to compute in addition to the loss; all if None.
+      options: how texts are compared; taken from the run's settings if None.
+      max_batch_tokens: the most tokens of a batch, padding included.
+      progress: called after each batch with the number of its sentences.
 
     Raises:
       InputError: there are no pairs, their numbers of references differ, a metric is unknown, or a
-        tokenizer is not installed; all before anything is translated.
+        tokenizer is not installed. All of this is checked before anything is translated.
     """
     sources, references = split_references(pairs)
     options = options or metric_options(translator.run.config)
@@ -121,7 +121,7 @@ def evaluate(
 def split_references(
     pairs: Pairs | Iterable[ReferencedPair],
 ) -> tuple[list[str], list[list[str]]]:
-    """The n sources, and one list of n references for each reference that a source has.
+    """Returns the n sources, and for each of the R references of a source a list of n references.
 
     Raises:
       InputError: there are no pairs, or their numbers of references differ.
@@ -135,8 +135,8 @@ def split_references(
         for number, count in enumerate(counts, 1):
             if not count or count != counts[0]:
                 raise InputError(
-                    f"pair {number} has {count} references but pair 1 has {counts[0]}: give each "
-                    "source as many, and at least one"
+                    f"pair {number} has {count} references but pair 1 has {counts[0]}: give every "
+                    "source the same number, at least one"
                 )
         references = [list(texts) for texts in zip(*(texts for _, texts in both), strict=True)]
     if not sources:

@@ -1,7 +1,7 @@
 """Scores: log-probabilities of given translations, log p(target | source), in nats.
 
-`log_probs` is the pure function, of arrays; `score` is the same of strings. The validation loss,
-the loss that `encdec evaluate` prints and `encdec score` all come from them.
+`log_probs` is a pure function of arrays; `score` takes strings. The validation loss, the loss that
+`encdec evaluate` prints and the scores of `encdec score` all come from `log_probs`.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ class Scores:
 
     Attributes:
       token_log_probs: n arrays float32 [T], log p(y_t | y_<t, x) of each target token in nats; the
-        last is that of the end of the sentence. Empty for a pair of two blank texts.
+        last is that of the end token. Empty for a pair of two blank texts.
     """
 
     token_log_probs: list[np.ndarray]
@@ -42,7 +42,7 @@ class Scores:
 
     @property
     def loss(self) -> float:
-        """Negative log-likelihood, nats per token of the whole set."""
+        """Negative log-likelihood of all translations, divided by their tokens: nats per token."""
         tokens = sum(map(len, self.token_log_probs))
         return float(-self.log_probs.sum() / max(tokens, 1))
 
@@ -54,17 +54,17 @@ def score(
     max_batch_tokens: int = 8192,
     progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """How probable the translator's model finds each target given its source.
+    """Computes log p(target | source) of each pair under the translator's model.
 
-    A target is split into tokens as the training data was. For a translation by the same model
-    this is the `log_prob` of the search, if the search chose that very segmentation and reached the
-    end of the sentence. A blank source has one translation, the blank text, with probability 1.
+    A target is split into tokens as the training data was. A translation by the same model gets the
+    `log_prob` of the search, if the search chose the same segmentation and reached the end token. A
+    blank source has one translation, the blank text, with probability 1.
 
     Args:
-      translator: whose model scores.
+      translator: the translator whose model computes the log-probabilities.
       pairs: sources and targets; any of them may be empty.
-      max_batch_tokens: most source or target tokens in a batch, padding included.
-      progress: called with the number of pairs done, batch after batch.
+      max_batch_tokens: the most source or target tokens in a batch, padding included.
+      progress: called after each batch with the number of its pairs.
     """
     sources, targets = pairs if isinstance(pairs, Pairs) else read_all(pairs)
     scores = [np.zeros(0, np.float32) for _ in sources]
@@ -89,17 +89,17 @@ def score(
 
 
 def log_probs(params: Params, batch: Batch, *, model: nn.Module, dtype: Any) -> Array:
-    """Log-probabilities of the target tokens of one device's sentences.
+    """Computes the log-probabilities of the target tokens of a batch on one device.
 
     Args:
       params: float32 pytree, as one device holds it.
-      batch: its sentences: B rows, of T + 1 target tokens with the start.
-      model: the module.
-      dtype: of matrix products.
+      batch: B sentence pairs; tgt [B, T + 1] begins with the start token.
+      model: static; the module.
+      dtype: static; the type of matrix products.
 
     Returns:
-      float32 [B, T], nats: entry t is log p(tgt[t + 1] | tgt[:t + 1], src), the end of the sentence
-      included; 0 where that token is padding.
+      float32 [B, T], nats: entry t is log p(tgt[t + 1] | tgt[:t + 1], src), for the end token too;
+      0 where tgt[t + 1] is padding.
     """
     return batch_log_probs(model, cast(params, dtype), batch)
 

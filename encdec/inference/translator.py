@@ -1,4 +1,4 @@
-"""A run folder opened: text in; text, scores and alignments out."""
+"""The translator: text in; translations with scores and alignments out."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,17 +36,17 @@ from encdec.types import Array, Batch, InputError, MapKind, Params
 
 @dataclass(frozen=True)
 class Translation:
-    """One translation of one text.
+    """One translation of one text, of T tokens from S source tokens.
 
     Attributes:
       text: the translation.
-      score: what the search ranks by, nats: the log-probability over the length penalty, after
-        processors; see `encdec.search.types.SearchResult`.
-      log_prob: the model's own log-probability of the tokens, nats.
-      src_tokens, tgt_tokens: labels, EOS among them.
-      src_ids, tgt_ids: what they are labels of.
-      attention: float32 [M, T, S], how much each target token looked at each source token in each
-        of the model's maps; None when alignments were not asked for.
+      score: the number by which the search ranks translations, nats: the log-probability after
+        processors, divided by the length penalty; see `encdec.search.types.SearchResult`.
+      log_prob: the log-probability of the tokens under the model, nats, without processors.
+      src_tokens, tgt_tokens: the tokens as text, the end token included.
+      src_ids, tgt_ids: the ids of these tokens.
+      attention: float32 [M, T, S], the attention of each target token to each source token in each
+        of the model's M maps; None where alignments were not requested.
     """
 
     text: str
@@ -60,11 +60,11 @@ class Translation:
 
 
 class _Constraints(NamedTuple):
-    """What the translations of some texts must and must not contain.
+    """The constraints on the translations of n texts.
 
     Attributes:
-      banned: ids of each banned phrase.
-      prefix: int32 [n, P], what each translation begins with, then -1.
+      banned: the ids of each banned text.
+      prefix: int32 [n, P], the ids that each translation begins with, then -1.
       max_lengths: int32 [n], the most tokens that each may have.
     """
 
@@ -78,10 +78,10 @@ class Translator:
 
     Args:
       run: settings and vocabularies.
-      params: the model's parameters, as they lie on devices.
-      step: of the checkpoint that they are from, if they are from one.
+      params: the model's parameters, sharded over the devices.
+      step: the step of the checkpoint that holds the parameters; None if they are from none.
       layout: the devices.
-      dtype: of products.
+      dtype: the type of matrix products.
     """
 
     def __init__(
@@ -111,13 +111,13 @@ class Translator:
         *,
         processors: Sequence[Processor] = (),
     ) -> Translation:
-        """The best translation of one text, with its alignment; arguments as in `nbest`."""
+        """Returns the best translation of one text, with its alignment; arguments as in `nbest`."""
         return self.nbest([text], 1, options, processors=processors, alignments=True)[0][0]
 
     def translate(
         self, texts: Iterable[str], options: SearchOptions | None = None, **how: Any
     ) -> list[Translation]:
-        """The best translation of each text; arguments as in `nbest`."""
+        """Returns the best translation of each text; arguments as in `nbest`."""
         return [best[0] for best in self.nbest(texts, 1, options, **how)]
 
     def nbest(
@@ -133,33 +133,33 @@ class Translator:
         max_batch_tokens: int = 8192,
         progress: Callable[[int], None] | None = None,
     ) -> list[list[Translation]]:
-        """Up to `count` translations of each text, best first; a blank text translates to "".
+        """Returns up to `count` translations of each text, best first; of a blank text only "".
 
         Args:
           texts: source sentences.
-          count: at most the beam width.
-          options: how to search.
-          prefixes: what each translation begins with, "" where it is free; by default
-            `options.prefix` for all.
-          processors: rules of your own, see `encdec.search.interface.Processor`.
-          alignments: return attention too.
-          max_source_length: the tokens of a text after so many are cut off; by default none are.
-          max_batch_tokens: the most source tokens in a batch, padding included; a longer text is a
-            batch of its own.
+          count: the number of translations, at most the beam width.
+          options: how to search; the defaults of `SearchOptions` if None.
+          prefixes: for each text, the text with which its translation begins, "" for any beginning;
+            by default `options.prefix` for all texts.
+          processors: further search rules, see `encdec.search.interface.Processor`.
+          alignments: whether translations have their attention.
+          max_source_length: source tokens after this many are cut off; None cuts nothing.
+          max_batch_tokens: the most source tokens in a batch, padding included; a longer text gets
+            a batch to itself.
           progress: called after each batch with the number of its texts.
 
         Raises:
-          InputError: count is not between 1 and the beam width; or the options cannot be used with
-            this vocabulary or these texts: a banned text, a prefix, a minimum length.
-          TypeError: texts is one string: call the translator itself with it.
+          InputError: count is not between 1 and the beam width; or a banned text, a prefix or a
+            minimum length cannot be used with this vocabulary or these texts.
+          TypeError: texts is a single string: call the translator itself with it.
         """
         if isinstance(texts, str):
             raise TypeError("texts must be several strings: for one, call translator(text)")
         options, texts = options or SearchOptions(), list(texts)
         if not 1 <= count <= options.beam:
             raise InputError(
-                f"nbest = {count} cannot be had from beam = {options.beam}: "
-                f"1 to {options.beam} can, or give a wider beam"
+                f"nbest = {count} cannot be used with beam = {options.beam}: "
+                f"give 1 to {options.beam}, or a wider beam"
             )
         results = [[self._blank()] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
@@ -174,20 +174,19 @@ class Translator:
             batch: tuple[Source, ...] = ((src, src_mask), *others)
             result = self._search(batch, rows, options, constraints, processors, alignments)
             for row, index in enumerate(rows):
-                found = self._read(result, row, sources[0][index], count)
-                results[real[index]] = found
+                results[real[index]] = self._read(result, row, sources[0][index], count)
             if progress:
                 progress(len(rows))
         return results
 
     def log_probs(self, batch: Batch) -> np.ndarray:
-        """The log-probability of each target token of a batch, see `scoring.log_probs`.
+        """Computes the log-probability of each target token of a batch, see `scoring.log_probs`.
 
         Args:
           batch: NumPy arrays, the same in all processes.
 
         Returns:
-          float32 [B, T], nats; 0 where the target is padding.
+          float32 [B, T], nats; 0 where the target token is padding.
         """
         program = log_probs_program(self._layout, **self._static)
         gathered = sharding.gather_batch(program(self._params, self._rows(batch)), self._layout)
@@ -195,24 +194,25 @@ class Translator:
 
     @property
     def map_names(self) -> list[str]:
-        """What each of a translation's M maps is of."""
+        """The names of a translation's M attention maps, such as `layer 1, head 2`."""
         return self.run.config.model.map_names
 
-    def attention(self, found: Translation, kind: MapKind = "encoder-decoder") -> np.ndarray:
-        """Where each token of a translation, or of its source, looked.
+    def attention(self, translation: Translation, kind: MapKind = "encoder-decoder") -> np.ndarray:
+        """Returns the attention maps of a translation.
 
         Args:
-          found: a translation by this translator, with its alignment.
-          kind: who looks at whom; a Transformer alone has other than encoder-decoder.
+          translation: a translation by this translator, with its alignment.
+          kind: encoder-decoder attention, or self-attention of one side, which only a Transformer
+            has.
 
         Returns:
-          float32 [M, rows, columns]: encoder-decoder [M, T, S], encoder [M, S, S], decoder
-          [M, T, T]. A row of the last is the token that was chosen there, its columns the tokens
-          before it, BOS first.
+          float32 [M, queries, keys]: encoder-decoder [M, T, S], encoder [M, S, S], decoder
+          [M, T, T]. Row t of a decoder map belongs to target token t, and its columns to the
+          decoder's inputs: the start token, then the target tokens.
 
         Raises:
-          InputError: the model has no such maps, the translation came without its alignment, or
-            another kind than encoder-decoder is asked for on several devices.
+          InputError: the model has no such maps, the translation has no alignment, or
+            self-attention is requested on several devices.
         """
         model, kinds = self.run.config.model_name, self.run.config.model.attention_kinds
         if not kinds:
@@ -221,14 +221,18 @@ class Translator:
             raise InputError(
                 f"{self.run.path} is a run of {model}, which has only {' and '.join(kinds)} maps"
             )
-        if found.attention is None:
-            raise InputError("the translation has no alignment: of a blank text, or not asked for")
+        if translation.attention is None:
+            raise InputError(
+                "the translation has no alignment: its text is blank, or none was requested"
+            )
         if kind == "encoder-decoder":
-            return found.attention
+            return translation.attention
         if self._layout.size > 1:
-            raise InputError(f"{kind} maps cannot be had in layout {self._layout}: load it as 1x1")
+            raise InputError(
+                f"{kind} maps cannot be computed in layout {self._layout}: load the run as 1x1"
+            )
         start = self.run.tgt_vocabulary.specials.start
-        src, tgt_in = found.src_ids, [start, *found.tgt_ids[:-1]]
+        src, tgt_in = translation.src_ids, [start, *translation.tgt_ids[:-1]]
         program = self_attention_program(**self._static)
         padded_src = _padded(src)[None]
         mask = np.arange(padded_src.shape[1])[None] < len(src)
@@ -237,11 +241,11 @@ class Translator:
         return np.asarray(maps[..., :side, :side]).reshape(-1, side, side)
 
     def source_length(self, text: str) -> int:
-        """Tokens of a source text."""
+        """The number of tokens of a source text, without the end token."""
         return len(self.run.src_vocabulary.encode(text))
 
     def _rows(self, batch: Any) -> Any:
-        """Rows of padding added until they fall evenly on devices; this process's on its own."""
+        """Puts this process's rows of a batch on its devices, padded to the same number on each."""
         layout = self._layout
 
         def local(x: np.ndarray) -> np.ndarray:
@@ -252,7 +256,7 @@ class Translator:
         return sharding.shard_batch(jax.tree.map(local, batch), layout)
 
     def _encode(self, texts: Sequence[str], max_length: int | None) -> Tokens:
-        """Source tokens of texts, cut to a length."""
+        """Returns the source tokens of texts, cut after `max_length` tokens, with the end token."""
         ids = self.run.src_vocabulary.encode_all(texts)
         cut = (sentence[:max_length] for sentence in ids)
         return tokens_of(cut, self.run.src_vocabulary.specials)
@@ -260,7 +264,7 @@ class Translator:
     def _constraints(
         self, source: Tokens, options: SearchOptions, prefixes: Sequence[str] | None
     ) -> _Constraints:
-        """What translations must and must not contain, checked against the vocabulary."""
+        """Returns the constraints of the options, checked against vocabulary and length limits."""
         vocabulary, specials = self.run.tgt_vocabulary, self._specials
         encode, unknown = vocabulary.encode, specials.unknown
         max_lengths = max_target_lengths(source.lengths(), options.max_ratio, self._extra(options))
@@ -269,7 +273,9 @@ class Translator:
         texts = [options.prefix] * len(source) if prefixes is None else prefixes
         prefix = prefix_ids(texts, banned, max_lengths, encode, unknown)
         longest = max(map(len, prefix), default=0)
-        columns = round_length(longest) if longest else 0  # few shapes
+        columns = (
+            round_length(longest) if longest else 0
+        )  # few lengths, so that few programs are compiled
         return _Constraints(banned, prefix_table(prefix, columns), max_lengths)
 
     def _search(
@@ -281,11 +287,12 @@ class Translator:
         processors: Sequence[Processor],
         alignments: bool,
     ) -> SearchResult:
-        """Searches a batch: NumPy arrays of all its rows.
+        """Searches a batch and gathers the result as NumPy arrays.
 
         Args:
-          sources: of each member, of B sentences.
-          rows: int [n], n <= B, which of the texts the first n sentences are.
+          sources: the B source sentences for each member.
+          rows: int [n], n <= B, the indices of the texts in the first n rows; the other rows are
+            padding.
           options, constraints, processors, alignments: how to search.
         """
         size, source_length = sources[0][0].shape
@@ -314,14 +321,17 @@ class Translator:
         sharded = self._rows((sources, Sentences(*sentences)))
         params = tuple(member._params for member in self.members)
         result: SearchResult = program(params, *sharded, arrays, self._weights)
-        whole: SearchResult = sharding.gather_batch(result._replace(attention=None), self._layout)
-        return whole._replace(attention=self._all_heads(result.attention))
+        gathered: SearchResult = sharding.gather_batch(
+            result._replace(attention=None), self._layout
+        )
+        return gathered._replace(attention=self._all_heads(result.attention))
 
     def _extra(self, options: SearchOptions) -> int:
+        """The tokens that a translation may have in addition to `max_ratio` per source token."""
         return self.run.extra_length if options.max_extra is None else options.max_extra
 
     def _all_heads(self, attention: Array | None) -> Any:
-        """Weights [B, W, T, M, S], the maps layer by layer, from those of each device's heads."""
+        """Gathers the heads' attention from the devices: [B, W, T, M, S], ordered by layer."""
         if attention is None:
             return None
         parts = sharding.gather_batch_by_model(attention, self._layout)  # [devices, B, W, T, M, S]
@@ -332,22 +342,22 @@ class Translator:
         joined = np.moveaxis(split, 0, 4)  # [B, W, T, L, devices, H, S]
         return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])
 
-    def _read(self, found: Any, row: int, src: np.ndarray, count: int) -> list[Translation]:
-        """The translations of one row of a batch; `found` is a SearchResult of NumPy arrays."""
+    def _read(self, result: Any, row: int, src: np.ndarray, count: int) -> list[Translation]:
+        """Returns up to `count` translations of one row of a SearchResult of NumPy arrays."""
         source, target = self.run.src_vocabulary, self.run.tgt_vocabulary
-        usable = [w for w in range(count) if np.isfinite(found.scores[row, w])]
-        results = []
+        usable = [w for w in range(count) if np.isfinite(result.scores[row, w])]
+        translations = []
         for w in usable:
-            ids = found.tokens[row, w, : found.lengths[row, w]].tolist()
+            ids = result.tokens[row, w, : result.lengths[row, w]].tolist()
             attention = None
-            if found.attention is not None:
-                steps = found.attention[row, w, : len(ids), :, : len(src)]  # [T, M, S]
+            if result.attention is not None:
+                steps = result.attention[row, w, : len(ids), :, : len(src)]  # [T, M, S]
                 attention = np.moveaxis(steps, 1, 0)
-            results.append(
+            translations.append(
                 Translation(
                     text=target.decode(ids),
-                    score=float(found.scores[row, w]),
-                    log_prob=float(found.log_probs[row, w]),
+                    score=float(result.scores[row, w]),
+                    log_prob=float(result.log_probs[row, w]),
                     src_tokens=source.tokens(src.tolist()),
                     tgt_tokens=target.tokens(ids),
                     src_ids=src.tolist(),
@@ -355,7 +365,7 @@ class Translator:
                     attention=attention,
                 )
             )
-        return results
+        return translations
 
     def _blank(self) -> Translation:
         return Translation("", 0.0, 0.0, [], [], [], [], None)
@@ -364,37 +374,37 @@ class Translator:
 def _prefixes(
     texts: Sequence[str], real: Sequence[int], prefixes: Sequence[str] | None
 ) -> list[str] | None:
-    """The prefixes of the texts that are not blank."""
+    """The prefixes of the texts that are not blank, whose indices are `real`."""
     if prefixes is None:
         return None
     if isinstance(prefixes, str) or len(prefixes) != len(texts):
         raise InputError(
-            f"there are {len(texts)} texts: give as many prefixes, or one for all as options.prefix"
+            f"there are {len(texts)} texts: give one prefix for each, or options.prefix for all"
         )
     return [prefixes[i] for i in real]
 
 
 def _padded_rows(source: Tokens, rows: np.ndarray, size: int) -> Source:
-    """The sources of a batch of `size` rows, as `inference_batches` makes them."""
+    """The sources of chosen rows and their mask, padded to `size` rows."""
     return source.padded(rows, size, round_length(int(source.lengths()[rows].max())))
 
 
 def _padded(ids: Sequence[int]) -> np.ndarray:
-    """int32, padded up to one of few lengths."""
+    """Ids as int32, padded with 0 to one of a few lengths."""
     return np.pad(np.asarray(ids, np.int32), (0, round_length(len(ids)) - len(ids)))
 
 
 def load(path: str | Path, layout: Layout = SINGLE_DEVICE, dtype: Any = jnp.float32) -> Translator:
-    """Opens a run folder with its best parameters (the latest where none was chosen yet).
+    """Opens a run folder with its best parameters; before the first validation, with the latest.
 
     Args:
       path: the folder.
       layout: the devices to translate on.
-      dtype: of products.
+      dtype: the type of matrix products.
 
     Raises:
-      InputError: it is no run folder, is damaged, has no checkpoint yet, or its model cannot be
-        split over these devices.
+      InputError: the folder is not a run folder, is damaged or has no checkpoint yet, or its model
+        cannot be split over these devices.
     """
     run = runs.load(path)
     layout.check_model(run.config.model)
@@ -404,6 +414,6 @@ def load(path: str | Path, layout: Layout = SINGLE_DEVICE, dtype: Any = jnp.floa
 
 
 def load_on(devices: DeviceConfig, path: str | Path) -> Translator:
-    """As `load`, on the devices that a command was given."""
+    """Opens a run folder as `load` does, with the layout and precision of a command's options."""
     layout = Layout.parse(devices.layout)
     return load(path, layout, compute_dtype(devices.precision))

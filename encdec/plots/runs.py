@@ -17,23 +17,24 @@ from encdec.types import InputError, MapKind
 
 def attention_picture(
     translator: Translator,
-    found: Translation,
+    translation: Translation,
     kind: MapKind = "encoder-decoder",
     layer: int | None = None,
     head: int | None = None,
 ) -> Figure:
-    """A grid of a translation's maps, a row a layer and a column a head.
+    """Draws a grid of a translation's attention maps, one row per layer and one column per head.
 
     Args:
-      translator, found: what translated, and what it found, with its alignment.
-      kind: who looks at whom.
-      layer, head: of these alone, counted from 1.
+      translator: the translator that made the translation.
+      translation: a translation with its alignment.
+      kind: encoder-decoder attention, or the self-attention of one side.
+      layer, head: counted from 1; None draws all of them.
 
     Raises:
-      InputError: a map that is not there, or a translation without its alignment.
+      InputError: the model has no such map, or the translation has no alignment.
     """
     config = translator.run.config
-    weights, titles = translator.attention(found, kind), None
+    weights, titles = translator.attention(translation, kind), None
     layers, heads = config.model.attention_grid
     if layers * heads > 1:
         chosen = np.arange(layers * heads).reshape(layers, heads)
@@ -41,40 +42,40 @@ def attention_picture(
         weights, heads = weights[chosen.ravel()], chosen.shape[1]
         titles = [translator.map_names[i] for i in chosen.ravel()]
     elif layer not in (None, 1) or head not in (None, 1):
-        raise InputError(f"{translator.run.path} has one map alone: leave out layer and head")
-    rows = found.src_tokens if kind == "encoder" else found.tgt_tokens
+        raise InputError(f"{translator.run.path} has only one map: leave out layer and head")
+    rows = translation.src_tokens if kind == "encoder" else translation.tgt_tokens
     vocab = translator.run.tgt_vocabulary
-    before = [*vocab.tokens([vocab.specials.start]), *found.tgt_tokens[:-1]]
-    columns = before if kind == "decoder" else found.src_tokens
+    before = [*vocab.tokens([vocab.specials.start]), *translation.tgt_tokens[:-1]]
+    columns = before if kind == "decoder" else translation.src_tokens
     return attention_figure(weights, columns, rows, titles, heads)
 
 
 def _one(name: str, number: int | None, count: int) -> slice:
-    """The layer or head of a number, or all."""
+    """The slice of one layer or head, counted from 1, or of all if the number is None."""
     if number is None:
         return slice(None)
     if not 1 <= number <= count:
-        raise InputError(f"{name} = {number} is not there: the model has 1 to {count}")
+        raise InputError(f"{name} = {number} does not exist: the model has 1 to {count}")
     return slice(number - 1, number)
 
 
 def learning_picture(opened: Sequence[Run], metric: str = "loss") -> Figure:
-    """A metric over the steps of training, a line for each run.
+    """Draws a metric over the steps of training, one line for each run.
 
-    The values are those of validation; for the loss those of training are drawn too.
+    The values are those of validation; the loss of training is drawn too.
 
     Args:
       opened: the runs.
-      metric: any number that the rows of `metrics.jsonl` have.
+      metric: the name of a number in the rows of `metrics.jsonl`.
 
     Raises:
-      InputError: a run has not measured it.
+      InputError: a run has not measured this metric.
     """
     return line_figure(learning_curves(opened, metric), "step", _axis_label(metric))
 
 
 def _axis_label(name: str) -> str:
-    """`loss, nats per token`, `BLEU`; other numbers by their own name."""
+    """A metric's title and unit, such as `loss, nats per token`; for other numbers their name."""
     if name == "tokens_per_second":
         return "target tokens per second"
     row = METRICS.get(name)
@@ -84,10 +85,10 @@ def _axis_label(name: str) -> str:
 
 
 def length_picture(opened: Sequence[Run]) -> Figure:
-    """BLEU by source length, a line for each run.
+    """Draws BLEU by source length, one line for each run.
 
     Raises:
-      InputError: a run has not measured it.
+      InputError: a run has not measured this metric.
     """
     return length_figure({name: _length_buckets(run) for name, run in named(opened).items()})
 
@@ -95,10 +96,10 @@ def length_picture(opened: Sequence[Run]) -> Figure:
 def learning_curves(
     opened: Sequence[Run], metric: str
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """Steps and values of each run's validations; for the loss those of training too.
+    """Returns the steps and values of each run's validations; of the loss in training too.
 
     Raises:
-      InputError: a run has not measured it.
+      InputError: a run has not measured this metric.
     """
     curves = {}
     for name, run in named(opened).items():
@@ -118,7 +119,7 @@ def learning_curves(
 
 
 def named(opened: Sequence[Run]) -> dict[str, Run]:
-    """Runs by the names of their folders; where two folders have one name, by their paths."""
+    """Runs by the names of their folders; by their paths where two folders have the same name."""
     paths = [run.path.resolve() for run in opened]
     names = [path.name for path in paths]
     short = len(set(names)) == len(set(paths))

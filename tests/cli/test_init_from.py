@@ -67,7 +67,7 @@ def test_a_run_on_a_corpus_needs_one_to_go_on_with(tmp_path: Path) -> None:
     run = replace(small_run(tmp_path / "dates"), path=tmp_path / "run")
     files = DataConfig(vocabulary="chars", tsv=("pairs.tsv",))
     runs.create(replace(run, config=replace(run.config, data=files)))
-    with pytest.raises(InputError, match="give the one to go on with"):
+    with pytest.raises(InputError, match="name the corpus to fine-tune on"):
         parse_train(["--init-from", str(run.path)])
     words = ["--init-from", str(run.path), "--tsv", "other.tsv"]
     assert parse_train(words).config.data.tsv == (str(Path("other.tsv").absolute()),)

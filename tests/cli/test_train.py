@@ -109,7 +109,7 @@ def test_another_corpus_for_a_run_that_is_there_is_refused(
         (["--model", "transformer", "--heads", "5"], ["heads = 5", "width = 64", "4"]),
         (["--dropout", "1.5"], ["dropout = 1.5", "below 1"]),
         (["tiny"], ["preset tiny needs a corpus", "--source", "--tsv"]),
-        (["dates", "--tsv", "x.tsv"], ["preset dates makes its own corpus", "tiny"]),
+        (["dates", "--tsv", "x.tsv"], ["preset dates has a built-in corpus", "tiny"]),
         (["--source", "src"], ["give source and target"]),
         (["--tsv", "missing.tsv"], ["missing.tsv", "No such file"]),
         (["--tsv", "empty.tsv"], ["empty.tsv", "empty"]),
@@ -120,7 +120,7 @@ def test_another_corpus_for_a_run_that_is_there_is_refused(
         (["--source", "three", "two", "--target", "two", "two"], ["three has 3", "two has 2"]),
         (["--corpus", "wmt16"], ["corpus = 'wmt16'", "tfds:NAME/CONFIG"]),
         (["--corpus", "tfds:a", "--tsv", "x.tsv"], ["corpus and files given"]),
-        (["dates", "--corpus", "tfds:a"], ["preset dates makes its own corpus"]),
+        (["dates", "--corpus", "tfds:a"], ["preset dates has a built-in corpus"]),
         (
             ["--corpus", "tfds:wmt16_translate/de-en", "--corpus-folder", "src"],
             ["not prepared", "encdec prepare tfds:wmt16_translate/de-en --corpus-folder /", "src`"],

@@ -111,7 +111,7 @@ def test_progress_counts_every_text(opened) -> None:
 
 def test_misuse_is_named(opened) -> None:
     _, translator = opened
-    with pytest.raises(InputError, match="nbest = 6 cannot be had from beam = 5"):
+    with pytest.raises(InputError, match="nbest = 6 cannot be used with beam = 5"):
         translator.nbest(TEXTS, 6)
     with pytest.raises(TypeError, match=r"call translator\(text\)"):
         translator.translate("3. Mai 1979")
