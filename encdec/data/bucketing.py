@@ -1,8 +1,8 @@
-"""Bucketing: which sentences share a batch, and the shape of that batch.
+"""Bucketing: which sentences are in the same batch, and the shape of that batch.
 
-XLA compiles a program for each shape, so there are only a few: all sentences are sorted into
-buckets, and all batches of a bucket have the same shape (rows, S, T). The shapes are chosen such
-that little of a batch is padding. All functions are pure functions of lengths, seed and epoch.
+XLA compiles a program for each shape, so there are only a few shapes: all sentences are sorted into
+buckets, and all batches of a bucket have the same shape (rows, S, T). The shapes are chosen so that
+few tokens are padding. All functions are pure functions of lengths, seed and epoch.
 """
 
 from typing import NamedTuple
@@ -12,9 +12,9 @@ import numpy as np
 from encdec.types import InputError
 
 _MAX_LEVELS = 64
-"""Most lengths of a side that are considered as the bound of a shape."""
+"""The most lengths of one side that are considered as the bound of a shape."""
 _MAX_SWEEPS = 20
-"""Most rounds in which all shapes are moved after one was added; a few are enough."""
+"""The most rounds of moving all shapes after one was added; a few are enough."""
 
 Shape = tuple[int, int]
 """Indices (p, q) of a shape's longest source and longest target among the levels."""
@@ -25,8 +25,8 @@ class Bucket(NamedTuple):
 
     Attributes:
       rows: sentences in a batch.
-      source_length: S, tokens with EOS.
-      target_length: T, predicted tokens, with EOS.
+      source_length: S, tokens with the end token.
+      target_length: T, predicted tokens, the end token included.
       batches: the number of batches in an epoch.
       members: indices of the sentences, int32 (int64 where there are more than 2^31).
     """
@@ -57,7 +57,7 @@ def select_by_length(
     """Returns the indices of the pairs that are not too long, int [m].
 
     Args:
-      source_lengths, target_lengths: int [n], tokens without EOS.
+      source_lengths, target_lengths: int [n], tokens without the end token.
       max_source_length, max_target_length: limits in the same unit.
 
     Raises:
@@ -81,18 +81,18 @@ def make_buckets(
     rows_multiple: int = 1,
     selected: np.ndarray | None = None,
 ) -> Bucketing:
-    """Sorts sentences into buckets such that few tokens are padding.
+    """Sorts sentences into buckets so that few tokens are padding.
 
     Args:
-      source_lengths: int [n], tokens with EOS.
-      target_lengths: int [n], predicted tokens, with EOS.
-      batch_tokens: most tokens, padding included, of a batch's longer side: rows * max(S, T).
-      num_buckets: most buckets.
+      source_lengths: int [n], tokens with the end token.
+      target_lengths: int [n], predicted tokens, the end token included.
+      batch_tokens: the most tokens, padding included, of a batch's longer side: rows * max(S, T).
+      num_buckets: the most buckets.
       rows_multiple: the rows of each batch are a multiple of this.
-      selected: int [m], indices of the sentences to train on; all if None.
+      selected: int [m], indices of the sentences to train on; None for all.
 
     Raises:
-      InputError: a batch of `rows_multiple` sentences as long as the longest is too large.
+      InputError: `rows_multiple` rows of the longest sentence exceed `batch_tokens`.
     """
     if selected is not None:
         source_lengths, target_lengths = source_lengths[selected], target_lengths[selected]
@@ -100,10 +100,10 @@ def make_buckets(
     if batch_tokens < rows_multiple * longest:
         raise InputError(
             f"batch_tokens = {batch_tokens} cannot hold {rows_multiple} row(s) of the longest "
-            f"sentence, {longest} tokens: at least {rows_multiple * longest} can"
+            f"sentence, {longest} tokens: give at least {rows_multiple * longest}"
         )
-    # The search sees no sentences, only a histogram over P source and Q target lengths. The cell
-    # of a sentence fits into uint16, since P * Q <= 2^12.
+    # The search needs no sentences, only a histogram over P source and Q target lengths. The index
+    # of a sentence's cell fits into uint16, since P * Q <= 2^12.
     S, T = _levels(source_lengths), _levels(target_lengths)  # [P], [Q]
     cell = np.searchsorted(S, source_lengths).astype(np.uint16) * np.uint16(len(T))
     cell += np.searchsorted(T, target_lengths).astype(np.uint16)
@@ -114,7 +114,7 @@ def make_buckets(
     buckets = []
     for k in range(len(shapes)):
         members = np.flatnonzero(bucket_of == k)
-        # The levels may be coarser than the lengths: the shape is as small as its sentences allow.
+        # The levels may be coarser than the lengths, so the shape shrinks to its longest sentences.
         s, t = int(source_lengths[members].max()), int(target_lengths[members].max())
         batches = -(-len(members) // _max_rows(batch_tokens, s, t, rows_multiple))
         # The sentences are spread evenly, so that the last batch is as full as the others.
@@ -126,9 +126,10 @@ def make_buckets(
 
 
 def epoch_order(bucketing: Bucketing, seed: int, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
-    """Returns the batches of an epoch in random order: the bucket and the sentences of each.
+    """Returns the batches of an epoch in random order, each with its bucket and its sentences.
 
-    A batch has at most `bucket.rows` sentences, given by their indices, int [rows].
+    A batch has at most `bucket.rows` sentences: their indices, int [sentences]. The same seed and
+    epoch give the same batches.
     """
     rng = np.random.default_rng((seed, epoch))
     batches = [
@@ -152,14 +153,15 @@ def _levels(lengths: np.ndarray) -> np.ndarray:
 
 
 def _max_rows(batch_tokens: int, s: int, t: int, multiple: int) -> int:
-    """Most rows of a batch with sources of length s and targets of length t."""
+    """The most rows of a batch with sources of length s and targets of length t."""
     return batch_tokens // max(s, t) // multiple * multiple
 
 
 def _row_costs(shapes: list[Shape], S: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """Tokens that a row of each shape takes with padding: float [K, P, Q].
+    """The cost of a row of each of K shapes, in tokens with padding: float [K, P, Q].
 
-    It is S + T of the shape where a sentence of the p-th and q-th lengths fits, infinite elsewhere.
+    The cost is S + T of the shape if a sentence of the p-th source and q-th target length fits into
+    it, and infinite otherwise.
     """
     costs = np.full((len(shapes), len(S), len(T)), np.inf)
     for k, (i, j) in enumerate(shapes):
@@ -168,7 +170,7 @@ def _row_costs(shapes: list[Shape], S: np.ndarray, T: np.ndarray) -> np.ndarray:
 
 
 def _assign(shapes: list[Shape], S: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """For each pair of lengths, the index of the cheapest shape that it fits: int [P, Q]."""
+    """For each pair of lengths, the index of the cheapest shape that holds them: int [P, Q]."""
     return _row_costs(shapes, S, T).argmin(axis=0)
 
 
@@ -177,15 +179,15 @@ def _search_shapes(
 ) -> list[Shape]:
     """Searches for shapes with little padding; finds a local optimum.
 
-    The cost is the sum over all sentences of S + T of the cheapest shape that each fits. The first
-    shape holds the longest source and the longest target and never moves, so every sentence fits
-    one. Shapes are added where they save most, and after each addition all are moved, one at a
-    time, to where they save most given the others.
+    The cost is the sum over all sentences of S + T of the cheapest shape that holds the sentence.
+    The first shape has the longest source and the longest target and never moves, so every sentence
+    fits into a shape. Shapes are added where they save most tokens. After each addition all shapes
+    are moved, one at a time, to where they save most, given the others.
 
     Args:
       counts: int [P, Q], the number of sentences of the p-th source and the q-th target length.
       S, T: int [P] and [Q], these lengths, ascending.
-      max_shapes: most shapes.
+      max_shapes: the most shapes.
     """
     shapes = [(len(S) - 1, len(T) - 1)]
     while len(shapes) < max_shapes:
@@ -199,7 +201,7 @@ def _search_shapes(
 def _move_shapes(
     shapes: list[Shape], counts: np.ndarray, S: np.ndarray, T: np.ndarray
 ) -> list[Shape]:
-    """Moves each shape but the first to where it saves most, until none moves."""
+    """Moves each shape except the first to where it saves most tokens, until none moves."""
     for _ in range(_MAX_SWEEPS):
         before = list(shapes)
         for k in range(1, len(shapes)):
@@ -213,17 +215,18 @@ def _move_shapes(
 def _best_addition(
     shapes: list[Shape], counts: np.ndarray, S: np.ndarray, T: np.ndarray
 ) -> tuple[Shape, float]:
-    """Finds the shape that saves most if it is added to others, and the tokens that it saves.
+    """Finds the shape whose addition saves most tokens, and the number of tokens saved.
 
-    A shape (p, q) saves, for each sentence that fits it, what its row costs now less S_p + T_q:
+    For each sentence that fits into it, a shape (p, q) saves the present cost of a row minus the
+    cost S_p + T_q of a row of the new shape:
 
       saved(p, q) = sum over i <= p, j <= q of counts_ij * max(0, now_ij - S_p - T_q)
 
-    For all shapes with the same cost c = S_p + T_q the summand is the same, so that their sums are
-    entries of one cumulative sum over both axes. The loop is over the values of c.
+    The summand is the same for all shapes of the same cost c = S_p + T_q, so their sums are entries
+    of one cumulative sum over both axes. The loop is over the values of c.
 
     Args:
-      shapes: the others.
+      shapes: the shapes that are there already.
       counts, S, T: as in `_search_shapes`.
     """
     now = _row_costs(shapes, S, T).min(axis=0)  # [P, Q]
@@ -249,7 +252,7 @@ def _drop_small_buckets(
 ) -> list[Shape]:
     """Removes shapes whose few sentences cost less in the batches of other shapes.
 
-    A bucket that cannot fill a batch still takes a training step. So each is charged for at least
+    A bucket that cannot fill a batch still takes a training step, so each bucket costs at least
     half a batch: the cost is the sum over shapes of max(sentences, rows / 2) * (S + T).
     """
 
@@ -261,7 +264,7 @@ def _drop_small_buckets(
         least = [_max_rows(batch_tokens, s, t, multiple) / 2 for s, t in bounds]
         return float(np.maximum(bucket_sizes(kept), least) @ [s + t for s, t in bounds])
 
-    # The first shape stays: it is the one that every sentence fits.
+    # The first shape stays, because every sentence fits into it.
     while len(shapes) > 1:
         fewer = min((shapes[:k] + shapes[k + 1 :] for k in range(1, len(shapes))), key=cost)
         if cost(fewer) > cost(shapes):

@@ -24,11 +24,11 @@ from encdec.progress import Counter
 Item = TypeVar("Item")
 
 _MEASURED_SENTENCES = 1000
-"""Sentences that are split at random to measure how much longer they become."""
+"""The number of sentences that are segmented at random to measure how they lengthen."""
 _ROOM_QUANTILE = 0.8
-"""The fraction of random segmentations for which a batch shape has room."""
+"""The fraction of random segmentations that fit into the shape of their batch."""
 _MIN_EXTRA = 10
-"""Least value of a run's `extra_length`, tokens."""
+"""The smallest `extra_length` of a run, tokens."""
 
 
 def build_vocabularies(
@@ -37,12 +37,12 @@ def build_vocabularies(
     """Builds the source and the target vocabulary from the preprocessed training text.
 
     Args:
-      data: settings; with a joint vocabulary both vocabularies have the same tokens.
+      data: settings; with `joint_vocabulary` source and target have the same vocabulary.
       train: the training text.
-      seed: chooses the sentences where there are more than `data.vocabulary_sentences`.
+      seed: chooses the sentences if there are more than `data.vocabulary_sentences`.
 
     Raises:
-      InputError: the text has too few tokens for the size, or too many characters.
+      InputError: the text has too few tokens or too many characters for the vocabulary size.
     """
     preprocess = [side.preprocess for side in preprocessings(data)]
 
@@ -64,7 +64,7 @@ def build_vocabularies(
 
 
 def random_subset(items: Iterable[Item], count: int, most: int, seed: int) -> Iterator[Item]:
-    """Yields at most `most` of `count` items, chosen at random by the seed, in their order."""
+    """Yields at most `most` of `count` items in their order, chosen at random by the seed."""
     if count <= most:
         yield from items
         return
@@ -87,10 +87,10 @@ def encode_training(
     Args:
       data: settings.
       train: the text.
-      corpus: its digest.
-      vocabularies: source and target.
-      say: receives lines about a damaged cache or another process that fills it.
-      in_memory: whether the text is in memory already, so that its tokens may be too.
+      corpus: the digest of the text.
+      vocabularies: source and target vocabulary.
+      say: is called with lines about a damaged cache or another process that fills it.
+      in_memory: whether the text is in memory already; its tokens are then kept in memory too.
 
     Raises:
       InputError: the cache cannot be written.
@@ -102,7 +102,7 @@ def encode_training(
         bar = cache(lambda: stack.enter_context(Counter(len(train), "pairs encoded")))
 
         def count(done: int) -> None:
-            if done < len(train):  # a corpus that is encoded in one go needs no bar
+            if done < len(train):  # a corpus that is encoded in one step needs no progress bar
                 bar().add(done)
 
         root = files.cache_folder() / "tokens"
@@ -112,7 +112,7 @@ def encode_training(
 def subword_sampling(
     data: DataConfig, vocabularies: tuple[Vocabulary, Vocabulary]
 ) -> SubwordSampling | None:
-    """How sentences are split at random in training; None where they are not."""
+    """The random segmentation of the settings; None if segmentation is deterministic."""
     alpha = data.subword_regularization or data.bpe_dropout
     return SubwordSampling(*vocabularies, alpha) if alpha else None
 
@@ -125,16 +125,16 @@ def bucket_training(
 ) -> tuple[Bucketing, int]:
     """Sorts the training sentences into buckets.
 
-    With subword sampling the shapes have room for most random segmentations.
+    With subword regularization most random segmentations fit into the shapes.
 
     Args:
       config: settings.
       examples: token ids of all training pairs.
-      sampling: the random segmentation, if any.
-      say: receives a line that counts the pairs that are too long.
+      sampling: the random segmentation, or None.
+      say: is called with a line that counts the pairs that are too long.
 
     Returns:
-      The buckets, and how many tokens more than twice its source a target may have.
+      The buckets, and `extra_length`: the most tokens by which a target exceeds twice its source.
 
     Raises:
       InputError: all pairs are too long, or a batch is too small for the longest.
@@ -142,7 +142,9 @@ def bucket_training(
     data = config.data
     source, target = examples.lengths()
     limits = (data.max_source_length, data.max_target_length)
-    selected = select_by_length(source - 1, target - 1, *limits)  # the limits do not count EOS
+    selected = select_by_length(
+        source - 1, target - 1, *limits
+    )  # the limits do not count the end token
     if len(selected) < len(source):
         say(
             f"{len(source) - len(selected)} of {len(source)} pairs are left out of training: "
@@ -166,20 +168,27 @@ def bucket_training(
 def note_long_sources(
     config: RunConfig, sources: Sequence[str], vocab: Vocabulary, say: Callable[[str], None]
 ) -> None:
-    """Says how many validation sentences are longer than any that the model is trained on."""
+    """Reports how many validation sentences are longer than the limit for training sentences.
+
+    Args:
+      config: settings.
+      sources: the source sentences of the validation set.
+      vocab: the source vocabulary.
+      say: is called with the line.
+    """
     limit = config.data.max_source_length
     decoded = sources[: config.training.evaluate_sentences]
     if count := sum(len(ids) > limit for ids in vocab.encode_all(decoded)):
         say(
             f"{count} of {len(decoded)} sentences to validate on are longer than {limit} source "
-            "tokens: they are translated and scored all the same"
+            "tokens: they are translated and scored nevertheless"
         )
 
 
 def _sampled_lengths(tokens: Tokens, vocab: Vocabulary, alpha: float) -> np.ndarray:
-    """Lengths that most random segmentations of these sentences do not exceed: int [n], with EOS.
+    """Lengths that most random segmentations do not exceed: int [n], with the end token.
 
-    Each length is multiplied by one factor, a quantile of the growth of some sentences.
+    All lengths are multiplied by one factor: a quantile of the growth of a sample of sentences.
     """
     rng, growth = np.random.default_rng(0), [1.0]
     for i in np.unique(np.linspace(0, len(tokens) - 1, _MEASURED_SENTENCES).astype(int)):

@@ -24,15 +24,15 @@ Kind = Literal["latest", "best", "recent"]
 class Checkpoints:
     """Writes the checkpoints of a run folder, in the background.
 
-    A checkpoint has a temporary name until it is complete, and the one before it is deleted only
-    then: a process that is killed while it saves leaves the one before.
+    A checkpoint has a temporary name until it is complete, and the previous checkpoint is deleted
+    only then: a process that is killed while it saves leaves the previous checkpoint.
 
-    Of several processes only the first writes, but all must call the same methods in the same
-    order.
+    Of several processes only the main process writes, but all must call the same methods in the
+    same order.
 
     Args:
       run: the run folder.
-      recent: how many recent checkpoints are kept; none if it is 1.
+      recent: the number of recent checkpoints to keep; 1 keeps none.
       wait_for_all: a barrier: it returns once all processes have called it with the same text.
     """
 
@@ -75,20 +75,20 @@ class Checkpoints:
             manager.close()
 
     def has(self, kind: Kind, step: int) -> bool:
-        """Whether a checkpoint exists; the same answer in all processes."""
+        """Whether a checkpoint exists; all processes get the same answer."""
         exists = step in steps(self._run, kind)
-        # No process goes on, and perhaps deletes the checkpoint, before all have looked.
+        # No process may delete the checkpoint before all processes have read the folder.
         self._wait_for_all(f"{kind} checkpoint has been looked for")
         return exists
 
     def save(self, kind: Kind, step: int, tree: Any, note: dict[str, Any]) -> None:
-        """Saves a pytree of arrays in the place of the oldest checkpoint of its kind.
+        """Saves a pytree of arrays; it replaces the oldest checkpoint of its kind.
 
         The arrays are copied before this returns, so their buffers may be donated afterwards.
 
         Args:
-          kind: see the module.
-          step: the training step after which these are the arrays.
+          kind: see the docstring of the module.
+          step: the number of updates that training had made.
           tree: the arrays.
           note: JSON values to save with them.
         """
@@ -107,12 +107,12 @@ class Checkpoints:
         manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
-        """Returns when everything that was saved is on disk."""
+        """Waits until all saved checkpoints are on disk."""
         for manager in self._managers.values():
             manager.wait_until_finished()
 
     def drop_after(self, step: int) -> None:
-        """Deletes the checkpoints after a step, which a run that resumes there writes again."""
+        """Deletes the checkpoints after a step; a run that resumes there writes them again."""
         for manager in self._managers.values():
             for later in [saved for saved in manager.all_steps() if saved > step]:
                 manager.delete(later)
@@ -120,7 +120,7 @@ class Checkpoints:
     def mean_recent(self, like: Any) -> Any:
         """Returns the mean of the recent checkpoints, a pytree like `like` of NumPy arrays."""
         self.wait()
-        # All processes read the same files, which the first one changes only after the second
+        # All processes read the same files; the main process changes them only after the second
         # barrier.
         self._wait_for_all("recent checkpoints are complete")
         saved = steps(self._run, "recent")
@@ -142,9 +142,9 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
 
     Args:
       run: the run folder.
-      kind: see the module.
+      kind: see the docstring of the module.
       like: a pytree of arrays or of shapes and dtypes; only these leaves are read.
-      step: the step of the checkpoint; the last one if None.
+      step: the step of the checkpoint; None for the last one.
 
     Returns:
       A pytree like `like` of NumPy arrays, and the note that was saved with it.
@@ -173,7 +173,7 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
 
 
 def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Reads the arrays of these names, whatever else the checkpoint holds, on the host."""
+    """Reads the arrays of these names to the host; others in the checkpoint are not read."""
     arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
     request = ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True)
     options = ocp.CompositeOptions(multiprocessing_options=_this_process())
@@ -196,7 +196,7 @@ def _describe(leaf: Any) -> str:
 
 
 def _check_types(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Compares dtypes and shapes before Orbax reads, since Orbax would cast without a word."""
+    """Compares dtypes and shapes before Orbax reads, because Orbax casts without a warning."""
     for name, leaf in wanted.items():
         if name not in saved:
             raise InputError(f"checkpoint {path} belongs to another model: it has no {name}")
@@ -209,7 +209,7 @@ def _check_types(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> N
 
 
 def flat(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by their paths with dots, under which they are saved."""
+    """The leaves of a pytree by their dotted paths, the names under which they are saved."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     return dict(zip(names, (leaf for _, leaf in leaves), strict=True))

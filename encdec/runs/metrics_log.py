@@ -1,4 +1,4 @@
-"""What training and evaluation measure: rows of `metrics.jsonl`, and TensorBoard files."""
+"""The metrics log of a run: rows of `metrics.jsonl`, and TensorBoard files."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The model of a run: its module, and its parameters in the run folder."""
+"""The Linen module of a run, and the parameters in its checkpoints."""
 
 import hashlib
 
@@ -14,12 +14,12 @@ from encdec.types import Params
 
 
 def build_model(run: Run, layout: Layout = SINGLE_DEVICE, *, remat: bool = False) -> EncoderDecoder:
-    """The module of a run, as one device of a layout has it.
+    """Builds the module of a run, as one device of a layout has it.
 
     Args:
       run: settings and vocabularies.
       layout: the devices.
-      remat: layers are computed again in the backward pass.
+      remat: whether layers are computed again in the backward pass, which saves memory.
     """
     return registry.build(
         run.config.model,
@@ -32,19 +32,19 @@ def build_model(run: Run, layout: Layout = SINGLE_DEVICE, *, remat: bool = False
 
 
 def abstract_params(run: Run) -> Params:
-    """Names, shapes and dtypes of a run's parameters."""
+    """The parameters of a run as a pytree of shapes and dtypes."""
     return registry.abstract(build_model(run))
 
 
 def parameter_count(run: Run) -> int:
-    """Numbers in a run's parameters."""
+    """The number of scalars in the parameters of a run."""
     return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(run)))
 
 
 def best_params(run: Run) -> tuple[Params, int]:
-    """A run's best parameters, as NumPy arrays, and the step that they are of.
+    """Reads a run's best parameters, as NumPy arrays, and the step of their checkpoint.
 
-    They are the model's: low-rank additions are merged.
+    These are parameters of the model: low-rank additions are merged.
 
     Raises:
       InputError: the checkpoint is damaged, or there is none yet.

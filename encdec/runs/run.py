@@ -1,11 +1,11 @@
-"""A run is a folder with everything that translation needs and everything that was measured.
+"""A run is a folder that holds all that translation needs, and all measurements.
 
     config.json       settings, digests of corpus and vocabularies, limit of translation length
-    source.vocab      vocabularies of preprocessed text; a joint one is in both files
+    source.vocab      vocabularies of preprocessed text; a joint vocabulary is in both files
     target.vocab
-    heldout.jsonl     the sentence pairs that the run is scored on
+    heldout.jsonl     the sentence pairs that the run is evaluated on
     checkpoints/      see `encdec.runs.checkpoints`
-    metrics.jsonl     measurements, one JSON object in each line
+    metrics.jsonl     measurements, one JSON object per line
     tensorboard/      the same measurements as curves
     attention.png     attention of one translation, if the model has any
 
@@ -43,8 +43,8 @@ class Run:
       corpus: SHA-256 of the training and validation text; None for a run trained on batches.
       extra_length: a translation of S source tokens has at most 2 * S + extra_length tokens.
       src_vocabulary, tgt_vocabulary: with the preprocessing that the settings describe.
-      held_out: pairs that the run is scored on; the model is not trained on them.
-      init: SHA-256 of the parameters that training began with; None where these were random.
+      held_out: sentence pairs to evaluate on; the model is not trained on them.
+      init: SHA-256 of the parameters that training began with; None if they were random.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class Run:
 def create(run: Run) -> None:
     """Writes a new run folder.
 
-    `config.json` is written last: a folder without it was never a complete run.
+    `config.json` is written last: a folder without it is not a complete run.
 
     Raises:
       InputError: the folder cannot be written.
@@ -77,11 +77,11 @@ def create(run: Run) -> None:
 
 
 def is_vacant(path: Path) -> bool:
-    """Whether a run can begin here: there is nothing, or only what a killed `create` left."""
+    """Whether a run can be created in a folder: it holds nothing but leftovers of `create`."""
     if not path.is_dir():
         return not path.exists()
     files = {path / name for name in ("source.vocab", "target.vocab", "heldout.jsonl")}
-    temporary = {file for one in (*files, path / "config.json") for file in leftovers(one)}
+    temporary = {file for target in (*files, path / "config.json") for file in leftovers(target)}
     return set(path.iterdir()) <= files | temporary
 
 
@@ -98,7 +98,7 @@ def _write_config(run: Run) -> None:
 
 
 def set_max_steps(run: Run, max_steps: int) -> Run:
-    """Records another step at which the run ends; returns the run with it."""
+    """Writes another last step to the settings of a run, and returns the run with it."""
     training = replace(run.config.training, max_steps=max_steps)
     run = replace(run, config=replace(run.config, training=training))
     _write_config(run)
@@ -106,7 +106,7 @@ def set_max_steps(run: Run, max_steps: int) -> Run:
 
 
 def is_run(path: Path) -> bool:
-    """Whether the folder holds a run."""
+    """Whether a folder is a run folder."""
     return (path / "config.json").is_file()
 
 
@@ -118,7 +118,7 @@ def load(path: str | Path) -> Run:
     """
     path = Path(path)
     if not path.is_dir():
-        raise InputError(f"{path} is not a folder: give the run folder that `encdec train` named")
+        raise InputError(f"{path} is not a folder: give the run folder that `encdec train` printed")
     if not is_run(path):
         raise InputError(f"{path} is not a run folder: it has no config.json")
     tree = _read_config(path / "config.json")
@@ -150,7 +150,7 @@ def _vocabulary(path: Path, digest: str) -> Vocabulary:
     if vocabulary.digest(loaded) != digest:
         raise InputError(
             f"{path} does not belong to this run, whose model was trained on other tokens: copy "
-            "the file again from the folder that was trained in"
+            "the file again from the original run folder"
         )
     return loaded
 
@@ -196,7 +196,7 @@ def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
             f"encdec.train; {another}"
         )
     changed = "the text has changed since, or pairs were passed to encdec.train from Python"
-    raise InputError(f"{run.path} began with another corpus ({changed}): {another}")
+    raise InputError(f"{run.path} was trained on another corpus ({changed}): {another}")
 
 
 def _differences(has: RunConfig, asks: RunConfig) -> dict[str, tuple[Any, Any]]:

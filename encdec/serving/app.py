@@ -5,22 +5,23 @@ text, never as markup.
 
 `GET /about` describes the run and the limits. `POST /translate` takes a JSON object:
 
-    text      string, required: a sentence in each line; blank lines are skipped
-    nbest     how many translations of each sentence, from 1 to the beam width; 1 by default
+    text      string, required: one sentence per line; blank lines are skipped
+    nbest     number of translations of each sentence, from 1 to the beam width; 1 by default
     map       index into the attention maps that /about names; by default the mean of all
-    ...       any field of `encdec.search.options.SearchOptions` but max_ratio and max_extra, which
-              bound the server's work: beam, length_penalty, min_length, ban (an array of strings),
-              ban_unknown, no_repeat_ngram, repetition_penalty, prefix, sample, seed, temperature,
-              top_k, top_p; each is by default what the server was started with
+    ...       any field of `encdec.search.options.SearchOptions` except max_ratio and max_extra,
+              which bound the server's work: beam, length_penalty, min_length, ban (an array of
+              strings), ban_unknown, no_repeat_ngram, repetition_penalty, prefix, sample, seed,
+              temperature, top_k, top_p; the defaults are the options that the server was started
+              with
 
-and answers, for each sentence in order, its source tokens and its translations, best first:
+The response has, for each sentence in order, its source tokens and its translations, best first:
 
     {"sentences": [{"source": [token, ...],
                     "translations": [{"text": string, "score": nats, "tokens": [token, ...],
                                       "attention": [[weight, ...], ...] or null}, ...]}, ...]}
 
 `attention` has a row for each token of the translation and a column for each source token. A
-request that cannot be answered gets a status of 400 or above and {"error": what to do about it}.
+request that is refused gets a status of 400 or above and {"error": what to do about it}.
 """
 
 import asyncio
@@ -58,9 +59,9 @@ _ASSETS = {
     "/page.js": ("page.js", "text/javascript"),
 }
 _BODY_SECONDS = 10.0
-"""A request's body must arrive within this time."""
+"""Seconds within which the body of a request must arrive."""
 _POLL_SECONDS = 0.2
-"""How often a waiting request checks that its client is still there."""
+"""Seconds between two checks of a waiting request that its client is still connected."""
 _SERVER_ONLY = ("max_ratio", "max_extra")
 _SEARCH_FIELDS = {
     name: kind for name, kind in get_type_hints(SearchOptions).items() if name not in _SERVER_ONLY
@@ -68,16 +69,16 @@ _SEARCH_FIELDS = {
 """The search options that a request may set, and their types."""
 _JSON_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
-    int: ((int,), "a whole number"),
+    int: ((int,), "an integer"),
     float: ((int, float), "a number"),
     str: ((str,), "a string"),
     tuple[str, ...]: ((list,), "an array of strings"),
 }
-"""For each type of an option: the types of the JSON value, and their name."""
+"""For each type of an option: the types of its JSON value, and their name in errors."""
 
 
 class _RefusalError(Exception):
-    """A request that is not answered: an HTTP status, and what to do about it."""
+    """A request is refused: an HTTP status, and what to do about it."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -97,30 +98,32 @@ class _Request:
 def application(
     translator: Translator, limits: Limits, hosts: list[str], search: SearchOptions | None = None
 ) -> Starlette:
-    """The application: the page at /, what it shows at /about, translations at /translate.
+    """Builds the application: the page at /, the facts at /about, translations at /translate.
 
     Args:
-      translator: what translates; it serves one request at a time.
-      limits: what a request may ask for, and how many may wait.
+      translator: the translator; it serves one request at a time.
+      limits: the largest request, and how many requests may wait.
       hosts: the host names that a request may use for this server; `*` allows any. On a loopback
-        address, refusing all others stops a web page from reading translations by pointing a
-        domain name of its own at this machine.
-      search: how to search where a request does not say.
+        address, refusing all other names stops a web page from reading translations by pointing
+        its domain name at this machine.
+      search: the search options of a request that does not set them.
     """
     search = served_search(search or SearchOptions(), limits)
     turn, waiting = asyncio.Lock(), 0
 
     async def translate(request: Request) -> Response:
         nonlocal waiting
-        # A client that sends its request slowly must not take a place in the queue meanwhile.
-        wanted = _check(await _json(request, limits), translator, limits, search)
+        # The body is read first: a client that sends it slowly takes no place in the queue.
+        checked = _check(await _json(request, limits), translator, limits, search)
         if waiting >= limits.most_waiting:
-            raise _RefusalError(503, f"{waiting} requests are here already: try again in a moment")
+            raise _RefusalError(
+                503, f"{waiting} requests are waiting already: try again in a moment"
+            )
         waiting += 1
         try:
             await _acquire(turn, request)
             try:
-                answer = await run_in_threadpool(_translate, translator, wanted)
+                answer = await run_in_threadpool(_translate, translator, checked)
             except InputError as error:
                 raise _RefusalError(400, str(error)) from error
             finally:
@@ -144,12 +147,12 @@ def application(
 
 
 def served_search(search: SearchOptions, limits: Limits) -> SearchOptions:
-    """The search options where a request gives none: no wider a beam than a request may have."""
+    """The default search options of a request; their beam is within the limit for requests."""
     return replace(search, beam=min(search.beam, limits.most_beam))
 
 
 def example(translator: Translator, limits: Limits) -> str:
-    """The first held-out source that is within the limits; "" where there is none."""
+    """The first held-out source that is within the limits; "" if there is none."""
     most = translator.run.config.data.max_source_length
     for text in translator.run.held_out.src:
         fits = len(text) <= limits.most_characters and "\n" not in text
@@ -179,7 +182,7 @@ async def _refusal(_: Request, error: Any) -> Response:
 
 
 async def _client_left(_: Request, __: Exception) -> Response:
-    return Response(status_code=499)  # no one reads it
+    return Response(status_code=499)  # the client is gone, so nobody reads the response
 
 
 def _about(translator: Translator, limits: Limits, search: SearchOptions) -> dict[str, Any]:
@@ -196,7 +199,7 @@ def _about(translator: Translator, limits: Limits, search: SearchOptions) -> dic
 
 
 async def _json(request: Request, limits: Limits) -> Mapping[str, Any]:
-    """The body as a JSON object; reading stops where the body is longer than it may be."""
+    """Reads the body as a JSON object; stops reading a body that is too long."""
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
         # A form on another site cannot send this type without a preflight request.
         raise _RefusalError(415, "send application/json")
@@ -212,16 +215,16 @@ async def _json(request: Request, limits: Limits) -> Mapping[str, Any]:
     except TimeoutError:
         raise _RefusalError(408, f"the body did not arrive within {_BODY_SECONDS:g} s") from None
     except (ValueError, RecursionError):
-        raise _RefusalError(400, "the body is no JSON") from None
+        raise _RefusalError(400, "the body is not JSON") from None
     if not isinstance(tree, dict):
-        raise _RefusalError(400, "the body is no JSON object")
+        raise _RefusalError(400, "the body is not a JSON object")
     return tree
 
 
 def _check(
     body: Mapping[str, Any], translator: Translator, limits: Limits, search: SearchOptions
 ) -> _Request:
-    """The request in a body; _RefusalError names what is wrong with it."""
+    """Checks the body of a request; raises _RefusalError where it cannot be used."""
     if unknown := body.keys() - {"text", "nbest", "map", *_SEARCH_FIELDS}:
         raise _RefusalError(400, f"unknown field {min(unknown)}")
     text = body.get("text")
@@ -243,12 +246,13 @@ def _check(
         length = translator.source_length(line)
         if length > most:
             raise _RefusalError(
-                413, f"line {i} has {length} tokens, the model was trained for {most}: shorten it"
+                413,
+                f"line {i} has {length} tokens, the model was trained for {most}: shorten it",
             )
     search = _search_options(body, limits, search)
-    nbest = _whole(body, "nbest", 1, search.beam)
+    nbest = _integer(body, "nbest", 1, search.beam)
     maps = len(translator.map_names)
-    index = None if body.get("map") is None else _whole(body, "map", 0, maps - 1, least=0)
+    index = None if body.get("map") is None else _integer(body, "map", 0, maps - 1, least=0)
     return _Request([line for _, line in lines], search, nbest, index)
 
 
@@ -256,9 +260,9 @@ def _search_options(
     body: Mapping[str, Any], limits: Limits, default: SearchOptions
 ) -> SearchOptions:
     """The search options of a request."""
-    beam = _whole(body, "beam", default.beam, limits.most_beam)
+    beam = _integer(body, "beam", default.beam, limits.most_beam)
     if "top_k" in body:
-        _whole(body, "top_k", default.top_k, limits.most_top_k, least=0)
+        _integer(body, "top_k", default.top_k, limits.most_top_k, least=0)
     given = {name: body[name] for name in _SEARCH_FIELDS.keys() & body.keys()}
     try:
         values = {name: _option(name, value) for name, value in given.items()}
@@ -268,7 +272,7 @@ def _search_options(
 
 
 def _option(name: str, value: Any) -> Any:
-    """A JSON value as the type of its search option."""
+    """Converts a JSON value to the type of its search option."""
     kind = _SEARCH_FIELDS[name]
     types, description = _JSON_TYPES[kind]
     fits = isinstance(value, types) and (kind is bool or not isinstance(value, bool))
@@ -288,31 +292,36 @@ def _check_unicode(name: str, text: str) -> None:
         raise _RefusalError(400, f"{name} holds half of a surrogate pair")
 
 
-def _whole(body: Mapping[str, Any], name: str, default: int, most: int, least: int = 1) -> int:
+def _integer(body: Mapping[str, Any], name: str, default: int, most: int, least: int = 1) -> int:
+    """The integer in a field of the body; raises _RefusalError where it is out of range."""
     value = body.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise _RefusalError(400, f"{name} must be a whole number from {least} to {most}")
+        raise _RefusalError(400, f"{name} must be an integer from {least} to {most}")
     return value
 
 
-def _translate(translator: Translator, wanted: _Request) -> Any:
-    results = translator.nbest(wanted.lines, wanted.nbest, wanted.search, alignments=True)
+def _translate(translator: Translator, request: _Request) -> dict[str, Any]:
+    """The response to a checked request."""
+    results = translator.nbest(request.lines, request.nbest, request.search, alignments=True)
     return {
-        "sentences": [_shown(translations, wanted.map) for translations in results if translations]
+        "sentences": [
+            _sentence(translations, request.map) for translations in results if translations
+        ]
     }
 
 
-def _shown(translations: list[Translation], index: int | None) -> dict[str, Any]:
+def _sentence(translations: list[Translation], index: int | None) -> dict[str, Any]:
+    """The JSON values of one source sentence and its translations."""
     return {
         "source": translations[0].src_tokens,
         "translations": [
             {
-                "text": one.text,
-                "score": round(one.score, 4),
-                "tokens": one.tgt_tokens,
-                "attention": _attention(one.attention, index),
+                "text": translation.text,
+                "score": round(translation.score, 4),
+                "tokens": translation.tgt_tokens,
+                "attention": _attention(translation.attention, index),
             }
-            for one in translations
+            for translation in translations
         ],
     }
 

@@ -120,7 +120,7 @@ def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:
     note_long_sources(config, ["11111", "111111", "", "1111111", "1111111"], vocab, lines.append)
     assert lines == [
         "2 of 4 sentences to validate on are longer than 5 source tokens: they are translated and "
-        "scored all the same"
+        "scored nevertheless"
     ]
 
 

@@ -99,7 +99,7 @@ def test_only_the_steps_of_a_run_may_change(made: Run) -> None:
     runs.check_same(made, wanted(max_steps=9), made.corpus)
     with pytest.raises(InputError, match=r"clip_norm = 1.0, not 2.0: .*--resume .*--run"):
         runs.check_same(made, wanted(clip_norm=2.0), made.corpus)
-    with pytest.raises(InputError, match="began with another corpus"):
+    with pytest.raises(InputError, match="was trained on another corpus"):
         runs.check_same(made, made.config, "1" * 64)
     cosine = replace(made, config=wanted(schedule="cosine"))
     longer = TrainingConfig(max_steps=2, schedule="cosine")
