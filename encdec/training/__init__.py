@@ -1,1 +1,1 @@
-"""From batches to parameters: the pure step, the optimiser, the host loop, checkpoints."""
+"""Training: the pure step, the optimizer, the loop on the host, checkpoints."""

@@ -1,4 +1,4 @@
-"""Functions that training calls with what it measures, and that may stop it.
+"""Callbacks: functions that training calls with its metrics, and that may stop it.
 
 The log and the progress bar of a run are callbacks too.
 """
@@ -21,30 +21,31 @@ The state is that of the step, as its arrays lie on the devices: with several de
 them as its first axis. The next step donates the state's buffers, so copy what outlives the call
 (`jax.device_get(state.params)`). Of several processes each calls its own callbacks.
 
-Before an exception leaves the call of `train`, the step is saved: the run can be resumed from it.
+If a callback raises, the state is saved before the exception leaves `train`, so the run can be
+resumed from that step.
 """
 
 
 class Verdict(NamedTuple):
-    """What the callbacks want.
+    """The joint result of several callbacks.
 
     Attributes:
-      stop: training is to end after this step.
-      error: what one of them raised.
+      stop: whether training ends after this step.
+      error: the exception that a callback raised, or None.
     """
 
     stop: bool = False
     error: Exception | None = None
 
     def joined(self, other: "Verdict") -> "Verdict":
-        """What two rounds of calls want; of two errors the first."""
+        """The result of two rounds of calls; of two errors the first."""
         return Verdict(self.stop or other.stop, self.error or other.error)
 
 
 def call_all(
     callbacks: Sequence[Callback], step: int, row: dict[str, Any], state: TrainState
 ) -> Verdict:
-    """Calls one after another up to one that raises; all processes get the same verdict."""
+    """Calls callbacks in order until one raises; all processes return the same verdict."""
     stop, error = False, None
     for callback in callbacks:
         try:
@@ -54,19 +55,21 @@ def call_all(
             break
     stop, failed = processes.any_process(stop, error is not None)
     if failed and error is None:
-        error = InputError("a callback of another process has failed: its own message says why")
+        error = InputError(
+            "a callback of another process has failed: see the error of that process"
+        )
     return Verdict(stop, error)
 
 
 class Log(Protocol):
-    """Takes rows of metrics, each with at least `step` and `kind`."""
+    """A log of rows of metrics, each with at least `step` and `kind`."""
 
     def write(self, row: dict[str, Any]) -> None:
-        """Takes one row."""
+        """Writes one row."""
 
 
 class Bar(Protocol):
-    """Shows progress."""
+    """A progress bar."""
 
     def update(
         self, step: int, *, loss: float, tokens_per_second: float, learning_rate: float
@@ -75,12 +78,12 @@ class Bar(Protocol):
 
 
 def log_rows(log: Log) -> Callback:
-    """Writes every row to a log."""
+    """A callback that writes every row to a log."""
     return lambda step, row, state: log.write(row)
 
 
 def show_progress(bar: Bar) -> Callback:
-    """Shows every training row in a progress bar."""
+    """A callback that shows every training row in a progress bar."""
 
     def show(step: int, row: dict[str, Any], state: TrainState) -> None:
         if row["kind"] == "train":

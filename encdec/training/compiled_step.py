@@ -1,4 +1,4 @@
-"""A training step that is compiled once for each shape of batch, and says so."""
+"""A training step that is compiled once for each batch shape, and announces each compilation."""
 
 import time
 from collections.abc import Callable
@@ -15,28 +15,32 @@ class Devices(Protocol):
     """How states and batches lie on devices (see `encdec.training.sharded_state`)."""
 
     def shard_batch(self, batch: Batch) -> Batch:
-        """A batch on its devices."""
+        """Puts a batch on its devices."""
 
     def compiled(
         self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
     ) -> tuple[Program, int | None]:
-        """The update for a batch of this shape, and the bytes of memory that a device needs for
-        it; between processes they are None unless `measure` asks for them."""
+        """Compiles the update for a batch of this shape.
+
+        Returns:
+          The program, and the bytes of memory that each device needs for it; with several processes
+          None unless `measure` is set.
+        """
 
     def unreplicate(self, report: StepReport) -> StepReport:
-        """What a step measured, as NumPy numbers."""
+        """The report of a step as NumPy numbers."""
 
     def gather(self, state: TrainState) -> TrainState:
-        """A state as NumPy arrays."""
+        """Gathers a state as NumPy arrays."""
 
     def merge(self, trainable: Params, frozen: Params | None) -> Params:
-        """The model's parameters, of the trainable and frozen ones of a state."""
+        """The parameters of the model, from the trainable and frozen parameters of a state."""
 
     def gather_params(self, params: Params) -> Params:
-        """The model's parameters as NumPy arrays."""
+        """Gathers the parameters of the model as NumPy arrays."""
 
     def shard_params(self, params: Params) -> Params:
-        """The model's parameters on their devices."""
+        """Puts the parameters of the model on their devices."""
 
 
 class CompiledStep:
@@ -44,8 +48,8 @@ class CompiledStep:
 
     Args:
       devices: compiles the step.
-      shapes: how many batch shapes the run has, so that one more is announced as unexpected; None
-        where the shapes are not known before.
+      shapes: the number of batch shapes of the run, so that a further shape is announced as
+        unexpected; None if the shapes are not known in advance.
       announce: is called with a line for each compilation.
     """
 
@@ -60,7 +64,7 @@ class CompiledStep:
     def __call__(
         self, state: TrainState, batch: Batch, key: Array
     ) -> tuple[TrainState, StepReport]:
-        """One update."""
+        """Makes one update; the state is donated."""
         shape = _shape(batch)
         if shape not in self._programs:
             self.compile(state, batch, key)
@@ -69,7 +73,7 @@ class CompiledStep:
     def compile(
         self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
     ) -> int | None:
-        """Compiles the step for batches of this shape; returns the bytes that a device needs."""
+        """Compiles the step for batches of this shape; returns the bytes that each device needs."""
         start, shape = time.perf_counter(), _shape(batch)
         sharded = self.devices.shard_batch(batch)
         self._programs[shape], needed = self.devices.compiled(state, sharded, key, measure=measure)

@@ -9,7 +9,7 @@ optimizer and averages see, and `frozen`. Each position belongs to one role:
 | frozen | None | W | W |
 | low-rank | LowRank(A, B) | W | W + (alpha / r) A B |
 
-`merge` makes the model's parameters of both. No model knows that its parameters were merged.
+`merge` computes the model's parameters from both. A model does not know that they were merged.
 
 Low-rank additions are LoRA (Hu 2021, section 4.1). A matrix is a tensor [*inputs, *outputs]: an
 attention kernel [D, H, K] maps D to H K, and [H, K, D] maps H K to D. A is [*inputs, r] and B is
@@ -49,13 +49,13 @@ class LowRank(NamedTuple):
 
 @dataclass(frozen=True)
 class Role:
-    """What training does with one parameter.
+    """The role of one parameter in training.
 
     Attributes:
-      trained: the parameter itself is trained.
-      input_axes: where above 0, low-rank additions are trained, and so many leading axes of the
-        parameter are its inputs.
-      split: the axis that devices split over the model's shards, -1 for none.
+      trained: whether the parameter itself is trained.
+      input_axes: if above 0, a low-rank addition is trained, and this is the number of leading axes
+        that are the inputs of the matrix.
+      split: the axis along which the model's shards split the parameter, -1 for none.
     """
 
     trained: bool = True
@@ -91,9 +91,9 @@ def assign_roles(config: FineTuningConfig, shapes: Params, split: Params) -> Rol
 
     Args:
       config: patterns and rank.
-      shapes: arrays or shapes of the whole model.
-      split: a pytree like it of the axis (int) that each is split along over the model's shards,
-        -1 for none.
+      shapes: the model's parameters or their shapes, as on a single device.
+      split: a pytree of the same structure: the axis (int) along which each parameter is split over
+        the model's shards, -1 for none.
 
     Raises:
       InputError: a pattern matches nothing, everything would be frozen, or the rank exceeds a
@@ -125,7 +125,7 @@ def roles_of_run(run: Run) -> Roles | None:
 
 
 def input_axes(shape: tuple[int, ...], split: int) -> int:
-    """How many leading axes of a parameter are a matrix's inputs; 0 where it is no matrix.
+    """The number of leading axes of a parameter that are the inputs of a matrix; 0 for others.
 
     A tensor of three axes is an attention kernel, whose heads are the axis that devices split:
     heads and head width go together, [D, (H, K)] or [(H, K), D].
@@ -138,7 +138,7 @@ def input_axes(shape: tuple[int, ...], split: int) -> int:
 def _low_rank_targets(
     config: FineTuningConfig, names: dict[str, Any], inputs: dict[str, int]
 ) -> set[str]:
-    """Names of the matrices with additions."""
+    """The names of the matrices with low-rank additions."""
     matrices = [name for name, axes in inputs.items() if axes]
     if config.lora_targets:
         targets = match("lora_targets", config.lora_targets, matrices, "matrix")
@@ -146,7 +146,7 @@ def _low_rank_targets(
         targets = {n for n in matrices if "embedding" not in n and not n.startswith("logits")}
     if not targets:
         raise InputError(
-            "lora_rank is for matrices, and this model has none but embeddings and the output "
+            "lora_rank is for matrices, and this model has only embeddings and the output "
             "projection: name these with lora_targets, or leave lora_rank out"
         )
     most = {n: _largest_rank(names[n].shape, inputs[n]) for n in targets}
@@ -180,11 +180,11 @@ def partition(roles: Roles | None, params: Params, key: Array) -> tuple[Params, 
 
     Args:
       roles: from `assign_roles`; None where all parameters are trained.
-      params: the whole model's.
-      key: for the factors A.
+      params: the model's parameters, float32, as on a single device.
+      key: the key from which the factors A are drawn.
 
     Returns:
-      trainable and frozen: see the table above.
+      The trainable and the frozen parameters, see the table in the docstring of the module.
     """
     if roles is None:
         return params, None
@@ -205,12 +205,12 @@ def partition(roles: Roles | None, params: Params, key: Array) -> tuple[Params, 
 def merge(
     roles: Roles | None, trainable: Params, frozen: Params | None, axis: Axis | None = None
 ) -> Params:
-    """The model's parameters, float32: see the table above.
+    """The parameters of the model, float32, see the table in the docstring of the module.
 
     Args:
       roles: from `assign_roles`; None where all parameters are trained.
       trainable, frozen: from `partition`, or one device's shards of them.
-      axis: the devices that a model is split over.
+      axis: the devices that the model is split over.
     """
     if roles is None:
         return trainable
@@ -224,11 +224,11 @@ def merge(
 
 
 def _product(role: Role, factors: LowRank, axis: Axis | None) -> Array:
-    """A B of a device's shards: [*inputs, *outputs]."""
+    """The product A B of one device's shards: [*inputs, *outputs]."""
     a, b = factors
     if role.split >= 0:
-        # One factor is split as the matrix is. All devices hold the other, and each has only its
-        # own shard's part of that factor's gradient: the parts are summed.
+        # One factor is split like the matrix. The other factor is on all devices, and each device
+        # computes only its shard's part of the gradient of that factor: the parts are summed.
         if role.split < role.input_axes:
             b = collectives.copy_to_model_parallel(b, axis)
         else:
@@ -237,12 +237,11 @@ def _product(role: Role, factors: LowRank, axis: Axis | None) -> Array:
 
 
 def split_axes(roles: Roles | None, split: Params) -> tuple[Params, Params | None]:
-    """The axis (int) that devices split, -1 for none: of the trainable parameters, and of the
-    frozen ones.
+    """The axes (int) along which trainable and frozen parameters are split, -1 for none.
 
     Args:
       roles: from `assign_roles`; None where all parameters are trained.
-      split: of the model's parameters.
+      split: the axes of the model's parameters.
     """
     if roles is None:
         return split, None
@@ -257,13 +256,13 @@ def split_axes(roles: Roles | None, split: Params) -> tuple[Params, Params | Non
 
 
 def trained_count(run: Run) -> int | None:
-    """How many numbers of a run are trained; None where all its parameters are."""
+    """The number of trained scalars of a run; None if all parameters are trained."""
     roles = roles_of_run(run)
     return roles and trainable_count(roles, abstract_params(run))
 
 
 def trainable_count(roles: Roles | None, shapes: Params) -> int:
-    """Numbers that are trained, of parameters of these shapes."""
+    """The number of trained scalars of parameters of these shapes."""
     trainable, _ = jax.eval_shape(
         lambda params: partition(roles, params, jax.random.key(0)), shapes
     )

@@ -1,4 +1,4 @@
-"""The parameters that a run begins with when they are not random: another run's, or a caller's."""
+"""Initial parameters that are not random: those of another run, or given by the caller."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from encdec.types import InputError, Params
 
 
 class Initial(NamedTuple):
-    """What a new run begins with.
+    """The parameters and vocabularies that a new run begins with.
 
     Attributes:
-      params: the parameters before the first step, as one device would have them, float32.
-      vocabularies: source and target vocabulary that the parameters belong to; None to build them
+      params: float32 pytree: the parameters before the first step, as on a single device.
+      vocabularies: the source and target vocabulary of these parameters; None to build vocabularies
         from the corpus.
     """
 
@@ -32,15 +32,15 @@ class Initial(NamedTuple):
 
 
 Init = Params | Initial | Run | str | Path
-"""What a caller may pass: parameters, without or with vocabularies, or a run or its folder."""
+"""Parameters, without or with vocabularies, or a run or its folder."""
 
 
 def name_origin(config: RunConfig, init: Init | None) -> RunConfig:
-    """The settings, which name the run to begin from where `init` is a run.
+    """Returns the settings; if `init` is a run, they name it as `fine_tuning.init_from`.
 
     Raises:
-      InputError: the settings name another run already, or the run does not exist or has another
-        model or vocabulary.
+      InputError: the settings name another run, or the run does not exist or has another model or
+        vocabulary.
     """
     named = config.fine_tuning.init_from
     if init is None:
@@ -63,15 +63,16 @@ def _with_origin(config: RunConfig, path: str) -> RunConfig:
 
 
 def read_initial(config: RunConfig, init: Init | None, folder: Path) -> Initial | None:
-    """What a run begins with; None for random parameters, or those of its own checkpoint.
+    """Reads the initial parameters of a run; None if it is resumed or they are random.
 
     Args:
       config: settings from `name_origin`.
-      init: what the caller passed.
+      init: the value that the caller passed.
       folder: the run folder, which may not exist yet.
 
     Raises:
-      InputError: the run to begin from cannot be used; low-rank additions have nothing to add to.
+      InputError: the run to begin from cannot be used, or low-rank additions would be added to
+        random parameters.
     """
     if init is None and runs.is_run(folder) and checkpoints.steps(folder, "latest"):
         return None
@@ -83,14 +84,14 @@ def read_initial(config: RunConfig, init: Init | None, folder: Path) -> Initial 
         return _of_run(config, config.fine_tuning.init_from)
     if config.fine_tuning.lora_rank:
         raise InputError(
-            "lora_rank trains additions to trained parameters, and these would be random: name a "
+            "lora_rank trains additions to trained parameters, but these would be random: name a "
             "run to begin from with --init-from (init in Python)"
         )
     return None
 
 
 def _of_run(config: RunConfig, folder: str) -> Initial:
-    """A run's best parameters and its vocabularies, under the new run's preprocessing."""
+    """A run's best parameters and vocabularies, with the preprocessing of the new run."""
     origin = runs.load(folder)
     check_model_matches(origin.config, config, folder)
     params, _ = best_params(origin)
@@ -103,13 +104,18 @@ def _of_run(config: RunConfig, folder: str) -> Initial:
 
 
 def check_same_start(run: Run, initial: Initial | None) -> None:
-    """Refuses to resume a run that began with other parameters than those given, or whose first
-    checkpoint is missing while they are not given."""
+    """Raises InputError if a run that is resumed began with other parameters.
+
+    Without a checkpoint the parameters must be given again.
+
+    Args:
+      run: the run to resume.
+      initial: the initial parameters that the caller gave, or None.
+    """
     if initial is None:
         if run.init and not checkpoints.steps(run.path, "latest"):
             raise InputError(
-                f"{run.path} has no checkpoint yet: pass the parameters that it begins with again, "
-                "as init"
+                f"{run.path} has no checkpoint yet: pass its initial parameters again, as init"
             )
     elif run.init != digest(initial.params):
         began = "with other parameters" if run.init else "with random parameters"
@@ -120,7 +126,7 @@ def check_same_start(run: Run, initial: Initial | None) -> None:
 
 
 def check_params(params: Params, expected: Params) -> None:
-    """Raises InputError unless names, shapes and dtypes of parameters are those of the model.
+    """Raises InputError unless parameters have the names, shapes and dtypes of the model.
 
     Args:
       params: arrays.
@@ -136,7 +142,7 @@ def check_params(params: Params, expected: Params) -> None:
                 "parameters of the same configuration and vocabularies"
             )
     if unknown := given.keys() - wanted.keys():
-        raise InputError(f"init has a parameter {min(unknown)}, which the model has not")
+        raise InputError(f"init has a parameter {min(unknown)}, which the model does not have")
 
 
 def _shape(leaf: Any) -> str:

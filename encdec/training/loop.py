@@ -1,6 +1,6 @@
-"""The host's side of training: feeds compiled steps, and seldom waits for the device.
+"""The training loop on the host: it feeds compiled steps, and seldom waits for the device.
 
-Knows neither the model nor how sentences are evaluated: both come as functions.
+It knows neither the model nor the validation: both are functions that the caller passes.
 """
 
 import math
@@ -26,14 +26,15 @@ _AHEAD = 2
 """Steps in flight: enough to keep the device busy, few enough to stop soon."""
 
 Evaluate = Callable[[Params], dict[str, float]]
-"""Validation metrics of parameters on their devices, `loss` (nats per token) among them."""
+"""From parameters on their devices to validation metrics, `loss` (nats per token) among them."""
 
 
 class DivergedError(Exception):
-    """A loss or gradient that is not finite; the text says which.
+    """A loss or gradient is not finite; the message says which.
 
     Attributes:
-      step: the update that would have followed from it or, of a validation loss, that led to it.
+      step: the update that the loss or gradient belongs to; for a validation loss the update before
+        the validation.
       batch: the batch of that update.
     """
 
@@ -43,14 +44,14 @@ class DivergedError(Exception):
 
 
 class LoopEnd(NamedTuple):
-    """The step at which training ended, and what ended it."""
+    """The step at which training ended, and the reason."""
 
     step: int
     reason: Literal["max_steps", "patience", "callback", "batches"]
 
 
 class _Pending(NamedTuple):
-    """A step whose measurements the device may still be working on."""
+    """A step whose report the device may not have computed yet."""
 
     step: int
     batch: Batch
@@ -59,7 +60,7 @@ class _Pending(NamedTuple):
 
 @dataclass
 class _Window:
-    """Sums of what was measured since the last row of metrics."""
+    """Sums of the measurements since the last row of metrics."""
 
     loss: float = 0.0
     correct: float = 0.0
@@ -106,42 +107,42 @@ def train(
     stopping: EarlyStopping,
     callbacks: Sequence[Callback],
 ) -> LoopEnd:
-    """Trains to `config.max_steps`, or until something ends it before; validates and saves.
+    """Trains up to `config.max_steps` or an earlier end; validates and saves.
 
     Args:
-      step: one update.
+      step: the compiled training step.
       state: the state to start from; it is donated.
-      done: updates that it has had.
-      batches: the batches of the steps that follow; where they run out, training ends.
+      done: the updates that the state has had.
+      batches: the batches of the following steps; training ends after the last batch.
       key: the dropout key of the run.
       config: when to log, validate and stop.
       schedule: the learning rate, for the log.
-      evaluate: the validation; None for none, which makes the latest parameters the best.
+      evaluate: the validation; without one (None) the latest parameters are the best.
       saver: saves states and parameters.
-      stopping: what earlier validations came to.
-      callbacks: are called in turn with every row of metrics.
+      stopping: the state of early stopping after earlier validations.
+      callbacks: are called in order with every row of metrics.
 
     Raises:
-      DivergedError: a loss, also one of validation, or a gradient is not finite; what was saved
-        before stays.
-      Exception: what a callback or `batches` raised, after the state was saved.
+      DivergedError: a training loss, a validation loss or a gradient is not finite; earlier
+        checkpoints are kept.
+      Exception: any exception of a callback or of `batches`, after the state was saved.
     """
     pending: deque[_Pending] = deque()
     window = _Window()
 
     def settle(at_most: int) -> None:
-        """Waits for all but the last few steps and adds up what they measured."""
+        """Waits until at most `at_most` steps are pending, and adds up the reports of the others."""
         while len(pending) > at_most:
             window.add(pending[0], step.devices.unreplicate(pending[0].report))
             pending.popleft()
 
     def next_batch() -> Batch | None:
-        """The next batch, None after the last. The state is saved before an error is raised."""
+        """The next batch, None after the last; saves the state before an error is raised."""
         try:
             return next(batches, None) if done < config.max_steps else None
         except Exception:
             settle(0)
-            # Saving needs all processes, of which the others may have no error.
+            # Saving needs all processes, and the others may have no error.
             if done > saved and jax.process_count() == 1:
                 saver.save_unvalidated(state, done, stopping)
             raise
@@ -156,7 +157,7 @@ def train(
         upcoming = next_batch()
         logs = upcoming is None or done % config.log_every == 0
         validates = upcoming is None or done % config.evaluate_every == 0
-        # The state that callbacks see is that of the row, so no step may still be running.
+        # Callbacks get the state of the row, so no step may still be running.
         settle(0 if logs or validates else _AHEAD)
         verdict = Verdict()
         if logs:
@@ -166,16 +167,16 @@ def train(
         if validates:
             paused = time.perf_counter()
             params = saver.averaged(state, done)
-            stopping, later = _validate(
+            stopping, after_validation = _validate(
                 params, state, done, batch, config, evaluate, stopping, callbacks
             )
             saver.save_latest(state, done, stopping)
             if stopping.step == done:
                 saver.save_best(params, done)
-            saved, verdict = done, verdict.joined(later)
+            saved, verdict = done, verdict.joined(after_validation)
             window.since += time.perf_counter() - paused
         if verdict.stop or verdict.error:
-            # Not a validation: resumed, the run is the one that was never stopped.
+            # No validation here: a resumed run must equal a run that was never stopped.
             if saved < done:
                 saver.save_unvalidated(state, done, stopping)
             saver.checkpoints.wait()
@@ -198,8 +199,8 @@ def _validate(
     stopping: EarlyStopping,
     callbacks: Sequence[Callback],
 ) -> tuple[EarlyStopping, Verdict]:
-    """Evaluates parameters; what the validations came to now, and what the callbacks want."""
-    if evaluate is None:  # equal scores: the latest parameters are the best
+    """Evaluates parameters; returns the state of early stopping and the callbacks' verdict."""
+    if evaluate is None:  # equal values: the latest parameters are the best
         return stopping.after(0.0, done), Verdict()
     metrics = evaluate(params)
     verdict = call_all(callbacks, done, {"kind": "valid", "step": done, **metrics}, state)

@@ -1,4 +1,4 @@
-"""Checks that batches fit on the devices; what does not is refused with numbers that would."""
+"""Checks that batches fit on the devices; errors name numbers that would fit."""
 
 from encdec.data.bucketing import Bucketing
 from encdec.parallel import devices
@@ -7,7 +7,7 @@ from encdec.types import InputError
 
 
 def check_rows(bucketing: Bucketing, batch_tokens: int, layout: Layout) -> None:
-    """Raises InputError where a batch cannot give each data shard a sentence."""
+    """Raises InputError if a batch has fewer sentences than there are data shards."""
     longest = _longest(bucketing)
     if batch_tokens < layout.data * longest:
         raise InputError(
@@ -20,17 +20,17 @@ def check_rows(bucketing: Bucketing, batch_tokens: int, layout: Layout) -> None:
 def check_memory(
     bucketing: Bucketing, batch_tokens: int, layout: Layout, needed: int | None, fixed: int
 ) -> None:
-    """Raises InputError where the largest batch does not fit on a device, with what would.
+    """Raises InputError if the largest batch does not fit on a device, with a size that would.
 
     Args:
-      bucketing, batch_tokens, layout: of the run.
-      needed: bytes that a device needs for the largest batch; None where that is not known.
-      fixed: the bytes of them for parameters and optimizer, which no smaller batch saves.
+      bucketing, batch_tokens, layout: those of the run.
+      needed: bytes that each device needs for the largest batch; None if that is not known.
+      fixed: those of the bytes that hold parameters and optimizer, whatever the size of the batch.
     """
     limit = devices.device_memory()
     if needed is None or needed <= limit:
         return
-    # What a step needs grows with its tokens; a twentieth of the memory is left free.
+    # The memory of a step grows with its tokens; a twentieth of the device is left free.
     fits = int(batch_tokens * (0.95 * limit - fixed) / max(needed - fixed, 1))
     would_do = (
         f"batch_tokens of about {fits} would fit"

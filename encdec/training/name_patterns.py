@@ -10,10 +10,16 @@ from encdec.types import InputError
 def match(
     field: str, patterns: Sequence[str], names: Iterable[str], what: str = "parameter"
 ) -> set[str]:
-    """The names that any of the patterns matches (`*`, `?` and `[...]`; `*` matches dots too).
+    """The names that match any of the patterns (`*`, `?` and `[...]`; `*` matches dots too).
+
+    Args:
+      field: the option that the patterns are from, for errors.
+      patterns: the patterns.
+      names: the dotted names.
+      what: the noun for a name, for errors.
 
     Raises:
-      InputError: a pattern matches none, with the nearest names.
+      InputError: a pattern matches no name; the error has the nearest names.
     """
     names = list(names)
     matched: set[str] = set()

@@ -76,5 +76,5 @@ WEIGHT_DECAY_MASKS: dict[str, Callable[[Params], Params] | None] = {
     "not-embeddings": _not_embeddings,
     "all": None,
 }
-"""For each choice of `weight_decay_mask`, the mask (bool) of the parameters that decay; None is
-all."""
+"""For each `weight_decay_mask`: from parameters to a bool pytree, True for those that decay; None
+for all."""

@@ -310,7 +310,9 @@ def test_parameters_of_another_model_are_refused(trained: Path, tmp_path: Path) 
     rest = {key: value for key, value in params.items() if key != name}
     with pytest.raises(InputError, match=f"init has no parameter {name}"):
         train(config(), PAIRS, run=tmp_path / "run", init=rest)
-    with pytest.raises(InputError, match="init has a parameter mine, which the model has not"):
+    with pytest.raises(
+        InputError, match="init has a parameter mine, which the model does not have"
+    ):
         train(config(), PAIRS, run=tmp_path / "run", init=params | {"mine": np.zeros(2)})
     assert not (tmp_path / "run").exists()
     assert jax.tree.structure(params) == jax.tree.structure(abstract_params(runs.load(trained)))
@@ -412,7 +414,9 @@ def test_a_batch_found_wrong_in_mid_training_loses_no_step(tmp_path: Path) -> No
 
 
 def test_another_corpus_for_a_run_that_is_there_is_refused(trained: Path, encdec) -> None:
-    with pytest.raises(InputError, match=r"began with another corpus .*passed to encdec\.train"):
+    with pytest.raises(
+        InputError, match=r"was trained on another corpus .*passed to encdec\.train"
+    ):
         train(config(), PAIRS[:-1], run=trained)
     with pytest.raises(InputError, match="hidden = 6, not 7"):
         train(replace(config(), model=replace(config().model, hidden=7)), PAIRS, run=trained)
