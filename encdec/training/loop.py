@@ -131,7 +131,7 @@ def train(
     window = _Window()
 
     def settle(at_most: int) -> None:
-        """Waits until at most `at_most` steps are pending, and adds up the reports of the others."""
+        """Waits until at most `at_most` steps are pending; adds up the other reports."""
         while len(pending) > at_most:
             window.add(pending[0], step.devices.unreplicate(pending[0].report))
             pending.popleft()

@@ -1,6 +1,6 @@
-"""From text or batches to a run folder and all that the loop reads from.
+"""The pipeline of training: from text or batches to a run folder and an iterator of batches.
 
-Whatever can be refused is refused before the folder is made.
+All input is checked before the run folder is made.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,13 +45,14 @@ Say = Callable[[str], None]
 
 
 class Pipeline(NamedTuple):
-    """What the loop needs besides parameters.
+    """The run and the batches that the training loop reads.
 
     Attributes:
-      run: the run folder, which is there now.
-      batches: from the number of steps done to this process's rows of the batches that follow.
-      bucketing: the shapes of the batches, where they are known before.
-      valid: what to validate on.
+      run: the run, whose folder exists.
+      batches: from the number of steps done to an iterator over this process's rows of the
+        following batches.
+      bucketing: the shapes of the batches; None if they are not known in advance.
+      valid: the pairs or batches to validate on.
     """
 
     run: Run
@@ -63,16 +64,16 @@ class Pipeline(NamedTuple):
 def read_data(
     config: RunConfig, given: Any, layout: Layout, say: Say
 ) -> TrainingText | GivenBatches:
-    """What the run learns from, checked; writes nothing.
+    """Reads and checks the training data; writes nothing.
 
     Args:
-      config: settings, which name a corpus where none is given.
-      given: what the caller passes as corpus to `encdec.train`, or None.
-      layout: the devices among which batches are divided.
-      say: is called with a line for each thing worth knowing.
+      config: settings; they name a corpus if none is given.
+      given: the corpus that the caller passes to `encdec.train`, or None.
+      layout: the devices over which batches are split.
+      say: is called with lines about the data, such as pairs that are left out.
 
     Raises:
-      InputError: it cannot be read or used.
+      InputError: the data cannot be read or used.
     """
     corpus = None if given is None else as_corpus(given)
     if corpus is None or not has_batches(corpus):
@@ -89,19 +90,19 @@ def open_pipeline(
     note: Say,
     say: Say,
 ) -> Pipeline:
-    """The folder's run, or a new one, and its batches.
+    """Opens the run in the folder, or creates it, with its batches.
 
     Args:
       config: settings.
       folder: the run folder.
-      data: what to train on.
+      data: the training data.
       layout: the devices.
-      initial: what a new run starts from.
-      note: is called with what can wait until nothing can be refused any more.
-      say: is called with what cannot wait: that another process is waited for.
+      initial: the initial parameters of a new run; None for random ones.
+      note: is called with lines that may be shown once all input has been checked.
+      say: is called with lines to show at once: that the token cache waits for another process.
 
     Raises:
-      InputError: the folder holds another run, or something cannot be trained.
+      InputError: the folder holds another run, or the settings do not fit the data.
     """
     corpus = data.digest if isinstance(data, TrainingText) else None
     run = _existing(folder, config, corpus)
@@ -110,7 +111,7 @@ def open_pipeline(
     if run is None and not processes.is_main_process():
         raise InputError(
             f"process {jax.process_index()} does not see {folder.absolute()}, which process 0 has "
-            "made: name a run folder (--run) that all processes share"
+            "made: name a run folder (--run) that all processes can read"
         )
     if isinstance(data, TrainingText):
         return _text_pipeline(config, folder, data, run, layout, initial, note, say)
@@ -118,7 +119,7 @@ def open_pipeline(
 
 
 def local_rows(config: RunConfig, layout: Layout) -> Rows:
-    """Which rows of every batch this process trains on."""
+    """The rows of every batch that this process trains on."""
     multiple = layout.data * config.training.gradient_accumulation
     return Rows(multiple, jax.process_index(), jax.process_count())
 
@@ -174,7 +175,7 @@ def _batch_pipeline(
 
 
 def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:
-    """The run that is there, which may go on to another step now; or the new one, written."""
+    """The existing run, with `max_steps` of the new settings; or the new run, written to disk."""
     if run is None:
         if initial is not None:
             check_params(initial.params, abstract_params(new))
@@ -188,24 +189,24 @@ def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:
 
 
 def _existing(folder: Path, config: RunConfig, corpus: str | None) -> Run | None:
-    """The run in the folder, if it is this one; None where there is nothing yet."""
+    """The run in the folder, checked against the settings; None if the folder is empty."""
     if runs.is_run(folder):
         run = runs.load(folder)
         runs.check_same(run, config, corpus)
         return run
     if not runs.is_vacant(folder):
-        raise InputError(f"{folder} exists and holds no run: name another run folder (--run)")
+        raise InputError(f"{folder} exists and is not a run folder: name another one (--run)")
     return None
 
 
 def _given_batches(config: RunConfig, corpus: Corpus, layout: Layout) -> GivenBatches:
-    """Batches of a caller; the first one is looked at, so that a wrong shape is refused early."""
+    """Batches of the caller; the first one is checked, so that a wrong shape is refused early."""
     check_only_corpus(config.data)
     training, size = config.training, config.data.vocabulary_size
     if size is None:
         raise InputError(
-            "batches have no vocabulary whose tokens could be counted: set vocabulary_size to a "
-            "number above every id (pairs of text must be given as a list)"
+            "batches of token ids need vocabulary_size: set it to a number above every id "
+            "(pairs of text must be given as a list)"
         )
     train: Any = corpus.train
     valid: tuple[Any, ...] = tuple(corpus.valid or ())

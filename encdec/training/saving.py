@@ -1,8 +1,8 @@
-"""Which states and parameters training saves, and in which order.
+"""Saves train states and parameters, in an order that survives a kill.
 
-At each validation the latest state is whole on disk before the best parameters are written: a
-resumed run never finds a best that is ahead of it. A kill between the two loses the best, which
-`Saver.save_missing_best` writes again from the state.
+At each validation the latest state is completely on disk before the best parameters are written, so
+the best parameters are never ahead of the state. A kill between the two loses the best parameters,
+which `Saver.save_missing_best` writes again from the state.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Saver:
 
     Attributes:
       devices: gathers arrays from devices, and shards them again.
-      checkpoints: those of the run.
-      config: which average of the parameters is kept.
+      checkpoints: the checkpoints of the run.
+      config: settings; they say which average of the parameters is translated with.
     """
 
     devices: Devices
@@ -30,21 +30,25 @@ class Saver:
     config: TrainingConfig
 
     def averaged(self, state: TrainState, done: int) -> Params:
-        """The parameters to translate with, on their devices, once those of this step are saved
-        among the recent ones."""
+        """Returns the parameters to translate with, on their devices.
+
+        With `average_last` it first saves the current parameters as a recent checkpoint.
+        """
         if self.config.average_last > 1:
             recent = {"params": self.devices.gather_params(self._current(state))}
             self.checkpoints.save("recent", done, recent, {})
         return self._average(state)
 
     def save_latest(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
-        """Saves the state to resume from; returns when it is on disk."""
+        """Saves the state to resume from, and waits until it is on disk."""
         self.checkpoints.save("latest", done, self.devices.gather(state), stopping._asdict())
         self.checkpoints.wait()
 
     def save_unvalidated(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
-        """Saves the state to resume from, between two validations. Before the first of them its
-        parameters are also those to translate with."""
+        """Saves the state to resume from, between two validations.
+
+        Before the first validation, its parameters are also those to translate with.
+        """
         self.save_latest(state, done, stopping)
         if stopping.best is None:
             self.save_best(self._current(state), done)
@@ -55,15 +59,14 @@ class Saver:
         self.checkpoints.save("best", done, {"params": self.devices.gather_params(params)}, {})
 
     def save_missing_best(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
-        """Saves the best parameters if a kill came after their state was saved and before they."""
+        """Saves the best parameters if a kill came between the state and these."""
         is_best = stopping.best is not None and stopping.step == done
         if is_best and not self.checkpoints.has("best", done):
             self.save_best(self._average(state), done)
             self.checkpoints.wait()
 
     def _average(self, state: TrainState) -> Params:
-        """The moving average, or the mean of the recent checkpoints, or the parameters: what the
-        settings say."""
+        """The moving average, the mean of the recent checkpoints, or the current parameters."""
         if state.average is not None:
             return self.devices.merge(state.average, state.frozen)
         if self.config.average_last == 1:
@@ -72,5 +75,5 @@ class Saver:
         return self.devices.shard_params(self.checkpoints.mean_recent(like)["params"])
 
     def _current(self, state: TrainState) -> Params:
-        """The model's parameters of a state."""
+        """The model's parameters, from a state."""
         return self.devices.merge(state.params, state.frozen)

@@ -1,4 +1,4 @@
-"""One session of training: from a run's latest checkpoint, or its first step, to where it ends."""
+"""One session of training: from a run's latest checkpoint, or its first step, to an end."""
 
 import json
 import os
@@ -41,12 +41,12 @@ from encdec.types import InputError
 
 
 class Start(NamedTuple):
-    """Where a session starts.
+    """The start of a session.
 
     Attributes:
       state: the train state on its devices.
       done: the updates that it has had.
-      stopping: what its validations came to.
+      stopping: the state of early stopping.
     """
 
     state: TrainState
@@ -62,17 +62,17 @@ def train_session(
     callbacks: Sequence[Callback],
     say: Say,
 ) -> tuple[int, int]:
-    """Trains a run as far as its settings say.
+    """Trains a run up to `max_steps` or an earlier end.
 
     Args:
       pipeline: the run and its batches.
-      layout, devices: where to compute.
-      initial: what a new run starts from.
+      layout, devices: the devices, and how they are used.
+      initial: the initial parameters of a new run; None for random ones.
       callbacks: see `encdec.training.callbacks`.
-      say: is called with lines on where training starts and ends.
+      say: is called with lines about the start and the end of training.
 
     Returns:
-      The updates that the run had before, and those it has now.
+      The number of updates of the run before this session, and after it.
 
     Raises:
       InputError: a batch does not fit into memory, or a loss is not finite.
@@ -84,7 +84,7 @@ def train_session(
         saved.drop_after(start.done)
         saver = Saver(state_sharding, saved, training)
         if initial is not None and not checkpoints.steps(run.path, "latest"):
-            # From here on the run no longer needs whatever it began with.
+            # From this point the run can be resumed without the initial parameters.
             saver.save_latest(start.state, 0, start.stopping)
         saver.save_missing_best(start.state, start.done, start.stopping)
         if start.done >= training.max_steps:
@@ -132,11 +132,11 @@ def _run_loop(
     saver: Saver,
     callbacks: Sequence[Callback],
 ) -> LoopEnd:
-    """The loop, with what a run folder adds: log, progress bar, memory check, validation."""
+    """Runs the loop with log, progress bar, memory check and validation."""
     run, layout, bucketing = pipeline.run, state_sharding.layout, pipeline.bucketing
     config, key = run.config.training, jax.random.key(run.config.seed)
     with _log(run, start.done) as log, _progress(config.max_steps, start.done) as bar:
-        log.write({"kind": "start", "step": start.done, **_surroundings(layout)})
+        log.write({"kind": "start", "step": start.done, **_environment(layout)})
         step = CompiledStep(state_sharding, bucketing and len(bucketing.buckets), bar.say)
         if bucketing:
             largest = largest_batch(bucketing, local_rows(run.config, layout))
@@ -165,7 +165,7 @@ def _run_loop(
 def _evaluate(
     pipeline: Pipeline, layout: Layout, state_sharding: StateSharding
 ) -> loop.Evaluate | None:
-    """The validation, None where there is nothing to validate on."""
+    """The validation; None if there is no validation data."""
     run, valid, dtype = pipeline.run, pipeline.valid, state_sharding.dtype
     if isinstance(valid, Pairs):
         return translation_metrics(run, valid, layout, dtype)
@@ -184,8 +184,8 @@ def _progress(steps: int, done: int) -> AbstractContextManager[Progress | Silent
     return Progress(steps, done) if processes.is_main_process() else nullcontext(Silent())
 
 
-def _surroundings(layout: Layout) -> dict[str, str]:
-    """What the first row of a session says of its devices, versions and time."""
+def _environment(layout: Layout) -> dict[str, str]:
+    """The devices, versions and time in the first row of a session."""
     kind = jax.devices()[0].device_kind
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -204,7 +204,7 @@ def _reason(end: LoopEnd, patience: int) -> str:
 
 
 def _diverged(run: Run, error: DivergedError) -> InputError:
-    """The error for a loss that is not finite; its batch is written to the run folder as text."""
+    """The error for a loss that is not finite; writes the batch to the run folder as text."""
     path = run.path / "diverged.jsonl"
     rows = zip(*(jax.device_get((error.batch.src, error.batch.tgt))), strict=True)
     texts = [(run.src_vocabulary.decode(s), run.tgt_vocabulary.decode(t)) for s, t in rows]

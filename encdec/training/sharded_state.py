@@ -1,4 +1,4 @@
-"""A train state on its devices, and the step that is mapped over them."""
+"""The sharded train state, and the training step that is mapped over the devices."""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,16 +28,16 @@ from encdec.types import Array, Batch, Params
 
 
 class StateSharding:
-    """How the train state and the step of one run lie on devices.
+    """Shards the train state of one run over devices, and compiles its training step.
 
     Args:
-      whole: the model as a single device has it.
-      split: the model as each device of the layout has it.
-      optimizer: updates element by element.
-      config: of the training.
+      full_model: the model as a single device has it.
+      model_shard: the model as each device of the layout has it.
+      optimizer: must work element by element.
+      config: settings of training.
       layout: the devices.
-      dtype: the type of products.
-      roles: what training does with each parameter; None where all are trained.
+      dtype: the type of matrix products.
+      roles: the role of each parameter in training; None where all are trained.
 
     Attributes:
       layout, dtype: as given.
@@ -46,8 +46,8 @@ class StateSharding:
 
     def __init__(
         self,
-        whole: EncoderDecoder,
-        split: nn.Module,
+        full_model: EncoderDecoder,
+        model_shard: nn.Module,
         optimizer: optax.GradientTransformation,
         config: TrainingConfig,
         layout: Layout,
@@ -55,20 +55,20 @@ class StateSharding:
         roles: Roles | None = None,
     ) -> None:
         self.layout, self.dtype = layout, dtype
-        self._draw_params = partial(registry.init, whole)
+        self._draw_params = partial(registry.init, full_model)
 
         def state(params: Params, key: Array) -> TrainState:
             trainable, frozen = partition(roles, params, key)
             return init_state(trainable, optimizer, config, frozen)
 
         self._state = state
-        shapes, split_axes = registry.abstract(whole), registry.split_axes(whole)
+        shapes, split_axes = registry.abstract(full_model), registry.split_axes(full_model)
         self.shapes: TrainState = jax.eval_shape(state, shapes, jax.random.key(0))
         trainable_axes, frozen_axes = role_axes(roles, split_axes)
         axes = state_axes(optimizer, self.shapes, trainable_axes, frozen_axes)
         specs = sharding.shard_specs(self.shapes, axes, layout)
         self._model_specs = sharding.shard_specs(shapes, split_axes, layout)
-        # With ZeRO-1 the optimizer's state is cut over the data shards too; parameters are not.
+        # With ZeRO-1 the optimizer's state is split over the data shards too; parameters are not.
         self._specs: Any = specs._replace(
             optimizer=sharding.shard_specs(
                 self.shapes.optimizer, axes.optimizer, layout, over_data=layout.shard_optimizer
@@ -76,7 +76,7 @@ class StateSharding:
         )
         shared = StepSharding(layout.axes, trainable_axes, layout.shard_optimizer)
         step = partial(
-            train_step, split, optimizer, config, sharding=shared, roles=roles, dtype=dtype
+            train_step, model_shard, optimizer, config, sharding=shared, roles=roles, dtype=dtype
         )
         self._merge = (
             pmap.parallelize(partial(merge, roles), layout, (True, True)) if roles else None
@@ -88,53 +88,60 @@ class StateSharding:
         return self._on_devices(self._state(self._draw_params(key), _role_key(key)))
 
     def start(self, params: Params, key: Array) -> TrainState:
-        """The state before the first step, with given parameters (whole arrays), which are copied:
-        the step donates its own. The key draws what training adds to them."""
+        """The state before the first step, with given parameters, as on a single device.
+
+        The parameters are copied, because the step donates the state. The key is for low-rank
+        additions.
+        """
         return self._on_devices(self._state(jax.tree.map(jnp.array, params), _role_key(key)))
 
     def _on_devices(self, state: TrainState) -> TrainState:
         return state if self.layout.size == 1 else self.shard(jax.device_get(state))
 
     def shard(self, state: TrainState) -> TrainState:
-        """A state of whole arrays on its devices."""
+        """Shards a state of full arrays over the devices."""
         sharded: TrainState = sharding.shard(state, self._specs, self.layout)
         return sharded
 
     def gather(self, state: TrainState) -> TrainState:
-        """A state as NumPy arrays, as if a single device had held it."""
+        """Gathers a state as NumPy arrays, as a single device would have them."""
         gathered: TrainState = sharding.gather(state, self._specs, self.layout)
         return gathered
 
     def merge(self, trainable: Params, frozen: Params | None) -> Params:
-        """The model's parameters, of the trainable and frozen ones; all on their devices."""
+        """The model's parameters from trainable and frozen ones; all stay on their devices."""
         return self._merge(trainable, frozen) if self._merge else trainable
 
     def shard_params(self, params: Params) -> Params:
-        """The model's parameters (whole arrays) on their devices."""
+        """Shards the model's parameters, full arrays, over the devices."""
         return sharding.shard(params, self._model_specs, self.layout)
 
     def gather_params(self, params: Params) -> Params:
-        """The model's parameters as NumPy arrays, as if a single device had held them."""
+        """Gathers the model's parameters as NumPy arrays, as a single device would have them."""
         return sharding.gather(params, self._model_specs, self.layout)
 
     def shard_batch(self, batch: Batch) -> Batch:
-        """This process's sentences on its devices."""
+        """Shards this process's sentences over its devices."""
         sharded: Batch = sharding.shard_batch(batch, self.layout)
         return sharded
 
     def compiled(
         self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
     ) -> tuple[Callable[..., tuple[TrainState, StepReport]], int | None]:
-        """The step for a batch of this shape, and the bytes of memory that a device needs for it;
-        between processes they are None unless `measure` asks for them."""
+        """Compiles the step for a batch of this shape.
+
+        Returns:
+          The program, and the bytes of memory that each device needs for it; with several processes
+          None unless `measure` is set.
+        """
         return pmap.compile_step(self._step, state, batch, key, measure=measure)
 
     def unreplicate(self, report: StepReport) -> StepReport:
-        """What a step measured, as NumPy numbers."""
+        """The report of a step as NumPy numbers."""
         numbers: StepReport = sharding.unreplicate(report, self.layout)
         return numbers
 
 
 def _role_key(key: Array) -> Array:
-    """The key for what training adds to a model, from the key that draws the model."""
+    """The key for low-rank additions, from the key that draws the model's parameters."""
     return jax.random.fold_in(key, 1)

@@ -1,4 +1,4 @@
-"""One update of the parameters, as a pure function of one device's arrays."""
+"""The training step: one update of the parameters, a pure function of one device's arrays."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,13 +19,13 @@ from encdec.types import Array, Batch, Params
 
 
 class TrainState(NamedTuple):
-    """All that training changes, and the parameters that it does not.
+    """The state of training: all arrays that training changes, and the frozen parameters.
 
     Attributes:
       step: int32 [], updates so far.
       params: float32 pytree, the trainable parameters.
-      optimizer: Optax's state, of the trainable parameters.
-      average: an exponential moving average of params, or None where there is none.
+      optimizer: the state of the Optax optimizer for the trainable parameters.
+      average: the exponential moving average of params, or None if the settings have none.
       frozen: float32 pytree, the frozen parameters; None where all are trained (see
         `encdec.training.fine_tuning`).
     """
@@ -38,11 +38,11 @@ class TrainState(NamedTuple):
 
 
 class StepReport(NamedTuple):
-    """What an update measured.
+    """The measurements of an update.
 
     Attributes:
-      sums: the batch's loss before the update.
-      gradient_norm: of the mean gradient per token, before clipping, float32 [].
+      sums: the loss of the batch before the update, float32 sums over its tokens.
+      gradient_norm: float32 [], the norm of the mean gradient per token, before clipping.
     """
 
     sums: LossSums
@@ -53,9 +53,9 @@ class StepSharding(NamedTuple):
     """How devices divide a step: each has its own shards of parameters, optimizer and batch.
 
     Attributes:
-      axes: the devices.
-      split: a pytree like the trainable parameters of the array axis (int) that each is split along
-        over `axes.model`, -1 for none; None where there is no such axis.
+      axes: the names of the device axes.
+      split: a pytree of the structure of the trainable parameters: the array axis (int) along which
+        each is split over `axes.model`, -1 for none; None if no parameter is split.
       shard_optimizer: each device updates a slice of the parameters over `axes.data`, and holds the
         optimizer's state for that slice only (Rajbhandari 2020, "ZeRO", stage 1).
     """
@@ -87,13 +87,13 @@ def state_axes(
     split: Params,
     frozen_split: Params | None = None,
 ) -> TrainState:
-    """The axis (int) that each array of a state is split along, -1 for none.
+    """The axis (int) along which each array of a state is split, -1 for none.
 
     Args:
       optimizer: the optimizer that made the state.
       state: arrays or shapes.
       split: the axes of the trainable parameters.
-      frozen_split: the axes of the frozen ones.
+      frozen_split: the axes of the frozen parameters.
     """
     of_optimizer: Any = optax.tree_utils.tree_map_params(
         optimizer, lambda _, axis: axis, state.optimizer, split, transform_non_params=lambda _: -1
@@ -110,7 +110,7 @@ def state_axes(
 def scheduled_inputs(
     model: nn.Module, params: Params, batch: Batch, rate: Array, key: Array
 ) -> Array:
-    """The decoder's inputs, some of them drawn by the model (Bengio 2015, section 2.4).
+    """The decoder's inputs with some tokens drawn from the model (Bengio 2015, section 2.4).
 
     At each step each sentence takes the target's token or, with probability `rate`, one drawn from
     p(y_t | y_<t, x), where y_<t are the inputs so far, drawn ones among them. The start token and
@@ -118,10 +118,10 @@ def scheduled_inputs(
     off for them.
 
     Args:
-      model, params: the decoder to draw from.
+      model, params: the model to draw from.
       batch: B sentence pairs.
-      rate: float32 [], probability of a drawn token.
-      key: for coins and draws.
+      rate: float32 [], the probability of a drawn token.
+      key: for the choice of positions and the draws.
 
     Returns:
       int32 [B, T].
@@ -130,7 +130,7 @@ def scheduled_inputs(
     src, src_mask, tgt, tgt_mask = map(jnp.asarray, batch)
     truth = tgt[:, :-1]
     rows, length = truth.shape
-    # Input t is target token t - 1: what may be replaced is the target's mask, one step later.
+    # Input t is target token t - 1, so the mask of replaceable inputs is the shifted target mask.
     replaceable = jnp.pad(tgt_mask[:, :-1], ((0, 0), (1, 0)))
     memory: Any = apply(src, src_mask, method="encode")
 
@@ -172,18 +172,18 @@ def train_step(
     Args:
       model, optimizer, config: static.
       state: its buffers may be donated.
-      batch: B a multiple of config.gradient_accumulation.
-      key: the run's dropout key; the step is folded in here.
-      sharding: how devices divide the step; the model must be of the same `axes.model`.
-      roles: what training does with each parameter; None where all are trained.
-      dtype: of matrix products; parameters, sums and softmax stay float32.
+      batch: B sentence pairs, B a multiple of config.gradient_accumulation.
+      key: the dropout key of the run; the number of the step is folded in.
+      sharding: how devices divide the step; the model must be built for the same `axes.model`.
+      roles: the role of each parameter in training; None where all are trained.
+      dtype: the type of matrix products; parameters, sums and softmax stay float32.
 
     Returns:
-      The next state, and what was measured on the way.
+      The next state, and the measurements of the update.
     """
     axes = sharding.axes
     key = jax.random.fold_in(key, state.step)
-    # Each data shard has other sentences, and so its own dropout.
+    # Each data shard has different sentences, so it draws different dropout masks.
     dropout_key = jax.random.fold_in(key, collectives.axis_index(axes.data)) if axes.data else key
 
     def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, LossSums]:
@@ -222,7 +222,7 @@ def _summed_gradient(
     batch: Batch,
     key: Array,
 ) -> tuple[Params, LossSums]:
-    """Sums of gradients and losses over this device's sentences, in equal parts if so set."""
+    """Sums of gradients and losses over this device's sentences, computed part by part."""
     parts = config.gradient_accumulation
     if parts == 1:
         return gradient(params, batch, key)
@@ -239,8 +239,10 @@ def _summed_gradient(
 def _summed_over_data(
     gradients: Params, sums: LossSums, sharding: StepSharding
 ) -> tuple[Params, LossSums]:
-    """Sums over the data shards: of each gradient, or of this device's slice of it, and of the
-    losses."""
+    """Sums gradients and losses over the data shards.
+
+    With `shard_optimizer` a device gets the sum of its slice of each gradient only.
+    """
     axis = sharding.axes.data
     if not sharding.shard_optimizer:
         return collectives.psum((gradients, sums), axis)
@@ -253,11 +255,11 @@ def _summed_over_data(
 
 
 def _global_norm(gradients: Params, sharding: StepSharding) -> Array:
-    """The norm of the whole gradient, of which each device may hold a shard."""
+    """The norm of the full gradient, of which each device may hold a shard."""
     leaves = jax.tree.leaves(gradients)
     split = [-1] * len(leaves) if sharding.split is None else jax.tree.leaves(sharding.split)
     squares = [jnp.square(g).sum() for g in leaves]
-    # What every device holds whole counts once; what the model's shards hold in parts is summed.
+    # Replicated gradients count once; those of split parameters are summed over the model's shards.
     replicated = [square for square, axis in zip(squares, split, strict=True) if axis < 0]
     sharded = [square for square, axis in zip(squares, split, strict=True) if axis >= 0]
     total = jnp.asarray(sum(replicated, jnp.zeros(())))
@@ -296,7 +298,7 @@ def moving_average(average: Params, params: Params, decay: float, step: Array) -
 
     Args:
       average, params: float32 pytrees.
-      decay: the highest.
+      decay: the largest decay d.
       step: int32 [], updates before this one.
     """
     step = step.astype(jnp.float32)

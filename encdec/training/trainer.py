@@ -1,4 +1,4 @@
-"""Trains a run: from settings and a corpus, or batches, to parameters in a run folder."""
+"""Trains a run: from settings and a corpus or batches to parameters in a run folder."""
 
 import hashlib
 import json
@@ -40,9 +40,9 @@ class TrainResult:
 
     Attributes:
       run: the run, in its folder.
-      step: the updates that it has had by now.
-      trained_steps: those of this call; 0 if the run was trained to its end before.
-      devices: where it was trained.
+      step: the number of updates of the run.
+      trained_steps: the number of updates of this call; 0 if the run had ended before.
+      devices: the devices on which it was trained.
     """
 
     run: Run
@@ -54,7 +54,7 @@ class TrainResult:
     def translator(self) -> Translator:
         """A translator with the run's best parameters, loaded when it is first used.
 
-        Of a run without text it reads and writes token ids, "17 4 9".
+        For a run on batches it reads and writes token ids as text, "17 4 9".
         """
         return load_on(self.devices, self.run.path)
 
@@ -69,36 +69,36 @@ def train(
     devices: TrainingDeviceConfig | None = None,
     say: Say = _to_stderr,
 ) -> TrainResult:
-    """Trains a run; one that was stopped or killed is resumed from its latest checkpoint.
+    """Trains a run; a run that was stopped or killed is resumed from its latest checkpoint.
 
-    A resumed run ends with the parameters of one that was never stopped, to the last bit. Its
-    corpus and settings must be given again; callbacks and devices may differ.
+    A resumed run ends with the same parameters as a run that was never stopped, to the last bit.
+    The corpus and the settings must be given again; callbacks and devices may differ.
 
     Args:
       config: settings, such as those of `encdec.preset`.
-      corpus: what to train on:
+      corpus: the training data:
         None, for the corpus that the settings name;
         pairs (source, target) of text: a list of them, or a `Pairs`;
         an `encdec.Corpus`, or any object with its attributes `train` and `valid`;
         batches of token ids: an iterable of `encdec.Batch`, which is repeated, or a function from
         the number of steps done to an iterator over the batches that follow. Then
-        `config.data.vocabulary_size` says how many ids there are, on both sides.
-      run: the run folder. It is made, or must hold this very run. Left out: a folder under runs/
-        named after model, settings and text, so that the same call resumes the same run.
+        `config.data.vocabulary_size` is the number of ids, on both sides.
+      run: the run folder. It is created, or must hold this very run. None takes a folder under
+        runs/, named after model, settings and text, so that the same call resumes the same run.
       callbacks: functions (step, metrics, state), called with every row of metrics; a true value
         stops training, and the run is saved first. See `encdec.training.callbacks`.
-      init: what a new run begins with; random parameters if None.
-        A run or its folder: its best parameters, vocabularies and text preprocessing. The settings
-        of the model and of the vocabulary must be that run's, but for dropout. So does
-        `config.fine_tuning.init_from`.
-        Or parameters, as one device would have them; `Initial` adds vocabularies.
-        A resumed run needs no init; one that is passed must be what the run began with.
-      devices: where to compute; all devices on data if None.
-      say: is called with each line on what happens; stderr if left out.
+      init: the initial parameters of a new run; None for random parameters:
+        a run or its folder, for its best parameters, vocabularies and text preprocessing (the
+        settings of model and vocabulary must be those of that run, except for dropout);
+        `config.fine_tuning.init_from` does the same;
+        or a pytree of parameters, as on a single device; `Initial` adds vocabularies.
+        A resumed run needs no init; if one is passed, it must be the one that the run began with.
+      devices: the devices to train on; None splits each batch over all devices.
+      say: is called with each line of progress; by default it prints to stderr.
 
     Raises:
-      InputError: bad input, before anything is written; a loss that is not finite.
-      Exception: whatever a callback raises, after the run was saved.
+      InputError: bad input, before anything is written, or a loss that is not finite.
+      Exception: any exception of a callback, after the run was saved.
     """
     devices = devices or TrainingDeviceConfig()
     processes.start(devices)
@@ -110,12 +110,12 @@ def train(
             raise
         raise InputError(
             f"another process has ended or cannot be reached ({str(error).splitlines()[0]}): see "
-            "its own message; the same command on all resumes from the latest checkpoint"
+            "its messages; the same command on all processes resumes from the latest checkpoint"
         ) from error
 
 
 def _silent(_: str) -> None:
-    """For processes whose lines the first process says already."""
+    """Prints nothing: the main process prints the lines of all."""
 
 
 def _train(
@@ -127,7 +127,7 @@ def _train(
     devices: TrainingDeviceConfig,
     say: Say,
 ) -> TrainResult:
-    notes: list[str] = []  # said once nothing can be refused any more
+    notes: list[str] = []  # printed once all input has been checked
     config = processes.on_all_processes(lambda: name_origin(config, init))
     metrics = metric_options(config)
     processes.on_all_processes(lambda: validation_metrics(config.training.best_metric, metrics))
@@ -146,7 +146,7 @@ def _train(
 
 
 def _layout(config: RunConfig, devices: TrainingDeviceConfig) -> Layout:
-    """The layout that was asked for, if this model can be trained so."""
+    """The layout of the options, checked against the model."""
     layout = Layout.parse(devices.layout, shard_optimizer=devices.shard_optimizer)
     layout.check_model(config.model)
     if devices.remat and not config.model.supports_remat:
@@ -155,7 +155,7 @@ def _layout(config: RunConfig, devices: TrainingDeviceConfig) -> Layout:
 
 
 def _folder(run: str | Path | None, config: RunConfig, data: TrainingText | GivenBatches) -> Path:
-    """The run folder; left out, one named after model, settings and text."""
+    """The run folder; by default one named after model, settings and text."""
     if run is not None:
         return Path(run)
     if not isinstance(data, TrainingText):
@@ -171,7 +171,7 @@ def _facts(
     initial: Initial | None,
     devices: TrainingDeviceConfig,
 ) -> dict[str, str]:
-    """What must be the same on all processes, by name."""
+    """Values that must be equal on all processes, by name."""
     shared = replace(devices, coordinator=None, processes=None, process=None)
     return {
         "version of encdec or JAX": f"{version('encdec')} {jax.__version__}",

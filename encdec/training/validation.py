@@ -1,4 +1,4 @@
-"""What validation measures: metrics of translations, or the loss on batches."""
+"""Validation: metrics of translations, or the loss on batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,13 +22,16 @@ from encdec.types import Batch, Params
 
 
 def translation_metrics(run: Run, valid: Pairs, layout: Layout, dtype: Any) -> Evaluate:
-    """Metrics of greedy translations of the first `evaluate_sentences` pairs, and their loss.
+    """Builds the validation on text: metrics of greedy translations, and the loss.
 
     Args:
       run: settings and vocabularies.
-      valid: pairs to validate on.
+      valid: pairs to validate on; the first `evaluate_sentences` are used.
       layout: the devices.
-      dtype: the type of products.
+      dtype: the type of matrix products.
+
+    Returns:
+      A function from parameters on their devices to the metrics.
     """
     config = run.config.training
     sample = Pairs(*(side[: config.evaluate_sentences] for side in valid))
@@ -46,7 +49,10 @@ def translation_metrics(run: Run, valid: Pairs, layout: Layout, dtype: Any) -> E
 
 
 def loss_on_batches(run: Run, valid: Sequence[Batch], layout: Layout, dtype: Any) -> Evaluate:
-    """The mean loss on batches, nats per token; arguments as in `translation_metrics`."""
+    """Builds the validation on batches: the mean loss, nats per token.
+
+    Arguments and result are those of `translation_metrics`, with batches for pairs.
+    """
     program = log_probs_program(layout, model=build_model(run, layout), dtype=dtype)
 
     def on_devices(batch: Batch) -> Any:

@@ -80,7 +80,7 @@ def test_other_settings_for_a_run_that_is_there_are_refused(trained, corpus: Pat
     refused(encdec("train", "--run", run), "--resume", "another folder")
     (run.parent / "not-a-run").mkdir()
     (run.parent / "not-a-run" / "precious").write_text("text")
-    refused(encdec("train", "--run", run.parent / "not-a-run"), "holds no run", "--run")
+    refused(encdec("train", "--run", run.parent / "not-a-run"), "is not a run folder", "--run")
     assert {p: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
 
 
