@@ -1,27 +1,27 @@
-"""How fast are training and search, beside the same workload in plain PyTorch?
+"""How fast are training and search, compared with the same workload in plain PyTorch?
 
     pip install "encdec[benchmark]"   # PyTorch; without it only encdec is timed
     python experiments/benchmark.py --json benchmark.json
 
 Workload: float32, vocabulary 8,000, 128 sentences of 32 source and 32 target tokens. Models: the
 `tiny` preset's, with dropout 0.1 everywhere that nn.Transformer has it. Training: label smoothing
-0.1, clipping at 1.0, Adam, inverse square root after a warm-up. Search: random parameters, EOS
-made impossible, so that every sentence runs to its limit in both frameworks. What the PyTorch
-peers do otherwise stands at the head of `torch_peers.py`.
+0.1, clipping at 1.0, Adam, inverse square root after a warm-up. Search: random parameters, with
+probability 0 for the end token, so that every sentence runs to its limit in both frameworks. The
+docstring of `torch_peers.py` lists the differences of the PyTorch models.
 
-After a first call and one more, the frameworks run in turn; figures are medians. "First call" is
-compiling and one run. Model FLOPs come from matrix shapes, 3 times the forward pass (one product
-for each matrix forwards, two backwards); their rate is set against the fastest float32 matrix
-product of JAX in the same run. Leave the machine alone meanwhile: another busy process makes both
-frameworks several times slower. On a GPU set XLA_PYTHON_CLIENT_PREALLOCATE=false, so that both
-fit.
+After two calls each, the frameworks run in turn; figures are medians. The "first call" includes
+compilation. Model FLOPs are computed from matrix shapes, as 3 times the forward pass (one product
+per matrix forwards, two backwards); their rate is given as a fraction of that of the fastest
+float32 matrix product of JAX in the same run. The machine must be idle: another busy process makes
+both frameworks several times slower. On a GPU set XLA_PYTHON_CLIENT_PREALLOCATE=false, so that both
+frameworks find memory.
 
 Device: 2 cores of an AMD EPYC with AVX-512, 2026-11-25, jax 0.10.2, torch 2.13.0.
-Duration: 5 minutes, most of it PyTorch's beams.
-Seen, speed of encdec over PyTorch's: training 2.23 (seq2seq), 1.78 (attention) and 2.07
-(transformer); greedy 0.95, 1.29 and 4.0; beam 1.39, 1.70 and 5.2. Training ran at 48, 30 and 32 %
-of the matmul peak of 491 GFLOP/s. Once, 2026-11-24, on a machine without AVX-512: training 1.87,
-1.40 and 1.67; greedy 0.98, 1.10 and 3.6; beam 1.07, 1.12 and 4.2. Page faults are part of the
+Duration: 5 minutes, most of it beam search in PyTorch.
+Results, the speed of encdec divided by that of PyTorch: training 2.23 (seq2seq), 1.78 (attention)
+and 2.07 (transformer); greedy 0.95, 1.29 and 4.0; beam 1.39, 1.70 and 5.2. Training ran at 48, 30
+and 32 % of the matmul peak of 491 GFLOP/s. On 2026-11-24, on a machine without AVX-512: training
+1.87, 1.40 and 1.67; greedy 0.98, 1.10 and 3.6; beam 1.07, 1.12 and 4.2. Page faults are part of the
 times: with huge pages for malloc (GLIBC_TUNABLES=glibc.malloc.hugetlb=1) the Transformer's step
 took 490 ms there instead of 600.
 """
@@ -64,44 +64,44 @@ from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, init_state, train_step
 from encdec.types import Array, Batch, Cache, DecodeStep, InputError, Memory, Params, SpecialIds
 
-_, BOS, EOS, UNK = SpecialIds()
+_, START, END, UNKNOWN = SpecialIds()
 
 DROPOUT = 0.1
 BEAMS = 5
 TRAINING = TrainingConfig()  # label smoothing 0.1, clip 1.0, inverse-sqrt
 
 Run = Callable[[], Any]
-"""One step or one search, done when it returns."""
+"""One training step or one search; it returns when the device has finished."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is timed."""
+    """The workload."""
 
     models: tuple[Literal["seq2seq", "attention", "transformer"], ...] = (
         "seq2seq",
         "attention",
         "transformer",
     )
-    """Models."""
+    """Model families."""
     sentences: int = 128
-    """Sentences in a batch."""
+    """Sentences per batch."""
     source_length: int = 32
-    """Source tokens of a sentence."""
+    """Source tokens per sentence."""
     target_length: int = 32
-    """Target tokens of a sentence."""
+    """Target tokens per sentence."""
     vocabulary: int = 8000
     """Tokens in each vocabulary."""
     rounds: int = 10
-    """Times that each framework runs; the median counts."""
+    """Timed runs of each framework."""
     precision: Literal["highest", "high"] = "highest"
-    """Float32 products: exact, or as a GPU's TensorFloat-32."""
+    """Float32 matrix products: full precision, or TensorFloat-32 on a GPU."""
     json: Path | None = None
-    """File for the same figures, with every time."""
+    """JSON file for the results, with the time of every run."""
 
     def __post_init__(self) -> None:
         least = {"sentences": 1, "source_length": 1, "target_length": 1, "rounds": 1}
-        for name, minimum in (least | {"vocabulary": BEAMS + UNK}).items():
+        for name, minimum in (least | {"vocabulary": BEAMS + UNKNOWN}).items():
             if getattr(self, name) < minimum:
                 raise InputError(
                     f"{name} = {getattr(self, name)} cannot be used: give at least {minimum}"
@@ -109,18 +109,18 @@ class Options:
 
 
 MakeRuns = Callable[[ModelConfig, Batch, Options], dict[str, Run]]
-"""One framework's runs, by task."""
+"""Makes the runs of one framework, by task."""
 
 
 class Row(NamedTuple):
     """One line of the table.
 
     Attributes:
-      model, task, framework: what ran.
-      seconds: of each round.
-      per_second: target tokens (training) or sentences (search) a second.
-      peak_share: model FLOPs a second over those of the fastest matrix product; training only.
-      first_call: seconds of the first call, compiling included.
+      model, task, framework: the names of the workload and the framework.
+      seconds: the duration of each round.
+      per_second: target tokens (training) or sentences (search) per second.
+      peak_fraction: of training, model FLOP/s divided by those of the fastest matrix product.
+      first_call: duration of the first call in seconds, compilation included.
     """
 
     model: str
@@ -128,7 +128,7 @@ class Row(NamedTuple):
     framework: str
     seconds: list[float]
     per_second: float
-    peak_share: float | None
+    peak_fraction: float | None
     first_call: float
 
 
@@ -141,19 +141,19 @@ def model_config(name: str) -> ModelConfig:
 
 
 def random_batch(options: Options) -> Batch:
-    """Random tokens, all sentences equally long: src [B, S] and tgt [B, T + 1], with EOS."""
+    """Random sentences of equal length: src [B, S] and tgt [B, T + 1], with the end token."""
     random = np.random.default_rng(0)
     src, tgt = (
-        random.integers(UNK + 1, options.vocabulary, (options.sentences, length), np.int32)
+        random.integers(UNKNOWN + 1, options.vocabulary, (options.sentences, length), np.int32)
         for length in (options.source_length, options.target_length + 1)
     )
-    src[:, -1] = tgt[:, -1] = EOS
-    tgt[:, 0] = BOS
+    src[:, -1] = tgt[:, -1] = END
+    tgt[:, 0] = START
     return Batch(src, np.ones(src.shape, bool), tgt, np.ones(tgt[:, 1:].shape, bool))
 
 
 def forward_flops(config: ModelConfig, options: Options) -> int:
-    """FLOPs of a forward pass: 2 n m for each row that meets a matrix [n, m]."""
+    """FLOPs of a forward pass: 2 n m for each product of a row with a matrix [n, m]."""
     S, T, V = options.source_length, options.target_length, options.vocabulary
     if isinstance(config, TransformerConfig):
         D, F = config.width, config.feed_forward
@@ -173,16 +173,16 @@ def _attention_products(config: AttentionConfig, S: int, T: int, V: int) -> int:
     E, H = config.embed, config.hidden
     encoder = 2 * S * (E + H) * 3 * H
     bridge_and_keys = (1 + S) * 2 * H * H
-    look_back = H * H + S * H + S * 2 * H  # query, scores, weighted sum
+    attention = H * H + S * H + S * 2 * H  # query, scores, weighted sum
     cell = (E + 2 * H + H) * 3 * H
     readout = (H + E + 2 * H) * E + E * V
-    return encoder + bridge_and_keys + T * (look_back + cell + readout)
+    return encoder + bridge_and_keys + T * (attention + cell + readout)
 
 
 def training_run(
     model: nn.Module, adam: optax.GradientTransformation, state: TrainState, batch: Batch
 ) -> Run:
-    """Updates of `encdec`; it uses the state up."""
+    """A training step of `encdec`; it donates the state."""
     update = jax.jit(partial(train_step, model, adam, TRAINING), donate_argnums=0)
     batch, key = jax.device_put((batch, jax.random.key(1)))
 
@@ -195,20 +195,20 @@ def training_run(
 
 
 def endless(step: DecodeStep) -> DecodeStep:
-    """The step with EOS made impossible."""
+    """The step with an end token of probability 0."""
 
-    def without_eos(memory: Memory, cache: Cache, tokens: Array) -> tuple[Array, Array, Cache]:
-        logits, weights, cache = step(memory, cache, tokens)
-        return logits.at[..., EOS].set(-jnp.inf), weights, cache
+    def without_end(memory: Memory, cache: Cache, tokens: Array) -> tuple[Array, Array, Cache]:
+        logits, attention, cache = step(memory, cache, tokens)
+        return logits.at[..., END].set(-jnp.inf), attention, cache
 
-    return without_eos
+    return without_end
 
 
 @partial(jax.jit, static_argnames=("model", "beams", "max_len"))
 def search(
     model: nn.Module, params: Params, src: Array, *, beams: int, max_len: int
 ) -> SearchResult:
-    """Sentences of exactly max_len tokens; one beam is greedy search."""
+    """Searches translations of exactly max_len tokens; one beam is greedy search."""
     bound = partial(model.apply, {"params": params})
     memory = bound(src, jnp.ones(src.shape, bool), method="encode")
     cache = bound(memory, beams, max_len, method="init_cache")
@@ -222,7 +222,7 @@ def search(
 
 
 def search_run(model: nn.Module, params: Params, batch: Batch, beams: int) -> Run:
-    """Searches of `encdec`."""
+    """A search of `encdec`."""
     src, max_len = jax.device_put(batch.src), batch.tgt.shape[1] - 1
     return lambda: jax.block_until_ready(search(model, params, src, beams=beams, max_len=max_len))
 
@@ -265,29 +265,29 @@ def encdec_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str
     }
 
 
-def frameworks_there() -> dict[str, MakeRuns]:
-    """`encdec`, and PyTorch if it is there on the device that JAX uses."""
+def available_frameworks() -> dict[str, MakeRuns]:
+    """`encdec`, and PyTorch if it can use the device that JAX uses."""
     frameworks: dict[str, MakeRuns] = {"encdec": encdec_runs}
     if importlib.util.find_spec("torch") is None:
-        print("PyTorch is not installed: encdec alone is timed", file=sys.stderr)
+        print("PyTorch is not installed: only encdec is timed", file=sys.stderr)
         return frameworks
     import torch
 
     if jax.default_backend() == "gpu" and not torch.cuda.is_available():
-        print("PyTorch sees no GPU: encdec alone is timed", file=sys.stderr)
+        print("PyTorch sees no GPU: only encdec is timed", file=sys.stderr)
         return frameworks
     return frameworks | {"PyTorch": torch_runs}
 
 
 def clock(run: Run) -> float:
-    """Seconds of one call."""
+    """The duration of one call in seconds."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def in_turn(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, list[float]]]:
-    """For each framework: seconds of the first call, and of each round, warm."""
+    """Times each framework: seconds of its first call, and of each later round."""
     firsts = {name: clock(run) for name, run in runs.items()}
     for run in runs.values():
         run()
@@ -306,7 +306,7 @@ def product_run(size: int) -> Run:
 
 
 def matmul_peak() -> float:
-    """FLOPs a second of the fastest square float32 product, sizes doubled until one takes 50 ms."""
+    """FLOP/s of the fastest square float32 product, of sizes doubled until one takes 50 ms."""
     best, size, seconds = 0.0, 256, 0.0
     while seconds < 0.05 and size < 8192:
         size *= 2
@@ -322,16 +322,18 @@ def compare(
 ) -> Iterator[Row]:
     """The rows of one model: training, greedy, beam; the frameworks in turn."""
     batch = random_batch(options)
-    made = {framework: make(config, batch, options) for framework, make in frameworks.items()}
+    by_framework = {
+        framework: make(config, batch, options) for framework, make in frameworks.items()
+    }
     flops = 3 * forward_flops(config, options)
-    for task in made["encdec"]:
-        runs = {framework: of_task[task] for framework, of_task in made.items()}
+    for task in by_framework["encdec"]:
+        runs = {framework: of_task[task] for framework, of_task in by_framework.items()}
         for framework, (first, seconds) in in_turn(runs, options.rounds).items():
             median = statistics.median(seconds)
             is_training = task == "training"
             units = options.sentences * (options.target_length if is_training else 1)
-            share = flops / median / peak if is_training else None
-            yield Row(name, task, framework, seconds, units / median, share, first)
+            fraction = flops / median / peak if is_training else None
+            yield Row(name, task, framework, seconds, units / median, fraction, first)
 
 
 HEAD = f"{'model':12}{'task':10}{'framework':10}{'unit/s':>9}{'ms':>9}{'peak':>6}{'first s':>9}"
@@ -339,15 +341,15 @@ HEAD = f"{'model':12}{'task':10}{'framework':10}{'unit/s':>9}{'ms':>9}{'peak':>6
 
 def line(row: Row) -> str:
     """One line of the table; a unit is a target token (training) or a sentence (search)."""
-    share = "" if row.peak_share is None else f"{row.peak_share:.0%}"
+    fraction = "" if row.peak_fraction is None else f"{row.peak_fraction:.0%}"
     return (
         f"{row.model:12}{row.task:10}{row.framework:10}{row.per_second:9.0f}"
-        f"{1000 * statistics.median(row.seconds):9.1f}{share:>6}{row.first_call:9.1f}"
+        f"{1000 * statistics.median(row.seconds):9.1f}{fraction:>6}{row.first_call:9.1f}"
     )
 
 
 def machine(peak: float) -> dict[str, Any]:
-    """Where the figures come from."""
+    """The device and the versions that the results are from."""
     names = ["jax", "flax", *(["torch"] if importlib.util.find_spec("torch") else [])]
     return {
         "device": jax.devices()[0].device_kind,
@@ -360,7 +362,7 @@ def machine(peak: float) -> dict[str, Any]:
 
 def main(options: Options) -> None:
     """Measures, prints the table, writes the file."""
-    frameworks = frameworks_there()
+    frameworks = available_frameworks()
     rows = []
     with jax.default_matmul_precision(options.precision):
         peak = matmul_peak()

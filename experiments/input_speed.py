@@ -1,23 +1,24 @@
-"""How fast are batches made of a large corpus, and in how little memory?
+"""How fast does the pipeline make batches of a large corpus, and in how much memory?
 
     python experiments/input_speed.py --pairs 1000000 --source train.de --target train.en
 
-Pairs are drawn from the corpus, the words of each sentence in a new order; without a corpus, from
-captions of 10,000 made-up words.
+Pairs are drawn from the corpus, with the words of each sentence in a new order; without a corpus,
+from random sentences over 10,000 made-up words.
 
-Device: 2 cores of an Intel Xeon (AVX-512), 2026-11-24, niced, with trainings and tests beside, so
-that seconds are upper bounds. Duration: 2 to 6 minutes.
-Seen, 1,000,000 pairs of shuffled Multi30k (lower-cased, tokenised), batches of 4,096, 12 shapes:
+Device: 2 cores of an Intel Xeon (AVX-512), 2026-11-24, at low priority while other programs ran, so
+seconds are upper bounds. Duration: 2 to 6 minutes.
+Results, 1,000,000 pairs of shuffled Multi30k (lower-cased, tokenized), batches of 4,096 tokens, 12
+buckets ("not padding" is the fraction of all tokens):
 
-    tokens              vocabulary  encoding  plan   memory   target tokens/s  real cells
-    words                     48 s      38 s   1 s  0.37 GB              10 M       0.918
-    joint BPE, 10,000         17 s      72 s   1 s  0.63 GB              15 M       0.909
-    unigram                  178 s      58 s   2 s  1.08 GB              14 M       0.901
+    tokens              vocabulary  encoding  buckets  memory  target tokens/s  not padding
+    words                     48 s      38 s      1 s  0.37 GB             10 M        0.918
+    joint BPE, 10,000         17 s      72 s      1 s  0.63 GB             15 M        0.909
+    unigram                  178 s      58 s      2 s  1.08 GB             14 M        0.901
 
-Words and byte pairs were measured before SentencePiece's training text was limited to 40 million
-characters, and not again since. With random segmentation, 100,000 pairs on an idle machine: joint
-BPE with `--data.bpe-dropout 0.1`, 33 k target tokens/s and 0.796 of all tokens are not padding;
-unigram with `--data.subword-regularization 0.2`, 33 k and 0.842.
+Words and BPE were measured before SentencePiece's training text was limited to 40 million
+characters, and not since. With random segmentation, 100,000 pairs on an idle machine: joint BPE
+with `--data.bpe-dropout 0.1` makes 33 k target tokens/s, and 0.796 of all tokens are not padding;
+unigram with `--data.subword-regularization 0.2` makes 33 k, and 0.842 are not.
 """
 
 import resource
@@ -48,22 +49,22 @@ Sentences = list[list[str]]
 
 @dataclass(frozen=True)
 class Options:
-    """What text, how much of it, in what tokens."""
+    """The text, its amount and its tokens."""
 
     source: Path | None = None
-    """Source sentences; made-up captions if left out."""
+    """File of source sentences; random sentences by default."""
     target: Path | None = None
-    """Target sentences, as many."""
+    """File of target sentences, line by line."""
     pairs: int = 1_000_000
-    """Pairs to make batches of."""
+    """Number of pairs in the corpus."""
     batches: int = 2000
-    """Batches that are timed."""
+    """Number of timed batches."""
     data: DataConfig = field(default_factory=DataConfig)
-    """Vocabulary and batches, as in `encdec train`."""
+    """Settings of vocabulary and batches, as in `encdec train`."""
 
 
 class Shuffled:
-    """So many pairs drawn from given ones, the words of each sentence in a new order."""
+    """`count` pairs drawn from given ones, with the words of each sentence in a new order."""
 
     def __init__(self, source: Sentences, target: Sentences, count: int) -> None:
         self._sides = [[np.array(s, object) for s in side] for side in (source, target)]
@@ -87,7 +88,7 @@ class Shuffled:
 
 
 def captions(count: int, seed: int) -> Sentences:
-    """Made-up sentences, their words as frequent as those of a language (Zipf)."""
+    """Random sentences over made-up words, whose frequencies follow Zipf's law."""
     rng = np.random.default_rng(seed)
     letters = np.array(list("etaoinshrdlucmfwypvbgk"))
     table = ["".join(rng.choice(letters, rng.integers(2, 10))) for _ in range(10_000)]
@@ -96,8 +97,8 @@ def captions(count: int, seed: int) -> Sentences:
     return [[table[i] for i in rng.choice(len(table), n, p=ranks / ranks.sum())] for n in lengths]
 
 
-def made(options: Options) -> Shuffled:
-    """The text."""
+def corpus(options: Options) -> Shuffled:
+    """The corpus of the options."""
     if options.source is None or options.target is None:
         return Shuffled(captions(3000, 1), captions(3000, 2), options.pairs)
     sides = (options.source, options.target)
@@ -105,8 +106,8 @@ def made(options: Options) -> Shuffled:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """Prints how long something took, and the most memory that was ever resident."""
+def timed(what: str) -> Iterator[None]:
+    """Prints the duration of a block, and the peak of resident memory so far."""
     start = time.perf_counter()
     yield
     seconds = time.perf_counter() - start
@@ -114,51 +115,53 @@ def told(what: str) -> Iterator[None]:
     print(f"{what:<24}{seconds:8.1f} s, {memory:5.2f} GB resident at most", flush=True)
 
 
-def prepared(options: Options, root: Path) -> tuple[Examples, Bucketing, SubwordSampling | None]:
-    """All that is done before the first batch."""
-    data, train = options.data, made(options)
-    with told("text alone, read once"):
+def build_pipeline(
+    options: Options, root: Path
+) -> tuple[Examples, Bucketing, SubwordSampling | None]:
+    """Runs all stages before the first batch, and times each."""
+    data, train = options.data, corpus(options)
+    with timed("text, read once"):
         sum(1 for _ in train)
-    with told("vocabularies"):
+    with timed("vocabularies"):
         vocabularies = build_vocabularies(data, train, 0)
-    with told("tokens"), Counter(len(train), "encoded") as count:
+    with timed("tokens"), Counter(len(train), "encoded") as count:
         key = f"{options}"
         examples = cached_examples(
             train, key, *vocabularies, root, progress=count.add, say=count.say
         )
-    with told("tokens from the cache"):
+    with timed("tokens from the cache"):
         examples = cached_examples(train, key, *vocabularies, root, progress=print, say=print)
     sampling = subword_sampling(data, vocabularies)
-    with told("plan"):
+    with timed("buckets"):
         bucketing, _ = bucket_training(RunConfig(data=data), examples, sampling, print)
     return examples, bucketing, sampling
 
 
-def report(batches: list[tuple[int, int, int]], shapes: int, seconds: float) -> None:
-    """Prints rates of batches with so many real source tokens, target tokens, and cells."""
-    source, target, cells = np.sum(batches, axis=0)
+def report(counts: list[tuple[int, int, int]], shapes: int, seconds: float) -> None:
+    """Prints the rate and the padding of batches from their `token_counts`."""
+    source, target, padded = np.sum(counts, axis=0)
     print(
-        f"{target / seconds:,.0f} target tokens/s ({len(batches)} batches in {seconds:.2f} s), "
-        f"real cells {(source + target) / cells:.3f}, {shapes} shapes"
+        f"{target / seconds:,.0f} target tokens/s ({len(counts)} batches in {seconds:.2f} s), "
+        f"{(source + target) / padded:.3f} of all tokens not padding, {shapes} shapes"
     )
 
 
-def measured(batch: Batch) -> tuple[int, int, int]:
-    """Real source tokens, predicted target tokens, cells of both."""
+def token_counts(batch: Batch) -> tuple[int, int, int]:
+    """The number of source tokens, of predicted target tokens, and of both with padding."""
     tgt = batch.tgt[:, 1:]
     return np.count_nonzero(batch.src), np.count_nonzero(tgt), batch.src.size + tgt.size
 
 
 def main(options: Options) -> None:
-    """Prepares, delivers, prints."""
+    """Builds the pipeline, times batches, prints the results."""
     with TemporaryDirectory() as root:
-        examples, bucketing, sampling = prepared(options, Path(root))
+        examples, bucketing, sampling = build_pipeline(options, Path(root))
         batches = training_iterator(examples, bucketing, 0, 0, sampling)
-        with told("first batch"):
+        with timed("first batch"):
             next(batches)
         start = time.perf_counter()
-        seen = [measured(batch) for batch in islice(batches, options.batches)]
-        report(seen, len(bucketing.buckets), time.perf_counter() - start)
+        counts = [token_counts(batch) for batch in islice(batches, options.batches)]
+        report(counts, len(bucketing.buckets), time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Why did the Transformer replace recurrence? Training time a token against sequence length.
+"""Why did the Transformer replace recurrence? Training time per token against sequence length.
 
     python experiments/parallelism.py --json parallelism.json --figure parallelism.png
 
-A recurrent network takes its time steps one after another, however long the sentence and however
-wide the device; a Transformer takes all positions at once, and pays for it with attention that
-grows with the square of the length. The sizes are the `tiny` preset's; a step always holds the
-same number of target tokens, so longer sentences are fewer. Times are medians of steps that were
-compiled before, the three systems in turn.
+A recurrent network computes its time steps one after another, however long the sentence and
+however parallel the device. A Transformer computes all positions at once, but its attention grows
+with the square of the length. The sizes are those of the `tiny` preset; every batch has the same
+number of target tokens, so longer sentences mean fewer of them. Times are medians over steps, with
+compilation excluded; the three systems run in turn.
 
-On a CPU, whose few cores are busy either way, the curves say what each system computes; on a GPU
-or TPU they say how much of the device waits for the last time step. Commands, devices, durations
-and what was seen stand in `experiments/README.md`.
+On a CPU, whose few cores are busy in any case, the curves show how much each system computes; on a
+GPU or TPU they show how much of the device waits for the previous time step. Commands, devices,
+durations and results are in `experiments/README.md`.
 """
 
 import json
@@ -36,7 +36,7 @@ from encdec.training.optimizer import optimizer
 from encdec.training.step import init_state, train_step
 from encdec.types import Batch, InputError, SpecialIds
 
-_, BOS, EOS, UNK = SpecialIds()
+_, START, END, UNKNOWN = SpecialIds()
 FAMILIES = ("seq2seq", "attention", "transformer")
 
 TRAINING = TrainingConfig()
@@ -44,36 +44,36 @@ TRAINING = TrainingConfig()
 
 @dataclass(frozen=True)
 class Options:
-    """What is timed."""
+    """The workload."""
 
     lengths: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
-    """Tokens of a source, and of a target."""
+    """Sentence lengths, in tokens of either side."""
     tokens: int = 2048
-    """Target tokens in a step."""
+    """Target tokens per step."""
     vocabulary: int = 2000
-    """Tokens in each vocabulary; few, so that the output layer does not hide the rest."""
+    """Tokens in each vocabulary; few, so that the output layer does not dominate the time."""
     repeats: int = 7
-    """Timed steps of each system and length."""
+    """Timed steps for each system and length."""
     json: Path | None = None
-    """Write the figures here."""
+    """JSON file for the results."""
     figure: Path | None = None
-    """Draw them here."""
+    """File for the figure, .png or .svg."""
 
 
 def random_batch(options: Options, length: int) -> Batch:
-    """Full sentences of one length."""
+    """Random sentences of `length` tokens, without padding."""
     rng = np.random.default_rng(length)
     rows = max(1, options.tokens // length)
     src, tgt = (
-        rng.integers(UNK + 1, options.vocabulary, (rows, length + more)).astype(np.int32)
+        rng.integers(UNKNOWN + 1, options.vocabulary, (rows, length + more)).astype(np.int32)
         for more in (0, 1)
     )
-    src[:, -1], tgt[:, 0], tgt[:, -1] = EOS, BOS, EOS
+    src[:, -1], tgt[:, 0], tgt[:, -1] = END, START, END
     return Batch(src, np.ones(src.shape, bool), tgt, np.ones(tgt[:, 1:].shape, bool))
 
 
 def training_step(options: Options, model_name: str, length: int) -> Callable[[], Any]:
-    """One update of a system on sentences of a length, done when it returns."""
+    """A function that makes one update on sentences of a length and waits for it."""
     size = preset("tiny", model_name).model
     model = registry.build(size, options.vocabulary, options.vocabulary)
     adam = optimizer(TRAINING)
@@ -84,8 +84,8 @@ def training_step(options: Options, model_name: str, length: int) -> Callable[[]
 
 
 def measure(options: Options) -> dict[str, list[float]]:
-    """Microseconds a target token of each system at each length."""
-    found: dict[str, list[float]] = {name: [] for name in FAMILIES}
+    """Measures microseconds per target token of each system at each length."""
+    microseconds: dict[str, list[float]] = {name: [] for name in FAMILIES}
     for length in options.lengths:
         steps = {name: training_step(options, name, length) for name in FAMILIES}
         for step in steps.values():
@@ -98,23 +98,24 @@ def measure(options: Options) -> dict[str, list[float]]:
                 seconds[name].append(time.perf_counter() - start)
         tokens = max(1, options.tokens // length) * length
         for name, times in seconds.items():
-            found[name].append(1e6 * statistics.median(times) / tokens)
-        row = "  ".join(f"{name} {found[name][-1]:8.1f}" for name in FAMILIES)
-        print(f"{length:4d} tokens: {row}  microseconds a token", flush=True)
-    return found
+            microseconds[name].append(1e6 * statistics.median(times) / tokens)
+        row = "  ".join(f"{name} {microseconds[name][-1]:8.1f}" for name in FAMILIES)
+        print(f"{length:4d} tokens: {row}  microseconds per token", flush=True)
+    return microseconds
 
 
 def main(options: Options) -> None:
-    """Prints the figures, writes and draws them."""
+    """Measures, then writes and draws the results."""
     if not options.lengths or min(options.lengths) < 2:
         raise InputError("lengths must be 2 tokens or more each")
-    found = measure(options)
+    microseconds = measure(options)
     if options.json:
-        told = {"lengths": options.lengths, "device": jax.devices()[0].device_kind, **found}
-        options.json.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        device = jax.devices()[0].device_kind
+        tree = {"lengths": options.lengths, "device": device, **microseconds}
+        options.json.write_text(json.dumps(tree) + "\n", encoding="utf-8")
     if options.figure:
-        series = {name: (list(options.lengths), values) for name, values in found.items()}
-        labels = ("sentence length, tokens", "training, µs a token")
+        series = {name: (list(options.lengths), values) for name, values in microseconds.items()}
+        labels = ("sentence length, tokens", "training, µs per token")
         save_figure(line_figure(series, *labels, logarithmic=True), options.figure)
 
 

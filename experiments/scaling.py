@@ -1,16 +1,17 @@
-"""How does training scale over devices, and what do they say to each other?
+"""How does training scale over devices, and how much do they communicate?
 
-    python -m experiments.scaling --devices 4            # fake CPU devices: right, not fast
+    python -m experiments.scaling --devices 4            # simulated CPU devices
     python -m experiments.scaling --preset base --precision bfloat16   # all real devices
 
 The same Transformer takes the same steps on one device and in every layout of data x model shards.
-For each: the median time of a step, target tokens a second, the share of the fastest matrix product
-of all its devices, what a device must hold, how many messages of each kind a step sends, and how
-far the losses are from those of one device. Fake devices share the cores of one machine: their
-times say nothing about speed, the rest is true of real ones.
+The table has, for each layout, the median time of a step, target tokens per second, the fraction of
+the FLOP/s of the fastest matrix product, the memory that each device needs, the number of
+collectives of each kind per step, and the difference of the loss from that of one device. Simulated
+devices run on the cores of one machine: their times say nothing about speed, but the other numbers
+are those of real devices.
 
 Sizes are a preset's; sentences are random and all equally long; dropout is off, so that losses can
-be compared. Commands, devices, durations and what was seen stand in `experiments/README.md`.
+be compared. Commands, devices, durations and results are in `experiments/README.md`.
 """
 
 import json
@@ -44,79 +45,82 @@ KINDS = ("all-reduce", "reduce-scatter", "all-gather")
 
 @dataclass(frozen=True)
 class Options:
-    """What is timed."""
+    """The workload, and the layouts to measure."""
 
     layouts: tuple[str, ...] = ()
-    """Layouts; all data x model that use every device, with whole and sliced optimiser (z), if
-    left out."""
+    """Layouts; by default one device, and every data x model that uses all devices, also with a
+    sharded optimizer (z)."""
     devices: int | None = None
-    """Pretend that this CPU is as many devices."""
+    """Number of devices that this CPU simulates."""
     preset: Literal["tiny", "base", "big"] = "tiny"
     """Sizes of the Transformer."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of products."""
+    """Type of matrix products."""
     sentences: int = 64
-    """Sentences in a batch."""
+    """Sentences per batch."""
     source_length: int = 32
-    """Source tokens of a sentence."""
+    """Source tokens per sentence."""
     target_length: int = 32
-    """Target tokens of a sentence."""
+    """Target tokens per sentence."""
     vocabulary: int = 8000
     """Tokens in each vocabulary."""
     steps: int = 10
     """Timed steps of each layout."""
     json: Path | None = None
-    """File for the same figures."""
+    """JSON file for the results."""
 
 
 class Row(NamedTuple):
     """One line of the table.
 
     Attributes:
-      layout: data x model, with a z where the optimiser is sliced.
-      seconds: median of a step.
-      tokens_per_second: target tokens.
-      peak_share: model FLOPs a second over those of the fastest product on as many devices.
-      bytes: what a device must hold.
-      messages: collectives a step, by kind.
-      loss: nats a token after the last step.
+      layout: data x model, with a z where the optimizer is sharded.
+      seconds: the median duration of a step.
+      tokens_per_second: target tokens per second.
+      peak_fraction: model FLOP/s as a fraction of those of the fastest matrix product on as many
+        devices.
+      bytes: the memory that each device needs.
+      collectives: the number of collectives per step, by kind.
+      loss: nats per token, of the last step.
     """
 
     layout: str
     seconds: float
     tokens_per_second: float
-    peak_share: float
+    peak_fraction: float
     bytes: int
-    messages: dict[str, int]
+    collectives: dict[str, int]
     loss: float
 
 
 def all_layouts(devices: int) -> list[str]:
-    """One device, then every way to use all."""
-    found = ["1x1"]
+    """The layout of one device, then every layout of all devices."""
+    layouts = ["1x1"]
     for model in range(1, devices + 1):
         if devices % model == 0 and devices > 1:
-            found.append(f"{devices // model}x{model}")
+            layouts.append(f"{devices // model}x{model}")
             if devices > model:
-                found.append(f"{devices // model}x{model}z")
-    return found
+                layouts.append(f"{devices // model}x{model}z")
+    return layouts
 
 
 def parse(text: str) -> Layout:
-    """`4x2`, or `4x2z` with a sliced optimiser."""
+    """The layout `4x2`, or `4x2z` with a sharded optimizer."""
     return Layout.parse(text.removesuffix("z"), shard_optimizer=text.endswith("z"))
 
 
-def measured(options: Options, text: str, peak: float) -> Row:
-    """Compiles and times one layout."""
+def measure(options: Options, text: str, peak: float) -> Row:
+    """Compiles and times the training step in one layout."""
     layout, config = parse(text), transformer(options)
     layout.check_model(config)
-    alone, split = (
+    full_model, model_shard = (
         registry.build(config, options.vocabulary, options.vocabulary, shards=axis)
         for axis in (None, layout.axes.model)
     )
     dtype = compute_dtype(options.precision)
-    state_sharding = StateSharding(alone, split, optimizer(TRAINING), TRAINING, layout, dtype)
+    state_sharding = StateSharding(
+        full_model, model_shard, optimizer(TRAINING), TRAINING, layout, dtype
+    )
     key = jax.random.key(0)
     state, batch = state_sharding.init(key), state_sharding.shard_batch(random_batch(options))
     program, needed = state_sharding.compiled(state, batch, key, measure=True)
@@ -134,9 +138,9 @@ def measured(options: Options, text: str, peak: float) -> Row:
         layout=text,
         seconds=median,
         tokens_per_second=tokens / median,
-        peak_share=flops / (peak * layout.size),
+        peak_fraction=flops / (peak * layout.size),
         bytes=needed or 0,
-        messages=messages(program),
+        collectives=count_collectives(program),
         loss=loss,
     )
 
@@ -147,44 +151,44 @@ def transformer(options: Options) -> TransformerConfig:
     return replace(size, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
 
 
-def messages(program: Any) -> dict[str, int]:
-    """Collectives in a compiled program, by kind; on several processes there is none to look at."""
+def count_collectives(program: Any) -> dict[str, int]:
+    """The number of collectives in a compiled program, by kind; 0 if its text is not available."""
     text = program.as_text() if hasattr(program, "as_text") else ""
-    found = Counter(re.findall(rf"= .*? ({'|'.join(KINDS)})(?:-start)?\(", text))
-    return {kind: found[kind] for kind in KINDS}
+    counts = Counter(re.findall(rf"= .*? ({'|'.join(KINDS)})(?:-start)?\(", text))
+    return {kind: counts[kind] for kind in KINDS}
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown; losses as their distance from the first."""
+    """The rows as a Markdown table; losses as relative differences from the first row."""
     lines = [
-        "| layout | step, ms | tokens/s | of matmul peak | MiB a device | all-reduce | "
-        "reduce-scatter | all-gather | loss off by |",
+        "| layout | step, ms | tokens/s | of matmul peak | MiB per device | all-reduce | "
+        "reduce-scatter | all-gather | loss difference |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        sent = " | ".join(str(row.messages[kind]) for kind in KINDS)
+        sent = " | ".join(str(row.collectives[kind]) for kind in KINDS)
         lines.append(
             f"| {row.layout} | {1e3 * row.seconds:.1f} | {row.tokens_per_second:,.0f} | "
-            f"{100 * row.peak_share:.0f} % | {row.bytes / 2**20:.1f} | {sent} | "
+            f"{100 * row.peak_fraction:.0f} % | {row.bytes / 2**20:.1f} | {sent} | "
             f"{abs(row.loss / rows[0].loss - 1):.0e} |"
         )
     return "\n".join(lines)
 
 
 def main(options: Options) -> None:
-    """Prints the table and writes the figures."""
+    """Prints the table and writes the results."""
     if options.devices:
         jax.config.update("jax_num_cpu_devices", options.devices)
     dtype = compute_dtype(options.precision)
     peak = matmul_rate(1024 if jax.default_backend() == "cpu" else 8192, dtype)
     print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {dtype}", flush=True)
     rows = [
-        measured(options, text, peak) for text in options.layouts or all_layouts(jax.device_count())
+        measure(options, text, peak) for text in options.layouts or all_layouts(jax.device_count())
     ]
     print(table(rows))
     if options.json:
-        told = {"device": jax.devices()[0].device_kind, "rows": [row._asdict() for row in rows]}
-        options.json.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        tree = {"device": jax.devices()[0].device_kind, "rows": [row._asdict() for row in rows]}
+        options.json.write_text(json.dumps(tree) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

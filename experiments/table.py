@@ -2,10 +2,10 @@
 
     python experiments/table.py runs/{multi30k,g2p}-*/
 
-What a run measured stands in its `metrics.jsonl`: where and when it trained, for how long, and how
-it scored. This script takes that out of each folder named, keeps it in `experiments/results.json`
-(an older row of the same run is replaced), and writes the table anew from there. With no folder it
-only writes the table.
+The `metrics.jsonl` of a run says where, when and for how long it was trained, and holds its test
+metrics. This script copies these from each named folder to `experiments/results.json`, where they
+replace an older row of the same run, and writes the table from that file. Without a folder it only
+writes the table.
 """
 
 import json
@@ -31,37 +31,37 @@ SHOWN = {
     "g2p": ("sequence_error_rate", "{:.2f} % words wrong"),
     "scan": ("exact_match", "exact match {:.4f}"),
 }
-"""For each experiment, the score its table shows."""
+"""For each experiment, the metric in its table and the format of the value."""
 
-
-TOLD_APART = ("name", "beam", "length_penalty", "detokenize", "bleu_signature")
-"""What makes two tests of a run two rows."""
+TEST_KEY = ("name", "beam", "length_penalty", "detokenize", "bleu_signature")
+"""The fields in which two test rows of a run differ; of equal rows the last is kept."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the table is made from."""
+    """The sources of the table."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = field(default=())
-    """Run folders whose names begin with that of their experiment, as in multi30k-attention."""
+    """Run folders whose names begin with the name of their experiment: multi30k-attention."""
     results: Path = HERE / "results.json"
-    """Where what was measured is kept."""
+    """JSON file with the results of all runs."""
     page: Path = HERE / "README.md"
     """The page with the table."""
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """What a run measured.
+    """Reads the results of a run, as JSON values.
 
     Raises:
-      InputError: it is no run folder, of no known experiment, or has not been tested yet.
+      InputError: the folder is not a run folder, its name is not that of an experiment, or the run
+        has not been tested yet.
     """
     run = runs.load(folder)
     if folder.name.split("-")[0] not in SHOWN:
-        raise InputError(f"{folder} is of no experiment: its name begins with {', '.join(SHOWN)}")
+        raise InputError(f"{folder} belongs to no experiment: names begin with {', '.join(SHOWN)}")
     rows = metric_rows(folder / "metrics.jsonl")
     if not rows.test or not rows.train:
-        raise InputError(f"{folder} has no test scores: run its experiment to the end")
+        raise InputError(f"{folder} has no test metrics: run its experiment to the end")
     return {
         "model": run.config.model_name,
         "parameters": parameter_count(run),
@@ -69,8 +69,8 @@ def record(folder: Path) -> dict[str, Any]:
         "steps": rows.train[-1]["step"],
         "minutes": rows.minutes,
         **{name: rows.start[-1][name] for name in ("device", "jax", "date")},
-        # The last of each test set and search.
-        "tests": list({tuple(map(row.get, TOLD_APART)): row for row in rows.test}.values()),
+        # The last row for each test set and search.
+        "tests": list({tuple(map(row.get, TEST_KEY)): row for row in rows.test}.values()),
     }
 
 
@@ -79,21 +79,21 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     columns = ("run", "test set", "beam, length penalty", "score", "parameters", "steps")
     head = f"| {' | '.join((*columns, 'training, minutes', 'device', 'date'))} |"
     lines = [head, "|---" * (head.count("|") - 1) + "|"]
-    for name, found in sorted(results.items()):
-        score, text = SHOWN[name.split("-")[0]]
-        for test in found["tests"]:
-            if score not in test:  # only other scores were asked for
+    for name, result in sorted(results.items()):
+        metric, text = SHOWN[name.split("-")[0]]
+        for test in result["tests"]:
+            if metric not in test:  # only other metrics were computed
                 continue
             cells = [
                 f"`{name}`",
                 test["name"],
                 f"{test['beam']}, {test['length_penalty']:g}",
-                text.format(test[score]),
-                f"{found['parameters']:,}",
-                f"{found['steps']:,}",
-                f"{found['minutes']:.0f}",
-                found["device"],
-                found["date"][:10],
+                text.format(test[metric]),
+                f"{result['parameters']:,}",
+                f"{result['steps']:,}",
+                f"{result['minutes']:.0f}",
+                result["device"],
+                result["date"][:10],
             ]
             lines.append("| " + " | ".join(cells) + " |")
             lines += by_length(name, test) if "by_length" in test else []
@@ -101,17 +101,17 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def by_length(name: str, test: dict[str, Any]) -> Iterable[str]:
-    """A row for each class of source lengths."""
+    """A row for each range of source lengths."""
     for row in test["by_length"]:
         end = "and more" if row["to"] is None else f"to {row['to']}"
         yield f"| | {row['from']} {end} words | | BLEU {row['bleu']:.2f} | | | | | |"
 
 
 def written(page: str, results: dict[str, dict[str, Any]]) -> str:
-    """The page with its table made anew.
+    """The page with a new table.
 
     Raises:
-      InputError: the page has no place for one.
+      InputError: the page does not mark the place of the table.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -121,11 +121,11 @@ def written(page: str, results: dict[str, dict[str, Any]]) -> str:
 
 
 def main(options: Options) -> None:
-    """Keeps the runs' results and writes the table."""
-    kept = json.loads(options.results.read_text()) if options.results.exists() else {}
-    kept |= {folder.name: record(folder) for folder in options.runs}
-    page = written(options.page.read_text(encoding="utf-8"), kept)
-    options.results.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    """Adds the results of the runs and writes the table."""
+    results = json.loads(options.results.read_text()) if options.results.exists() else {}
+    results |= {folder.name: record(folder) for folder in options.runs}
+    page = written(options.page.read_text(encoding="utf-8"), results)
+    options.results.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     options.page.write_text(page, encoding="utf-8")
 
 

@@ -1,13 +1,13 @@
-"""The three systems as plain PyTorch, for `benchmark.py` to measure against.
+"""The three systems in plain PyTorch, for comparison in `benchmark.py`.
 
-Sizes, dropout places and inputs are those of the configurations in `encdec.config`. What differs:
-nn.GRU applies the reset gate after the matrix product, U (r * h) there against r * (U h) here,
-and has a second bias; nn.Transformer's attention has biases, and it keeps no keys and values
-between steps, so its search runs the decoder over the whole prefix again for each token. The
-benchmark's sentences are all equally long, so the peers do without padding masks: less work than
-`encdec` does.
+Sizes, dropout and inputs are those of the configurations in `encdec.config`. The differences:
+nn.GRU applies the reset gate after the matrix product, r * (U h), where `encdec` has U (r * h), and
+it has a second bias; nn.Transformer's attention has biases, and it keeps no keys and values
+between steps, so its search runs the decoder over the entire prefix again for each token. The
+sentences of the benchmark are all equally long, so these models have no padding masks and do less
+work than those of `encdec`.
 
-Letters: see `encdec.types`; N = B * W hypotheses side by side.
+Axes: see `encdec.types`; N = B * W is the number of hypotheses.
 """
 
 import os
@@ -27,11 +27,11 @@ from encdec.config import (
 from encdec.ops.positions import sinusoidal
 from encdec.types import SpecialIds
 
-PAD, BOS, EOS, _ = SpecialIds()
+PAD, START, END, _ = SpecialIds()
 
 
 class Seq2SeqPeer(nn.Module):
-    """An nn.GRU that reads the source backwards, and one that starts from its last state."""
+    """An nn.GRU reads the source backwards; another decodes from the last state of the first."""
 
     def __init__(self, config: Seq2SeqConfig, vocabulary: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Seq2SeqPeer(nn.Module):
 
 
 class AttentionPeer(nn.Module):
-    """A bidirectional nn.GRU, and a loop of nn.GRUCell with additive attention (Bahdanau 2015)."""
+    """A bidirectional nn.GRU, then an nn.GRUCell with additive attention (Bahdanau 2015)."""
 
     def __init__(self, config: AttentionConfig, vocabulary: int) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class TransformerPeer(nn.Module):
             batch_first=True,
             norm_first=False,
         )
-        # The paper has no norm at the end of a stack; nn.Transformer adds one.
+        # The paper has no norm after the last layer; nn.Transformer adds one.
         self.transformer.encoder.norm = self.transformer.decoder.norm = None
         self.dropout = nn.Dropout(config.dropout)
         self.logits = nn.Linear(config.width, vocabulary)
@@ -177,7 +177,7 @@ class TransformerPeer(nn.Module):
 
 
 def build(config: ModelConfig, vocabulary: int, length: int) -> nn.Module:
-    """The peer of a configuration; `length` is the longest sentence in tokens."""
+    """Builds the model of a configuration; `length` is the longest sentence in tokens."""
     if isinstance(config, Seq2SeqConfig):
         return Seq2SeqPeer(config, vocabulary)
     if isinstance(config, AttentionConfig):
@@ -186,7 +186,7 @@ def build(config: ModelConfig, vocabulary: int, length: int) -> nn.Module:
 
 
 def prepare(precision: str) -> None:
-    """All cores, as JAX uses them, and the given precision of float32 products."""
+    """Sets PyTorch to all cores, as JAX uses them, and to a precision of float32 products."""
     torch.set_num_threads(os.cpu_count() or 1)
     torch.set_float32_matmul_precision(precision)
 
@@ -197,13 +197,13 @@ def trainer(
     """A function that makes one update on a batch each time it is called.
 
     Args:
-      model: a peer.
-      config: rates, clipping, smoothing.
+      model: one of the models above.
+      config: learning rate, clipping and label smoothing.
       src: int64 [B, S].
-      tgt: int64 [B, T + 1], BOS first.
+      tgt: int64 [B, T + 1], the start token first.
 
     Returns:
-      () -> the mean loss a token before the update, nats.
+      () -> the loss before the update, nats per token.
     """
     adam = torch.optim.Adam(
         model.parameters(),
@@ -237,11 +237,11 @@ def trainer(
 
 
 def endless(model: Any) -> Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The peer's step with EOS made impossible, so that every sentence takes all its steps."""
+    """The step with an end token of probability 0, so that every sentence takes all steps."""
 
     def step(memory: Any, state: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor]:
         logits, state = model.step(memory, state, prefix)
-        logits[:, EOS] = -torch.inf
+        logits[:, END] = -torch.inf
         return logits, state
 
     return step
@@ -253,14 +253,14 @@ def greedy(model: Any, src: Tensor, max_len: int) -> Tensor:
     model.eval()
     step = endless(model)
     memory, state = model.start(src, 1)
-    prefix = src.new_full((len(src), 1), BOS)
+    prefix = src.new_full((len(src), 1), START)
     done = torch.zeros(len(src), dtype=torch.bool, device=src.device)
     for _ in range(max_len):
         logits, state = step(memory, state, prefix)
-        logits[:, :EOS] = -torch.inf  # PAD and BOS
+        logits[:, :END] = -torch.inf  # padding and start
         tokens = logits.argmax(-1).masked_fill(done, PAD)
         prefix = torch.cat([prefix, tokens[:, None]], 1)
-        done = done | (tokens == EOS)
+        done = done | (tokens == END)
         if done.all():
             break
     return prefix[:, 1:]
@@ -268,21 +268,23 @@ def greedy(model: Any, src: Tensor, max_len: int) -> Tensor:
 
 @torch.inference_mode()
 def beam_search(model: Any, src: Tensor, max_len: int, beams: int) -> tuple[Tensor, Tensor]:
-    """Beam search in which ended hypotheses keep their places: src int64 [B, S] -> tokens
-    int64 [B, W, T] and log-probabilities [B, W], best first."""
+    """Beam search in which finished hypotheses stay in the beam.
+
+    src int64 [B, S] -> tokens int64 [B, W, T] and log-probabilities [B, W], best first.
+    """
     model.eval()
     step = endless(model)
     batch = len(src)
     memory, state = model.start(src, beams)
-    prefix = src.new_full((batch * beams, 1), BOS)
+    prefix = src.new_full((batch * beams, 1), START)
     done = torch.zeros(batch * beams, dtype=torch.bool, device=src.device)
     first = torch.arange(batch, device=src.device)[:, None] * beams
     totals = torch.full((batch, beams), -torch.inf, device=src.device)
-    totals[:, 0] = 0  # all W begin alike, so the others count for nothing
+    totals[:, 0] = 0  # all W hypotheses begin alike, so only the first counts
     for _ in range(max_len):
         logits, state = step(memory, state, prefix)
         scores = logits.log_softmax(-1)
-        scores[:, :EOS] = -torch.inf  # PAD and BOS
+        scores[:, :END] = -torch.inf  # padding and start
         vocabulary = scores.shape[-1]
         if done.any():
             scores[done] = -torch.inf
@@ -293,7 +295,7 @@ def beam_search(model: Any, src: Tensor, max_len: int, beams: int) -> tuple[Tens
         tokens = (best % vocabulary).view(-1)
         prefix = torch.cat([prefix[parents], tokens[:, None]], 1)
         state = state[parents]
-        done = done[parents] | (tokens == EOS)
+        done = done[parents] | (tokens == END)
         if done.all():
             break
     return prefix[:, 1:].view(batch, beams, -1), totals

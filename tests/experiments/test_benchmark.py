@@ -24,7 +24,7 @@ from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, train_step
 from encdec.types import InputError, Params, SpecialIds
 
-EOS = SpecialIds().end
+END = SpecialIds().end
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 CONFIGS: dict[str, ModelConfig] = {
@@ -160,7 +160,7 @@ def test_peer_computes_what_the_model_does(
     tokens, totals = peers.beam_search(peer, their_src, 7, 4)
     np.testing.assert_array_equal(found.tokens, tokens)
     np.testing.assert_allclose(found.log_probs, totals, rtol=1e-5)
-    assert EOS not in tokens
+    assert END not in tokens
     assert tokens.shape == (3, 4, 7)
     one, _ = peers.beam_search(peer, their_src, 7, 1)
     np.testing.assert_array_equal(one[:, 0], peers.greedy(peer, their_src, 7))

@@ -178,10 +178,10 @@ def test_the_table_is_what_the_runs_measured(tmp_path: Path) -> None:
 def test_only_tested_runs_of_an_experiment_have_a_row(tmp_path: Path) -> None:
     table = script("table")
     small_run(tmp_path / "g2p-fre")
-    with pytest.raises(InputError, match="g2p-fre has no test scores"):
+    with pytest.raises(InputError, match="g2p-fre has no test metrics"):
         table.record(tmp_path / "g2p-fre")
     small_run(tmp_path / "mine")
-    with pytest.raises(InputError, match="mine is of no experiment"):
+    with pytest.raises(InputError, match="mine belongs to no experiment"):
         table.record(tmp_path / "mine")
 
 
