@@ -1,1 +1,1 @@
-"""From text to batches: sources, the dates corpus, vocabularies, buckets. No JAX here."""
+"""From text to batches: sources, the dates corpus, vocabularies, buckets. No module imports JAX."""

@@ -2,8 +2,8 @@
 for inference and scoring.
 
 The batch of a training step is a pure function of (examples, bucketing, seed, step), so a resumed
-run continues with the batches that it would have seen. Padding is known here, so here masks are
-made; nothing after works them out of token ids again.
+run continues with the same batches as a run that was never stopped. Masks are made together with
+the padding; no later code derives them from token ids.
 """
 
 import sys
@@ -35,11 +35,11 @@ class SubwordSampling(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Which rows of each batch a process makes.
+    """The rows of each batch that a process makes.
 
     Attributes:
       multiple: a batch is filled up with empty sentences to a multiple of this many rows.
-      part, parts: the batch is divided into `parts` of equally many rows; this one is made.
+      part, parts: the batch is divided into `parts` with the same number of rows; `part` is made.
     """
 
     multiple: int = 1
@@ -48,15 +48,14 @@ class Rows(NamedTuple):
 
 
 ALL_ROWS = Rows()
-"""The whole of each batch, without rows added."""
+"""All rows of each batch, without additional rows."""
 
 
 class TrainingBatches:
     """The batch of any training step, by index and from any thread.
 
     Each epoch has a new order. With `sampling`, segmentations are drawn from (seed, step, row),
-    among those that fit the shape of the batch. Which sentences share a batch does not depend on
-    `rows`.
+    among those that fit the shape of the batch. The sentences of a batch do not depend on `rows`.
     """
 
     def __init__(
@@ -97,11 +96,11 @@ class TrainingBatches:
         """The sentences of some rows of a batch, in segmentations drawn for this step.
 
         Args:
-          sampling: how they are drawn.
-          step: of the batch.
-          bucket: its shape, which the segmentations must fit.
+          sampling: the random segmentation.
+          step: the step of the batch.
+          bucket: the bucket, into whose shape the segmentations must fit.
           indices: int [n], the sentences.
-          first_row: where the first of them is in the whole batch.
+          first_row: the row of the first sentence among all rows of the batch.
         """
         vocab = sampling.src_vocab, sampling.tgt_vocab
         longest = bucket.source_length - 1, bucket.target_length - 1  # without the end token
@@ -155,8 +154,8 @@ def inference_batches(
 
     Args:
       src: the sentences.
-      max_batch_tokens: most tokens of a batch, padding included; a longer sentence gets a batch to
-        itself.
+      max_batch_tokens: the most tokens of a batch, padding included; a longer sentence gets a
+        batch to itself.
 
     Yields:
       Indices of n sentences, int64 [n]; src int32 [B, S] and src_mask bool [B, S]. n <= B, and the
@@ -171,7 +170,11 @@ def inference_batches(
 def scoring_batches(
     examples: Examples, max_batch_tokens: int
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """`inference_batches` with targets: indices int64 [n] and a Batch of B >= n rows."""
+    """Sentence pairs in batches, as in `inference_batches`.
+
+    Yields:
+      Indices of n pairs, int64 [n], and a Batch of B >= n rows, padding after the n-th.
+    """
     source, target = examples.lengths()
     for indices, rows in _chunks(np.maximum(source, target), max_batch_tokens):
         S, T = (round_length(int(lengths[indices].max())) for lengths in (source, target))
@@ -179,8 +182,10 @@ def scoring_batches(
 
 
 def round_length(length: int) -> int:
-    """Rounds up to one of few lengths: multiples of 8 up to 64, then four lengths in each octave,
-    80, 96, 112, 128, 160, ..."""
+    """Rounds a length up, so that batches have few shapes.
+
+    The lengths are multiples of 8 up to 64, then four in each octave: 80, 96, 112, 128, 160, ...
+    """
     step = max(8, 2 ** ((length - 1).bit_length() - 3))
     return -(-length // step) * step
 

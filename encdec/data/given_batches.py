@@ -1,6 +1,6 @@
-"""Batches that a caller passes to training, each of them checked when its turn comes.
+"""Batches that a caller passes to training; each is checked before it is used.
 
-They stand in for a corpus: arrays only, without text and without vocabularies.
+They replace a corpus: arrays only, without text and without vocabularies.
 """
 
 import itertools
@@ -21,12 +21,12 @@ number of steps that are done to the iterator over the batches that follow."""
 
 @dataclass(frozen=True)
 class BatchCheck:
-    """What a batch must be.
+    """The requirements on a batch.
 
     Attributes:
-      vocabulary_size: ids are below it, on both sides.
-      rows_multiple: divides the number of rows: data shards times parts of a batch.
-      reason: what the rows must be divided among, for the error.
+      vocabulary_size: the ids of both sides must be below it.
+      rows_multiple: must divide the number of rows: data shards times parts of a batch.
+      reason: the data shards and parts in words, for the error.
     """
 
     vocabulary_size: int
@@ -34,10 +34,10 @@ class BatchCheck:
     reason: str
 
     def __call__(self, batch: Any, name: str) -> Batch:
-        """The batch, if training can use it.
+        """Returns the batch, if training can use it.
 
         Raises:
-          InputError: it cannot; the line says why, and starts with the batch's name.
+          InputError: training cannot use the batch; the error begins with `name`.
         """
         if not isinstance(batch, Batch):
             raise InputError(
@@ -91,11 +91,11 @@ def _check_shapes(batch: Batch, name: str) -> None:
 
 
 class GivenBatches(NamedTuple):
-    """What a run without a corpus learns from and validates on.
+    """The training and validation data of a run without a corpus.
 
     Attributes:
       train: batches to train on.
-      valid: batches to validate on; none for no validation.
+      valid: batches to validate on; empty for no validation.
       check: is called with each batch before it is used.
     """
 
@@ -107,10 +107,10 @@ class GivenBatches(NamedTuple):
 def with_first_checked(
     train: BatchSource, valid: tuple[Batch, ...], check: BatchCheck
 ) -> GivenBatches:
-    """Given batches, once the first one was found to be usable.
+    """Checks the first training batch and returns all given batches.
 
     Raises:
-      InputError: it is not, or there is none.
+      InputError: training cannot use the first batch, or there is none.
     """
     first = next(_following(train, 0), None)
     if first is None:
@@ -125,17 +125,17 @@ def batches_from(given: GivenBatches, step: int, rows: Rows = ALL_ROWS) -> Itera
     """This process's rows of the batches that follow `step`.
 
     Args:
-      given: batches.
-      step: updates that are done.
-      rows: which rows are this process's.
+      given: the batches of all processes.
+      step: the number of updates of the run.
+      rows: the rows of this process.
 
     Raises:
-      InputError: a batch cannot be used, or an iterator is to start at another step than the first.
+      InputError: training cannot use a batch, or an iterator would have to start at a later step.
     """
     for number, batch in enumerate(_following(given.train, step), step + 1):
         checked = given.check(batch, f"the batch of step {number}")
-        each = len(checked.src) // rows.parts
-        part = slice(rows.part * each, (rows.part + 1) * each)
+        count = len(checked.src) // rows.parts
+        part = slice(rows.part * count, (rows.part + 1) * count)
         yield Batch(*(side[part] for side in checked))
 
 

@@ -1,4 +1,4 @@
-"""Readers of parallel text: two files with one sentence a line, or tab-separated files.
+"""Readers of parallel text: two files with one sentence per line, or tab-separated files.
 
 A corpus can be larger than memory, so its pairs are read as a stream, as often as needed.
 """

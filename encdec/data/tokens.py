@@ -37,12 +37,12 @@ class Tokens:
         return np.diff(self.offsets).astype(np.int32)
 
     def padded(self, indices: np.ndarray, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Chosen sentences as an array, a sentence a row.
+        """Chosen sentences as a padded array, one per row.
 
         Args:
-          indices: int [n], which sentences; none is longer than `length`.
-          rows: of the result, at least n; those after the n-th are padding.
-          length: columns of the result.
+          indices: int [n], the sentences; none may be longer than `length`.
+          rows: the rows of the result, at least n; those after the n-th are padding.
+          length: the columns of the result.
 
         Returns:
           int32 [rows, length], and a mask, bool [rows, length], False where it is padding.
@@ -69,7 +69,7 @@ class Examples(NamedTuple):
 
 
 def tokens_of(sentences: Iterable[Sequence[int]], specials: SpecialIds) -> Tokens:
-    """Sentences in memory (int32).
+    """Encoded sentences as Tokens in memory (int32).
 
     Args:
       sentences: the token ids of each, to which the end token is added.

@@ -1,2 +1,2 @@
 """Greedy search, sampling and beam search over a `DecodeStep`, the processors that act between its
-log-probabilities and the choice of a token, and ensembles. Nothing here knows a model."""
+log-probabilities and the choice of a token, and ensembles. No module depends on a model."""

@@ -42,8 +42,8 @@ class _Record(NamedTuple):
 class _Processed(NamedTuple):
     """What processors need of each live hypothesis, kept only where there are processors.
 
-    tokens: int32 [B, W, T], so far. log_probs: float32 [B, W], the model's own. states: of each
-    processor.
+    tokens: int32 [B, W, T], so far. log_probs: float32 [B, W], under the model. states: one for
+    each processor.
     """
 
     tokens: Array
@@ -73,7 +73,7 @@ class _State(NamedTuple):
 class _Candidates(NamedTuple):
     """The W best of all continuations and of the finished hypotheses in the beam: each [B, W].
 
-    totals: float32, sum of processed log-probabilities. log_probs: float32, the model's own.
+    totals: float32, sum of processed log-probabilities. log_probs: float32, sum under the model.
     continues: bool, whether it is a continuation: only then the others count. parents, tokens:
     int32, the place that it continues, and its new token.
     """
@@ -205,12 +205,12 @@ def _advance(
     same_place = jnp.broadcast_to(jnp.arange(live.shape[1]), live.shape)
     tokens = unless_done(best.tokens, specials.pad)
     parents = unless_done(best.parents, same_place)
-    # From here on everything belongs to the hypotheses in their new places.
+    # Now caches and processor states move to the new places of their hypotheses.
     cache, processed = _reorder((cache, processed), parents)
     if processed is not None:
-        own = unless_done(best.log_probs, processed.log_probs)
+        sums = unless_done(best.log_probs, processed.log_probs)
         so_far = processed.tokens.at[:, :, s.step].set(tokens)
-        processed = processed._replace(tokens=so_far, log_probs=own)
+        processed = processed._replace(tokens=so_far, log_probs=sums)
     attention = s.record.attention
     if attention is not None:
         attention = attention.at[s.step].set(attended)
@@ -239,11 +239,11 @@ def _best(s: _State, ranked: Array, model_log_probs: Array) -> _Candidates:
     # First the W finished hypotheses that hold a place, then the W best continuations.
     beam, chosen = jax.lax.top_k(jnp.concatenate([s.finished_in_beam, best], 1), beams)
     place = jnp.take_along_axis(places, jnp.maximum(chosen - beams, 0), 1)
-    own = beam
+    log_probs = beam
     if s.processed is not None:
-        own_totals = s.processed.log_probs[..., None] + model_log_probs
-        own = jnp.take_along_axis(own_totals.reshape(rows, -1), place, 1)
-    return _Candidates(beam, own, chosen >= beams, place // width, place % width)
+        model_totals = s.processed.log_probs[..., None] + model_log_probs
+        log_probs = jnp.take_along_axis(model_totals.reshape(rows, -1), place, 1)
+    return _Candidates(beam, log_probs, chosen >= beams, place // width, place % width)
 
 
 def _reorder(tree: Any, parents: Array) -> Any:
@@ -287,10 +287,10 @@ def _collect(
     """The best hypotheses: finished ones first, then live ones that are cut at the limit."""
     beams = end.live.shape[1]
     steps = jnp.minimum(max_lengths, end.step)[:, None]  # a cut hypothesis is as long as its limit
-    own = end.live if end.processed is None else end.processed.log_probs
+    log_probs = end.live if end.processed is None else end.processed.log_probs
     cut = _Finished(
         end.live / length_penalty(steps, alpha),
-        own,
+        log_probs,
         jnp.broadcast_to(steps, end.live.shape),
         jnp.broadcast_to(jnp.arange(beams), end.live.shape),
     )
@@ -303,8 +303,8 @@ def _collect(
     usable = best.scores > -jnp.inf
     lengths = jnp.where(usable, best.lengths, 0)
     tokens = jnp.where(usable[..., None], tokens, specials.pad)
-    own = jnp.where(usable, best.log_probs, -jnp.inf)
-    return SearchResult(tokens, best.scores, own, lengths, attention)
+    log_probs = jnp.where(usable, best.log_probs, -jnp.inf)
+    return SearchResult(tokens, best.scores, log_probs, lengths, attention)
 
 
 def _follow(

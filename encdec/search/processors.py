@@ -24,11 +24,11 @@ def from_options(
     banned: Sequence[Sequence[int]] = (),
     custom: Sequence[Processor] = (),
 ) -> tuple[Processor, ...]:
-    """The processors that the options ask for; an option at its default adds none.
+    """The processors of the search options; an option at its default adds none.
 
-    What forbids comes first, then the caller's own, then what reshapes the whole distribution:
-    top-k and top-p see which tokens are left. `encdec.search.methods` adds a forced prefix at the
-    end, which overrides all others.
+    Processors that forbid tokens come first, then those of the caller, then those that change the
+    entire distribution: top-k and top-p choose from the tokens that are left.
+    `encdec.search.methods` adds a forced prefix at the end, which overrides all others.
 
     Args:
       options: how to search.

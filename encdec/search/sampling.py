@@ -20,8 +20,8 @@ Choose = Callable[[Array, Array], Array]
 class _State(NamedTuple):
     """The loop's state after `step` tokens.
 
-    `log_probs` and `scores` [B, W] are the sums of the model's own and of the processed
-    log-probabilities; without processors the two are the same and `scores` is None.
+    `log_probs` and `scores` [B, W] are the sums of log-probabilities under the model and after
+    processors; without processors the two are the same and `scores` is None.
     """
 
     step: Array
@@ -93,11 +93,11 @@ def sample(
     processors: Sequence[Processor] = (),
     with_attention: bool = False,
 ) -> SearchResult:
-    """Draws each token from the model's distribution, as the processors leave it.
+    """Draws each token from the model's distribution, after processors.
 
-    Processors need not normalise what they leave: a token is drawn in proportion to the exponential
+    Processors need not normalise: a token is drawn in proportion to the exponential
     of its processed log-probability. They decide only what is drawn; the draws are then ordered by
-    scores of the model's own distribution.
+    scores under the model.
 
     Args:
       step, memory, max_lengths, max_len, specials, alpha, processors, with_attention: as in

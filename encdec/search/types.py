@@ -35,8 +35,8 @@ class SearchResult(NamedTuple):
 def log_probs(logits: Array, specials: SpecialIds) -> Array:
     """log softmax in float32: [..., V] -> [..., V], and -inf for tokens that no hypothesis holds.
 
-    These are the padding and the start token. Their probability is left out and not spread over
-    the rest, so that the others stay the model's own. A vocabulary may start a sentence with its
+    These are the padding and the start token. Their probability is not redistributed, so that
+    the other log-probabilities are those of the model. A vocabulary may start a sentence with its
     end token, which can then be chosen.
     """
     scores = jax.nn.log_softmax(logits.astype(jnp.float32))
