@@ -17,7 +17,7 @@ class DataConfig:
     """A translation corpus of TensorFlow Datasets, `tfds:NAME/CONFIG`, that `encdec prepare` has
     downloaded. Without this and without files: the dates corpus."""
     corpus_folder: str | None = None
-    """Folder in which TensorFlow Datasets keeps corpora; by default its own choice."""
+    """Folder of the corpora; by default that of TensorFlow Datasets."""
     train_split: str = "train"
     """Split of the corpus to train on; `train[:10%]` is the first tenth of it."""
     valid_split: str = "validation"

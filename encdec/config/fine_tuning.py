@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FineTuningConfig:
-    """A run that begins from another, and trains all, some, or low-rank additions."""
+    """Fine-tuning: the run to begin from, and the parameters that are trained."""
 
     init_from: str | None = None
     """Run folder to begin from: its vocabularies, text preprocessing and best parameters, with a
-    fresh optimizer and schedule. The model's settings are its own too; only dropout may differ."""
+    fresh optimizer and schedule. The settings of the model must be the same except for dropout."""
     freeze: tuple[str, ...] = ()
     """Parameters that are not trained: patterns of their dotted names, such as 'encoder*'
     'src_embedding*'."""
     lora_rank: int = 0
-    """Where above 0: only low-rank additions to matrices are trained (LoRA, Hu 2021),
+    """If above 0, only low-rank additions to matrices are trained (LoRA, Hu 2021),
     W + (alpha / rank) A B with A of this many columns."""
     lora_alpha: float | None = None
-    """Scale of the additions before it is divided by the rank; left out, the rank."""
+    """Scale of the additions before division by the rank; by default the rank."""
     lora_targets: tuple[str, ...] = ()
-    """Matrices with additions: patterns of their dotted names, such as '*attention.w[qv]'. Left
-    out: all matrices but embeddings and the output projection."""
+    """Matrices with additions: patterns of their dotted names, such as '*attention.w[qv]'; by
+    default all matrices except embeddings and the output projection."""
 
     def __post_init__(self) -> None:
         require(self.lora_rank >= 0, self, "lora_rank", "at least 1, or 0 for no additions")

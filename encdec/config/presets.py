@@ -1,6 +1,6 @@
 """Presets: named settings, with a recipe for each model family.
 
-`dates` is for the built-in corpus; `tiny`, `base` and `big` are sizes for a person's own text.
+`dates` is for the built-in corpus; `tiny`, `base` and `big` are sizes for any other text.
 """
 
 from encdec.config import (
@@ -69,7 +69,7 @@ _DATES_BUDGET = {
 _CONSTANT_RATE = TrainingConfig(
     learning_rate=1e-3, schedule="constant", warmup=0, beta2=0.999, epsilon=1e-8
 )
-"""How a family learns from a person's own text, unless `_TEXT_TRAINING` has another way."""
+"""Training settings for text, for families without an entry in `_TEXT_TRAINING`."""
 
 # Vaswani 2017, equation 3: the highest rate is width^-0.5 * warmup^-0.5.
 _TEXT_TRAINING = {

@@ -32,11 +32,11 @@ class Metric:
     Attributes:
       title: the name that is printed.
       make: makes the sacreBLEU metric that computes it; None for the loss.
-      unit: of its values; empty where sacreBLEU's signature stands in its place.
+      unit: the unit of the values; empty if sacreBLEU's signature is printed instead.
       higher_is_better: whether a better translation has a higher value.
-      decimals: how many are printed.
-      needs: what it is computed from besides the translations.
-      is_slow: whether it is left out where nobody asks for it: in validation during training.
+      decimals: the number of decimals that are printed.
+      needs: the inputs of the metric in addition to the translations.
+      is_slow: whether validation computes it only if it is the `best_metric`.
     """
 
     title: str
