@@ -12,7 +12,7 @@ import io
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -45,6 +45,7 @@ def parse(
     Raises:
       InputError: an option is unknown, or its value cannot be used.
     """
+    _check_given_once(options, arguments)
     with_help = "--help" in arguments or "-h" in arguments
     stderr = io.StringIO()
     try:
@@ -184,12 +185,24 @@ def _unboxed(box: str) -> str:
 
 def _option_names(options: type[Any]) -> list[str]:
     """The names of all options, with hyphens between words and without leading dashes."""
-    names = ["help"]
-    for spec in dataclasses.fields(options):
-        nested: Any = getattr(spec.type, "__origin__", spec.type)
-        inner = _option_names(nested)[1:] if hasattr(nested, "__dataclass_fields__") else []
-        names += inner or [spec.name.replace("_", "-")]
-    return names
+    return ["help", *(name for name, _ in _options(options))]
+
+
+def _options(options: type[Any]) -> Iterator[tuple[str, Any]]:
+    """The name and the type of each option."""
+    for name, hint in typing.get_type_hints(options).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _options(typing.cast(type, hint))
+        else:
+            yield name.replace("_", "-"), hint
+
+
+def _check_given_once(options: type[Any], arguments: Sequence[str]) -> None:
+    """Refuses an option of several values that is given again: only its last values would count."""
+    for name, hint in _options(options):
+        times = sum(word.split("=")[0] == f"--{name}" for word in arguments)
+        if times > 1 and _has_tuple(hint):
+            raise InputError(f"--{name} is given {times} times: give all its values after one")
 
 
 def check_batch_tokens(max_batch_tokens: int) -> None:

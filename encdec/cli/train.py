@@ -161,10 +161,11 @@ def _origin_config(folder: str) -> RunConfig:
 
 
 def _like_origin(start: RunConfig, origin: RunConfig) -> RunConfig:
-    """Settings with the model and the text preprocessing of the run to begin from."""
+    """Settings with the model, the text preprocessing and the training of the run to begin from."""
     names = (*TEXT_SETTINGS, "source_language", "target_language")
     text: Any = {name: getattr(origin.data, name) for name in names}
-    return replace(start, model=origin.model, data=replace(start.data, **text))
+    data = replace(start.data, **text)
+    return replace(start, model=origin.model, data=data, training=origin.training)
 
 
 def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:

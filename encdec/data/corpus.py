@@ -4,7 +4,7 @@ Settings name the dates, files, or a corpus of TensorFlow Datasets.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from encdec.data.holdout import (
     holdout_mask,
 )
 from encdec.data.sources import (
+    GivenPairs,
     InMemoryPairs,
     Pair,
     PairReader,
@@ -75,42 +76,6 @@ class TrainingText(NamedTuple):
     held_out: Pairs
     digest: str
     in_memory: bool = False
-
-
-@dataclass(frozen=True)
-class GivenPairs:
-    """Pairs that a caller passes, each of them checked when it is read."""
-
-    pairs: Any
-    name: str = "the corpus"
-    unit: str = "pair"
-
-    def __iter__(self) -> Iterator[Pair]:
-        pairs = self.pairs
-        if isinstance(pairs, Pairs):
-            if len(pairs.src) != len(pairs.tgt):
-                raise InputError(
-                    f"{self.name} has {len(pairs.src)} sources but {len(pairs.tgt)} targets"
-                )
-            pairs = zip(*pairs, strict=True)
-        for index, pair in enumerate(pairs):
-            if not _is_pair(pair):
-                raise InputError(
-                    f"{self.name}: pair {index} (counted from 0) is {_shortened(pair)}, not a "
-                    "(source, target) of two str"
-                )
-            source, target = pair
-            yield source, target
-
-
-def _is_pair(pair: Any) -> bool:
-    is_two = isinstance(pair, tuple | list) and len(pair) == 2
-    return is_two and all(isinstance(text, str) for text in pair)
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def as_corpus(given: Any) -> Corpus:

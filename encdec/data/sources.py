@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from encdec.types import InputError
 
@@ -159,6 +159,42 @@ def file_readers(
     if tsv:
         return tuple(TsvFile(path, columns) for path in tsv)
     return tuple(map(ParallelFiles, source, target))
+
+
+@dataclass(frozen=True)
+class GivenPairs:
+    """Pairs that a caller passes, each of them checked when it is read."""
+
+    pairs: Any
+    name: str = "the corpus"
+    unit: str = "pair"
+
+    def __iter__(self) -> Iterator[Pair]:
+        pairs = self.pairs
+        if isinstance(pairs, Pairs):
+            if len(pairs.src) != len(pairs.tgt):
+                raise InputError(
+                    f"{self.name} has {len(pairs.src)} sources but {len(pairs.tgt)} targets"
+                )
+            pairs = zip(*pairs, strict=True)
+        for index, pair in enumerate(pairs):
+            if not _is_pair(pair):
+                raise InputError(
+                    f"{self.name}: pair {index} (counted from 0) is {_shortened(pair)}, not a "
+                    "(source, target) of two str"
+                )
+            source, target = pair
+            yield source, target
+
+
+def _is_pair(pair: Any) -> bool:
+    is_two = isinstance(pair, tuple | list) and len(pair) == 2
+    return is_two and all(isinstance(text, str) for text in pair)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def read_all(pairs: Iterable[Pair]) -> Pairs:

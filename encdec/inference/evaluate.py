@@ -124,12 +124,13 @@ def split_references(
     """Returns the n sources, and for each of the R references of a source a list of n references.
 
     Raises:
-      InputError: there are no pairs, or their numbers of references differ.
+      InputError: there are no pairs, a pair is not a source and its references, or the numbers of
+        references differ.
     """
     if isinstance(pairs, Pairs):
         sources, references = list(pairs.src), [list(pairs.tgt)]
     else:
-        both = [(s, (t,) if isinstance(t, str) else tuple(t)) for s, t in pairs]
+        both = [_referenced(number, pair) for number, pair in enumerate(pairs, 1)]
         sources = [source for source, _ in both]
         counts = [len(texts) for _, texts in both]
         for number, count in enumerate(counts, 1):
@@ -142,3 +143,15 @@ def split_references(
     if not sources:
         raise InputError("there are no sentences to evaluate")
     return sources, references
+
+
+def _referenced(number: int, pair: Any) -> tuple[str, tuple[str, ...]]:
+    """A pair's source and its references."""
+    if not isinstance(pair, str) and len(pair) == 2:
+        source, target = pair
+        references = (target,) if isinstance(target, str) else tuple(target)
+        if all(isinstance(text, str) for text in (source, *references)):
+            return source, references
+    raise InputError(
+        f"pair {number} is not (source, reference) or (source, [references]), all of them str"
+    )

@@ -13,7 +13,7 @@ import flax.linen as nn
 import numpy as np
 
 from encdec.data.batches import scoring_batches
-from encdec.data.sources import Pair, Pairs, read_all
+from encdec.data.sources import GivenPairs, Pair, Pairs, read_all
 from encdec.data.tokens import encode_pairs
 from encdec.models.loss import batch_log_probs, cast
 from encdec.parallel import pmap
@@ -65,8 +65,11 @@ def score(
       pairs: sources and targets; any of them may be empty.
       max_batch_tokens: the most source or target tokens in a batch, padding included.
       progress: called after each batch with the number of its pairs.
+
+    Raises:
+      InputError: a pair is not a (source, target) of two str.
     """
-    sources, targets = pairs if isinstance(pairs, Pairs) else read_all(pairs)
+    sources, targets = read_all(GivenPairs(pairs, "the pairs"))
     scores = [np.zeros(0, np.float32) for _ in sources]
     real = [
         i for i, both in enumerate(zip(sources, targets, strict=True)) if any(map(str.strip, both))

@@ -111,7 +111,15 @@ class Translator:
         *,
         processors: Sequence[Processor] = (),
     ) -> Translation:
-        """Returns the best translation of one text, with its alignment; arguments as in `nbest`."""
+        """Returns the best translation of one text, with its alignment; arguments as in `nbest`.
+
+        Raises:
+          InputError: text is not a str: `translate` takes several.
+        """
+        if not isinstance(text, str):
+            raise InputError(
+                f"the text is a {type(text).__name__}: give a str, or several to `translate`"
+            )
         return self.nbest([text], 1, options, processors=processors, alignments=True)[0][0]
 
     def translate(

@@ -139,6 +139,12 @@ def _train(
     pipeline = processes.main_process_first(
         lambda: open_pipeline(config, folder, data, layout, initial, notes.append, say)
     )
+    training = config.training
+    if training.warmup >= training.max_steps:
+        notes.append(
+            f"warmup = {training.warmup} is not shorter than max_steps = {training.max_steps}: the "
+            "learning rate stays below learning_rate"
+        )
     for note in notes:
         say(note)
     before, step = train_session(pipeline, layout, devices, initial, callbacks, say)

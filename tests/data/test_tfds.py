@@ -287,4 +287,4 @@ def test_training_end_to_end_without_tensorflow(folder: Path, tmp_path: Path, en
     assert (row["name"], row["sentences"]) == ("tfds:encdec_numbers/de-en train[:7]", 7)
     refused = encdec("evaluate", tmp_path / "run", *split, "--tsv", "some.tsv")
     assert refused.code == 2
-    assert "corpus and files given" in refused.err
+    assert "corpus and files are given" in refused.err
