@@ -393,7 +393,7 @@ def test_settings_that_do_not_fit_batches_are_refused(tmp_path: Path) -> None:
     sized = {"vocabulary_size": 9}
     both = encdec.Corpus([batch()], [batch()])
     cases: list[tuple[RunConfig, Any, Path | None, str]] = [
-        (config(), [batch()], tmp_path / "run", "set vocabulary_size"),
+        (config(), [batch()], tmp_path / "run", "need vocabulary_size"),
         (config(sized), [batch()], None, "give one as run"),
         (config(sized, best_metric="bleu"), both, tmp_path / "run", "set best_metric to 'loss'"),
         (config(sized, patience=2), [batch()], tmp_path / "run", "patience needs batches"),
