@@ -106,7 +106,7 @@ def test_what_cannot_be_used_is_refused(path: Path, encdec, options, parts) -> N
 
 
 def test_misuse_in_python_is_named(translator: Translator) -> None:
-    with pytest.raises(InputError, match="3 texts: give as many prefixes"):
+    with pytest.raises(InputError, match="3 texts: give one prefix for each"):
         translator.translate(TEXTS, prefixes=["19"])
     with pytest.raises(InputError, match="ban = 'ab' is one text"):
         SearchOptions(ban="ab")  # type: ignore[arg-type]

@@ -219,7 +219,7 @@ def test_no_more_wait_than_may(translator: Translator, monkeypatch: pytest.Monke
             assert slow.arrived.acquire(timeout=30)
         assert slow.started.acquire(timeout=30)
         status, answer, _ = asked(address, "translate", {"text": "3. Mai"})
-        assert (status, "2 requests are here" in json.loads(answer)["error"]) == (503, True)
+        assert (status, "2 requests are waiting" in json.loads(answer)["error"]) == (503, True)
         slow.go.set()
         for thread in threads:
             thread.join()
