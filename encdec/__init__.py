@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from encdec.inference.ensemble import load_ensemble
     from encdec.inference.evaluate import Evaluation, evaluate
     from encdec.inference.scoring import Scores, score
-    from encdec.inference.translator import Translation, Translator, load
+    from encdec.inference.translation import Translation
+    from encdec.inference.translator import Translator, load
     from encdec.models.interface import EncoderDecoder
     from encdec.ops.cross_entropy import LogitFactors
     from encdec.search.interface import History, Processor
@@ -67,7 +68,7 @@ _HOMES = {
     "Scores": "inference.scoring",
     "SearchOptions": "search.options",
     "TrainResult": "training.trainer",
-    "Translation": "inference.translator",
+    "Translation": "inference.translation",
     "Translator": "inference.translator",
     "evaluate": "inference.evaluate",
     "load": "inference.translator",

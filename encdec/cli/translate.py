@@ -18,7 +18,8 @@ from encdec.search.options import EnsembleOptions, SearchOptions
 from encdec.types import InputError
 
 if TYPE_CHECKING:
-    from encdec.inference.translator import Translation, Translator
+    from encdec.inference.translation import Translation
+    from encdec.inference.translator import Translator
 
 _WINDOW = 4096
 """The number of lines that are read before their translations are written."""

@@ -4,10 +4,8 @@ from functools import lru_cache, partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 
-from encdec.models.interface import EncoderDecoder
 from encdec.models.loss import cast
 from encdec.parallel import pmap
 from encdec.parallel.layout import Layout
@@ -15,7 +13,7 @@ from encdec.search import methods
 from encdec.search.ensemble import ensemble
 from encdec.search.methods import ArrayOptions, Sentences, StaticOptions
 from encdec.search.types import SearchResult
-from encdec.types import Array, MapKind, Params
+from encdec.types import Array, Params
 
 Source = tuple[Array | np.ndarray, Array | np.ndarray]
 """src and src_mask, as in `Batch`."""
@@ -62,26 +60,6 @@ def search(
     return methods.search(step, tuple(memories), tuple(caches), sentences, arrays, static)
 
 
-def self_attention(
-    params: Params, src: Array, src_mask: Array, tgt_in: Array, *, model: EncoderDecoder, dtype: Any
-) -> dict[MapKind, Array]:
-    """Self-attention maps of encoder and decoder for given target tokens.
-
-    Args:
-      params: float32 pytree; one device holds all of it.
-      src, src_mask: as in `Batch`.
-      tgt_in: int32 [B, T], the start token before each target.
-      model: static; one that has self-attention.
-      dtype: static; the type of matrix products.
-
-    Returns:
-      By kind, float32: "encoder" [B, L, H, S, S] and "decoder" [B, L, H, T, T].
-    """
-    bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
-    _, captured = bound(src, src_mask, tgt_in, method="logit_factors")
-    return model.self_attention_maps(captured["intermediates"])
-
-
 def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
     """The most tokens that each translation may have, int32 [B]; 0 for an empty source.
 
@@ -97,9 +75,3 @@ def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
 def search_program(layout: Layout, **static: Any) -> Any:
     """`search` compiled for the devices of a layout, once for each set of static arguments."""
     return pmap.parallelize(partial(search, **static), layout, (True, True, True, False, False))
-
-
-@lru_cache(maxsize=8)
-def self_attention_program(**static: Any) -> Any:
-    """`self_attention` compiled for one device, once for each set of static arguments."""
-    return jax.jit(partial(self_attention, **static))

@@ -1,9 +1,8 @@
 """The translator: text in; translations with scores and alignments out."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +11,14 @@ import numpy as np
 from encdec.config import DeviceConfig
 from encdec.data.batches import inference_batches, round_length
 from encdec.data.tokens import Tokens, tokens_of
+from encdec.inference.alignment import self_attention_maps
 from encdec.inference.decoding import (
     Source,
     max_target_lengths,
     search_program,
-    self_attention_program,
 )
 from encdec.inference.scoring import log_probs_program
+from encdec.inference.translation import Translation, blank_translation, read_translations
 from encdec.models import registry
 from encdec.parallel import sharding
 from encdec.parallel.devices import compute_dtype
@@ -26,51 +26,12 @@ from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
-from encdec.search.constraints import banned_ids, check_min_length, prefix_ids, prefix_table
+from encdec.search.constraints import Constraints, constrain, prefixes_of
 from encdec.search.interface import Processor
 from encdec.search.methods import Sentences, split
 from encdec.search.options import SearchOptions
 from encdec.search.types import SearchResult
 from encdec.types import Array, Batch, InputError, MapKind, Params
-
-
-@dataclass(frozen=True)
-class Translation:
-    """One translation of one text, of T tokens from S source tokens.
-
-    Attributes:
-      text: the translation.
-      score: the number by which the search ranks translations, nats: the log-probability after
-        processors, divided by the length penalty; see `encdec.search.types.SearchResult`.
-      log_prob: the log-probability of the tokens under the model, nats, without processors.
-      src_tokens, tgt_tokens: the tokens as text, the end token included.
-      src_ids, tgt_ids: the ids of these tokens.
-      attention: float32 [M, T, S], the attention of each target token to each source token in each
-        of the model's M maps; None where alignments were not requested.
-    """
-
-    text: str
-    score: float
-    log_prob: float
-    src_tokens: list[str]
-    tgt_tokens: list[str]
-    src_ids: list[int]
-    tgt_ids: list[int]
-    attention: np.ndarray | None
-
-
-class _Constraints(NamedTuple):
-    """The constraints on the translations of n texts.
-
-    Attributes:
-      banned: the ids of each banned text.
-      prefix: int32 [n, P], the ids that each translation begins with, then -1.
-      max_lengths: int32 [n], the most tokens that each may have.
-    """
-
-    banned: list[list[int]]
-    prefix: np.ndarray
-    max_lengths: np.ndarray
 
 
 class Translator:
@@ -169,12 +130,19 @@ class Translator:
                 f"nbest = {count} cannot be used with beam = {options.beam}: "
                 f"give 1 to {options.beam}, or a wider beam"
             )
-        results = [[self._blank()] for _ in texts]
+        results = [[blank_translation()] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
         sources = [
             member._encode([texts[i] for i in real], max_source_length) for member in self.members
         ]
-        constraints = self._constraints(sources[0], options, _prefixes(texts, real, prefixes))
+        extra = self._extra(options)
+        constraints = constrain(
+            options,
+            self.run.tgt_vocabulary.encode,
+            self._specials.unknown,
+            max_target_lengths(sources[0].lengths(), options.max_ratio, extra),
+            prefixes_of(texts, real, prefixes),
+        )
         if progress:
             progress(len(texts) - len(real))
         for rows, src, src_mask in inference_batches(sources[0], max_batch_tokens):
@@ -182,7 +150,9 @@ class Translator:
             batch: tuple[Source, ...] = ((src, src_mask), *others)
             result = self._search(batch, rows, options, constraints, processors, alignments)
             for row, index in enumerate(rows):
-                results[real[index]] = self._read(result, row, sources[0][index], count)
+                results[real[index]] = read_translations(
+                    result, row, sources[0][index], count, self.run
+                )
             if progress:
                 progress(len(rows))
         return results
@@ -240,13 +210,7 @@ class Translator:
                 f"{kind} maps cannot be computed in layout {self._layout}: load the run as 1x1"
             )
         start = self.run.tgt_vocabulary.specials.start
-        src, tgt_in = translation.src_ids, [start, *translation.tgt_ids[:-1]]
-        program = self_attention_program(**self._static)
-        padded_src = _padded(src)[None]
-        mask = np.arange(padded_src.shape[1])[None] < len(src)
-        maps = program(self._params, padded_src, mask, _padded(tgt_in)[None])[kind][0]
-        side = len(src) if kind == "encoder" else len(tgt_in)
-        return np.asarray(maps[..., :side, :side]).reshape(-1, side, side)
+        return self_attention_maps(self._params, translation, start, kind, **self._static)
 
     def source_length(self, text: str) -> int:
         """The number of tokens of a source text, without the end token."""
@@ -269,29 +233,12 @@ class Translator:
         cut = (sentence[:max_length] for sentence in ids)
         return tokens_of(cut, self.run.src_vocabulary.specials)
 
-    def _constraints(
-        self, source: Tokens, options: SearchOptions, prefixes: Sequence[str] | None
-    ) -> _Constraints:
-        """Returns the constraints of the options, checked against vocabulary and length limits."""
-        vocabulary, specials = self.run.tgt_vocabulary, self._specials
-        encode, unknown = vocabulary.encode, specials.unknown
-        max_lengths = max_target_lengths(source.lengths(), options.max_ratio, self._extra(options))
-        check_min_length(options, max_lengths)
-        banned = banned_ids(options, encode, unknown)
-        texts = [options.prefix] * len(source) if prefixes is None else prefixes
-        prefix = prefix_ids(texts, banned, max_lengths, encode, unknown)
-        longest = max(map(len, prefix), default=0)
-        columns = (
-            round_length(longest) if longest else 0
-        )  # few lengths, so that few programs are compiled
-        return _Constraints(banned, prefix_table(prefix, columns), max_lengths)
-
     def _search(
         self,
         sources: tuple[Source, ...],
         rows: np.ndarray,
         options: SearchOptions,
-        constraints: _Constraints,
+        constraints: Constraints,
         processors: Sequence[Processor],
         alignments: bool,
     ) -> SearchResult:
@@ -350,60 +297,14 @@ class Translator:
         joined = np.moveaxis(split, 0, 4)  # [B, W, T, L, devices, H, S]
         return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])
 
-    def _read(self, result: Any, row: int, src: np.ndarray, count: int) -> list[Translation]:
-        """Returns up to `count` translations of one row of a SearchResult of NumPy arrays."""
-        source, target = self.run.src_vocabulary, self.run.tgt_vocabulary
-        usable = [w for w in range(count) if np.isfinite(result.scores[row, w])]
-        translations = []
-        for w in usable:
-            ids = result.tokens[row, w, : result.lengths[row, w]].tolist()
-            attention = None
-            if result.attention is not None:
-                steps = result.attention[row, w, : len(ids), :, : len(src)]  # [T, M, S]
-                attention = np.moveaxis(steps, 1, 0)
-            translations.append(
-                Translation(
-                    text=target.decode(ids),
-                    score=float(result.scores[row, w]),
-                    log_prob=float(result.log_probs[row, w]),
-                    src_tokens=source.tokens(src.tolist()),
-                    tgt_tokens=target.tokens(ids),
-                    src_ids=src.tolist(),
-                    tgt_ids=ids,
-                    attention=attention,
-                )
-            )
-        return translations
-
-    def _blank(self) -> Translation:
-        return Translation("", 0.0, 0.0, [], [], [], [], None)
-
-
-def _prefixes(
-    texts: Sequence[str], real: Sequence[int], prefixes: Sequence[str] | None
-) -> list[str] | None:
-    """The prefixes of the texts that are not blank, whose indices are `real`."""
-    if prefixes is None:
-        return None
-    if isinstance(prefixes, str) or len(prefixes) != len(texts):
-        raise InputError(
-            f"there are {len(texts)} texts: give one prefix for each, or options.prefix for all"
-        )
-    return [prefixes[i] for i in real]
-
 
 def _padded_rows(source: Tokens, rows: np.ndarray, size: int) -> Source:
     """The sources of chosen rows and their mask, padded to `size` rows."""
     return source.padded(rows, size, round_length(int(source.lengths()[rows].max())))
 
 
-def _padded(ids: Sequence[int]) -> np.ndarray:
-    """Ids as int32, padded with 0 to one of a few lengths."""
-    return np.pad(np.asarray(ids, np.int32), (0, round_length(len(ids)) - len(ids)))
-
-
 def load(path: str | Path, layout: Layout = SINGLE_DEVICE, dtype: Any = jnp.float32) -> Translator:
-    """Opens a run folder with its best parameters; before the first validation, with the latest.
+    """Opens a run folder with its best parameters.
 
     Args:
       path: the folder.
@@ -411,8 +312,8 @@ def load(path: str | Path, layout: Layout = SINGLE_DEVICE, dtype: Any = jnp.floa
       dtype: the type of matrix products.
 
     Raises:
-      InputError: the folder is not a run folder, is damaged or has no checkpoint yet, or its model
-        cannot be split over these devices.
+      InputError: the folder is not a run folder, is damaged or has no best checkpoint yet, or its
+        model cannot be split over these devices.
     """
     run = runs.load(path)
     layout.check_model(run.config.model)

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from encdec.evaluation.by_length import LengthBucket
 from encdec.evaluation.metrics import METRICS
-from encdec.inference.translator import Translation, Translator
+from encdec.inference.translation import Translation
+from encdec.inference.translator import Translator
 from encdec.plots.attention import attention_figure
 from encdec.plots.curves import length_figure, line_figure
 from encdec.runs.metrics_log import metric_rows, read_metrics

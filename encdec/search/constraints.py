@@ -1,14 +1,59 @@
 """What users say about translations as text, as token ids: banned phrases and forced prefixes."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from encdec.data.batches import round_length
 from encdec.search.options import SearchOptions
 from encdec.types import InputError
 
 Encode = Callable[[str], list[int]]
 """Text -> ids of the target vocabulary, without the start and the end token."""
+
+
+class Constraints(NamedTuple):
+    """The constraints on the translations of n texts.
+
+    Attributes:
+      banned: the ids of each banned text.
+      prefix: int32 [n, P], the ids that each translation begins with, then -1.
+      max_lengths: int32 [n], the most tokens that each may have.
+    """
+
+    banned: list[list[int]]
+    prefix: np.ndarray
+    max_lengths: np.ndarray
+
+
+def constrain(
+    options: SearchOptions,
+    encode: Encode,
+    unknown: int,
+    max_lengths: np.ndarray,
+    prefixes: Sequence[str] | None = None,
+) -> Constraints:
+    """Turns what the options say in text into ids, and checks it against the length limits.
+
+    Args:
+      options: how to search.
+      encode: of the target vocabulary.
+      unknown: id of its unknown token.
+      max_lengths: int32 [n], the most tokens that each translation may have.
+      prefixes: the text that each translation begins with; None for `options.prefix`.
+
+    Raises:
+      InputError: a banned text, a prefix or the minimum length cannot be used.
+    """
+    check_min_length(options, max_lengths)
+    banned = banned_ids(options, encode, unknown)
+    texts = [options.prefix] * len(max_lengths) if prefixes is None else prefixes
+    ids = prefix_ids(texts, banned, max_lengths, encode, unknown)
+    longest = max(map(len, ids), default=0)
+    # A length of few, so that few programs are compiled; none where nothing is forced.
+    columns = round_length(longest) if longest else 0
+    return Constraints(banned, prefix_table(ids, columns), max_lengths)
 
 
 def banned_ids(options: SearchOptions, encode: Encode, unknown: int) -> list[list[int]]:
@@ -90,3 +135,16 @@ def _known(option: str, text: str, encode: Encode, unknown: int) -> list[int]:
             "that the model can write"
         )
     return ids
+
+
+def prefixes_of(
+    texts: Sequence[str], real: Sequence[int], prefixes: Sequence[str] | None
+) -> list[str] | None:
+    """The prefixes of the texts that are not blank, whose indices are `real`."""
+    if prefixes is None:
+        return None
+    if isinstance(prefixes, str) or len(prefixes) != len(texts):
+        raise InputError(
+            f"there are {len(texts)} texts: give one prefix for each, or options.prefix for all"
+        )
+    return [prefixes[i] for i in real]

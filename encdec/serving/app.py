@@ -41,7 +41,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from encdec.inference.translator import Translation, Translator
+from encdec.inference.translation import Translation
+from encdec.inference.translator import Translator
 from encdec.search.options import SearchOptions
 from encdec.serving.limits import Limits
 from encdec.types import InputError

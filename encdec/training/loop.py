@@ -7,6 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +17,7 @@ import optax
 from encdec.config import TrainingConfig
 from encdec.evaluation.metrics import metric
 from encdec.training.callbacks import Callback, Verdict, call_all
-from encdec.training.compiled_step import CompiledStep
+from encdec.training.compiled_step import CompiledStep, Devices
 from encdec.training.early_stopping import EarlyStopping
 from encdec.training.saving import Saver
 from encdec.training.step import StepReport, TrainState
@@ -93,6 +94,43 @@ class _Window:
         }
 
 
+class _Reports:
+    """The reports of the steps in flight, and sums of those that have arrived.
+
+    Args:
+      devices: copies a report to the host.
+    """
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+        self._pending: deque[_Pending] = deque()
+        self._window = _Window()
+
+    def add(self, step: int, batch: Batch, report: StepReport) -> None:
+        """Adds the report of a step, which the device may not have computed yet."""
+        self._pending.append(_Pending(step, batch, report))
+
+    def settle(self, at_most: int) -> None:
+        """Waits until at most `at_most` steps are in flight; raises DivergedError."""
+        while len(self._pending) > at_most:
+            first = self._pending[0]
+            self._window.add(first, self._devices.unreplicate(first.report))
+            self._pending.popleft()
+
+    def row(self, step: int, rate: float) -> dict[str, Any]:
+        """The row of metrics since the last row."""
+        row = self._window.row(step, rate)
+        self._window = _Window()
+        return row
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time within does not count as training."""
+        start = time.perf_counter()
+        yield
+        self._window.since += time.perf_counter() - start
+
+
 def train(
     step: CompiledStep,
     state: TrainState,
@@ -127,54 +165,41 @@ def train(
         checkpoints are kept.
       Exception: any exception of a callback or of `batches`, after the state was saved.
     """
-    pending: deque[_Pending] = deque()
-    window = _Window()
-
-    def settle(at_most: int) -> None:
-        """Waits until at most `at_most` steps are pending; adds up the other reports."""
-        while len(pending) > at_most:
-            window.add(pending[0], step.devices.unreplicate(pending[0].report))
-            pending.popleft()
+    reports, saved = _Reports(step.devices), done
 
     def next_batch() -> Batch | None:
         """The next batch, None after the last; saves the state before an error is raised."""
         try:
             return next(batches, None) if done < config.max_steps else None
         except Exception:
-            settle(0)
+            reports.settle(0)
             # Saving needs all processes, and the others may have no error.
             if done > saved and jax.process_count() == 1:
                 saver.save_unvalidated(state, done, stopping)
             raise
 
-    saved = done
     upcoming = next_batch()
     while upcoming is not None and not stopping.is_over(config.patience):
         batch = upcoming
         state, report = step(state, batch, key)
         done += 1
-        pending.append(_Pending(done, batch, report))
+        reports.add(done, batch, report)
         upcoming = next_batch()
         logs = upcoming is None or done % config.log_every == 0
         validates = upcoming is None or done % config.evaluate_every == 0
         # Callbacks get the state of the row, so no step may still be running.
-        settle(0 if logs or validates else _AHEAD)
+        reports.settle(0 if logs or validates else _AHEAD)
         verdict = Verdict()
         if logs:
-            row = window.row(done, float(schedule(done - 1)))
-            verdict = call_all(callbacks, done, row, state)
-            window = _Window()
+            row = reports.row(done, float(schedule(done - 1)))
+            with reports.paused():
+                verdict = call_all(callbacks, done, row, state)
         if validates:
-            paused = time.perf_counter()
-            params = saver.averaged(state, done)
-            stopping, after_validation = _validate(
-                params, state, done, batch, config, evaluate, stopping, callbacks
-            )
-            saver.save_latest(state, done, stopping)
-            if stopping.step == done:
-                saver.save_best(params, done)
+            with reports.paused():
+                stopping, after_validation = _validate_and_save(
+                    state, done, batch, config, evaluate, saver, stopping, callbacks
+                )
             saved, verdict = done, verdict.joined(after_validation)
-            window.since += time.perf_counter() - paused
         if verdict.stop or verdict.error:
             # No validation here: a resumed run must equal a run that was never stopped.
             if saved < done:
@@ -187,6 +212,25 @@ def train(
     if done >= config.max_steps:
         return LoopEnd(done, "max_steps")
     return LoopEnd(done, "patience" if stopping.is_over(config.patience) else "batches")
+
+
+def _validate_and_save(
+    state: TrainState,
+    done: int,
+    batch: Batch,
+    config: TrainingConfig,
+    evaluate: Evaluate | None,
+    saver: Saver,
+    stopping: EarlyStopping,
+    callbacks: Sequence[Callback],
+) -> tuple[EarlyStopping, Verdict]:
+    """Validates and saves the state, and the parameters if they are the best."""
+    params = saver.averaged(state, done)
+    stopping, verdict = _validate(params, state, done, batch, config, evaluate, stopping, callbacks)
+    saver.save_latest(state, done, stopping)
+    if stopping.step == done:
+        saver.save_best(params, done)
+    return stopping, verdict
 
 
 def _validate(

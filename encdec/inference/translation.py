@@ -1,0 +1,74 @@
+"""Translations: text, tokens, scores and attention, read from the arrays of a search."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from encdec.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translation of one text, of T tokens from S source tokens.
+
+    Attributes:
+      text: the translation.
+      score: the number by which the search ranks translations, nats: the log-probability after
+        processors, divided by the length penalty; see `encdec.search.types.SearchResult`.
+      log_prob: the log-probability of the tokens under the model, nats, without processors.
+      src_tokens, tgt_tokens: the tokens as text, the end token included.
+      src_ids, tgt_ids: the ids of these tokens.
+      attention: float32 [M, T, S], the attention of each target token to each source token in each
+        of the model's M maps; None where alignments were not requested.
+    """
+
+    text: str
+    score: float
+    log_prob: float
+    src_tokens: list[str]
+    tgt_tokens: list[str]
+    src_ids: list[int]
+    tgt_ids: list[int]
+    attention: np.ndarray | None
+
+
+def blank_translation() -> Translation:
+    """The translation of a blank text."""
+    return Translation("", 0.0, 0.0, [], [], [], [], None)
+
+
+def read_translations(
+    result: Any, row: int, src: np.ndarray, count: int, run: Run
+) -> list[Translation]:
+    """Reads up to `count` translations of one sentence from the result of a search.
+
+    Args:
+      result: a SearchResult of NumPy arrays.
+      row: the row of the sentence.
+      src: int32 [S], the source tokens, the end token included.
+      count: the most translations.
+      run: the run whose vocabularies the ids are from.
+    """
+    source, target = run.src_vocabulary, run.tgt_vocabulary
+    usable = [w for w in range(count) if np.isfinite(result.scores[row, w])]
+    translations = []
+    for w in usable:
+        ids = result.tokens[row, w, : result.lengths[row, w]].tolist()
+        attention = None
+        if result.attention is not None:
+            steps = result.attention[row, w, : len(ids), :, : len(src)]  # [T, M, S]
+            attention = np.moveaxis(steps, 1, 0)
+        translations.append(
+            Translation(
+                text=target.decode(ids),
+                score=float(result.scores[row, w]),
+                log_prob=float(result.log_probs[row, w]),
+                src_tokens=source.tokens(src.tolist()),
+                tgt_tokens=target.tokens(ids),
+                src_ids=src.tolist(),
+                tgt_ids=ids,
+                attention=attention,
+            )
+        )
+    return translations
