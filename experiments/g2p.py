@@ -28,8 +28,7 @@ from encdec.config import (
     TrainingConfig,
 )
 from encdec.data.sources import read_pairs
-from encdec.inference.evaluate import evaluation_row
-from encdec.runs.metrics_log import append_metrics
+from encdec.inference.evaluate import log_evaluation
 from encdec.types import InputError
 
 SIZES: dict[str, ModelConfig] = {
@@ -110,8 +109,7 @@ def main(options: Options) -> None:
     name = f"{options.language}_test"
     evaluation = encdec.evaluate(best, test, search)
     print(f"{best.run.path}\n{evaluation.report(name)}")
-    row = evaluation_row(best, name, search, evaluation)
-    append_metrics(best.run.path / "metrics.jsonl", row)
+    log_evaluation(best, name, search, evaluation)
 
 
 if __name__ == "__main__":

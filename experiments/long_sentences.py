@@ -34,10 +34,10 @@ from encdec.data.sources import Pairs, read_pairs
 from encdec.evaluation import tables
 from encdec.evaluation.by_length import LengthBucket, metrics_by_length, word_counts
 from encdec.evaluation.options import metric_options
-from encdec.inference.evaluate import evaluation_row
+from encdec.inference.evaluate import log_evaluation
 from encdec.plots.attention import save_figure
 from encdec.plots.curves import length_figure
-from encdec.runs.metrics_log import append_metrics, read_metrics
+from encdec.runs.metrics_log import read_metrics
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
@@ -170,8 +170,7 @@ def main(options: Options) -> None:
     name = "long-test_2016_flickr"
     print(f"{evaluation.report(name)}\n\n{tables.lengths_text(buckets)}")
     by_length = [bucket.summary() for bucket in buckets]
-    row = evaluation_row(translator, name, search, evaluation, by_length=by_length)
-    append_metrics(run / "metrics.jsonl", row)
+    log_evaluation(translator, name, search, evaluation, by_length=by_length)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,7 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.data.sources import read_pairs
-from encdec.inference.evaluate import evaluation_row
-from encdec.runs.metrics_log import append_metrics
+from encdec.inference.evaluate import log_evaluation
 from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
@@ -126,8 +125,7 @@ def main(options: Options) -> None:
         evaluation = encdec.evaluate(translator, pairs, search)
         name = f"{split}.lc.norm.tok"
         print(evaluation.report(name))
-        row = evaluation_row(translator, name, search, evaluation)
-        append_metrics(run / "metrics.jsonl", row)
+        log_evaluation(translator, name, search, evaluation)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,7 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.data.sources import Pairs, read_lines
-from encdec.inference.evaluate import evaluation_row
-from encdec.runs.metrics_log import append_metrics
+from encdec.inference.evaluate import log_evaluation
 from encdec.types import InputError
 
 MODELS: dict[str, ModelConfig] = {
@@ -107,8 +106,7 @@ def main(options: Options) -> None:
     evaluation = encdec.evaluate(translator, test, search, metrics=["exact_match"])
     name = f"scan-{options.split}-test"
     print(evaluation.report(name))
-    row = evaluation_row(translator, name, search, evaluation)
-    append_metrics(run / "metrics.jsonl", row)
+    log_evaluation(translator, name, search, evaluation)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """`encdec score`: computes the log-probability of given translations.
 
 Each line of output is a score (nats), a tab, and the line that was scored: the target sentence, the
-line of tab-separated columns, or the line of the n-best list. `sort` then reranks an n-best list, by
-the id at the head of the second column and by the score:
+line of tab-separated columns, or the line of the n-best list. `sort` then reranks an n-best list,
+by the id at the head of the second column and by the score:
 
     encdec score RUN --source text --nbest list | sort -t "$(printf '\\t')" -k 2,2n -k 1,1gr
 """

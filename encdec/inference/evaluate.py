@@ -12,6 +12,7 @@ from encdec.evaluation.options import MetricOptions, metric_options
 from encdec.evaluation.tables import metrics_text
 from encdec.inference.scoring import score
 from encdec.inference.translator import Translator
+from encdec.runs.metrics_log import append_metrics
 from encdec.search.options import SearchOptions
 from encdec.types import InputError
 
@@ -75,6 +76,18 @@ def evaluation_row(
         **more,
         **evaluation.summary(),
     }
+
+
+def log_evaluation(
+    translator: Translator, name: str, search: SearchOptions, evaluation: Evaluation, **more: Any
+) -> None:
+    """Adds `evaluation_row` to the `metrics.jsonl` of the translator's run; arguments as there.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    row = evaluation_row(translator, name, search, evaluation, **more)
+    append_metrics(translator.run.path / "metrics.jsonl", row)
 
 
 def evaluate(
