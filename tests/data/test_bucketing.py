@@ -106,7 +106,7 @@ def test_a_batch_too_small_for_the_longest_is_refused_with_one_that_is_not() -> 
     lengths = np.array([3, 9, 4]), np.array([5, 2, 17])
     with pytest.raises(InputError, match="batch_tokens = 101 cannot hold 6 ") as caught:
         make_buckets(*lengths, batch_tokens=101, num_buckets=2, rows_multiple=6)
-    least = int(re.search(r"at least (\d+) can", str(caught.value))[1])
+    least = int(re.search(r"give at least (\d+)", str(caught.value))[1])
     assert least == 6 * 17
     made = make_buckets(*lengths, batch_tokens=least, num_buckets=2, rows_multiple=6)
     assert {bucket.rows for bucket in made.buckets} == {6}
