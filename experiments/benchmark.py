@@ -1,6 +1,6 @@
 """How fast are training and search, compared with the same workload in plain PyTorch?
 
-    pip install "encdec[benchmark]"   # PyTorch; without it only encdec is timed
+    pip install "encdec[peers]"   # PyTorch; without it only encdec is timed
     python experiments/benchmark.py --json benchmark.json
 
 Workload: float32, vocabulary 8,000, 128 sentences of 32 source and 32 target tokens. Models: the

@@ -3,6 +3,8 @@
 They read the parameter trees of the models and share no code with the library.
 """
 
+import math
+
 import numpy as np
 
 
@@ -143,20 +145,75 @@ def positions(length, width):
     return table
 
 
-def layer_norm(p, x):
+def positions_halves(length, width, frequencies):
+    angles = np.arange(length)[:, None] * np.array(frequencies)
+    return np.concatenate([np.sin(angles), np.cos(angles)], -1)
+
+
+def bucket(distance, buckets, max_distance, bidirectional):
+    """The bucket of one distance from a query to a key (Raffel 2020)."""
+    first = 0
+    if bidirectional:
+        buckets //= 2
+        first = buckets if distance > 0 else 0
+        distance = abs(distance)
+    else:
+        distance = max(-distance, 0)
+    exact = buckets // 2
+    if distance < exact:
+        return first + distance
+    growth = np.log(distance / exact) / np.log(max_distance / exact)
+    return first + min(exact + int(growth * (buckets - exact) + 1e-9), buckets - 1)
+
+
+def layer_norm(p, x, epsilon=1e-6):
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
+    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
+    return scaled * p["scale"] + p["bias"]
 
 
-def heads_attention(p, x, y, allowed):
+def rms_norm(p, x, epsilon=1e-6):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) * p["scale"]
+
+
+def heads_attention(config, p, x, y, allowed, bias):
     """Queries from x [T, D], keys and values from y [S, D], one head after another."""
-    out, maps = 0, []
+
+    def project(letter, rows, h):
+        return rows @ p[f"w{letter}"][:, h] + (p[f"b{letter}"][h] if "bq" in p else 0)
+
+    out, maps = p.get("bo", 0), []
     for h in range(p["wq"].shape[1]):
-        q, k, v = x @ p["wq"][:, h], y @ p["wk"][:, h], y @ p["wv"][:, h]
-        scores = np.where(allowed, q @ k.T / np.sqrt(q.shape[-1]), -1e30)
+        q, k, v = project("q", x, h), project("k", y, h), project("v", y, h)
+        scores = q @ k.T / (np.sqrt(q.shape[-1]) if config.scale_scores else 1)
+        scores = np.where(allowed, scores + (0 if bias is None else bias[h]), -1e30)
         maps.append(softmax(scores))
         out = out + maps[-1] @ v @ p["wo"][h]
     return out, np.array(maps)
+
+
+ERF = np.vectorize(math.erf)
+
+ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": lambda x: x * (1 + ERF(x / np.sqrt(2))) / 2,
+    "gelu-tanh": lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+
+
+def encodings(config, table, length):
+    """What is added to embeddings, [length, D]."""
+    D, offset = config.width, config.position_offset
+    if config.positions == "relative":
+        return np.zeros((length, D))
+    if config.positions == "learned":
+        return table["table"][offset : offset + length]
+    if config.positions == "sinusoidal":
+        return positions(offset + length, D)[offset:]
+    last = D // 2 - (config.positions == "sinusoidal-tensor2tensor")
+    frequencies = [10000 ** (-i / last) for i in range(D // 2)]
+    return positions_halves(offset + length, D, frequencies)[offset:]
 
 
 def transformer(config, p, src, tgt_in):
@@ -164,42 +221,66 @@ def transformer(config, p, src, tgt_in):
 
     The maps are "encoder-decoder" [L * H, T, S], "encoder" [L * H, S, S], "decoder" [L * H, T, T].
     """
+    c, D = config, config.width
     maps = {"encoder-decoder": [], "encoder": [], "decoder": []}
 
-    def attend(kind, q, y, allowed):
+    def norm(q, x):
+        return (layer_norm if c.norm_type == "layer" else rms_norm)(q, x, c.norm_epsilon)
+
+    def attend(kind, q, y, allowed, bias=None):
         def sublayer(x):
-            out, attention = heads_attention(q, x, x if y is None else y, allowed)
+            rows = x if y is None else y
+            out, attention = heads_attention(c, q, x, rows, allowed, bias)
             maps[kind].append(attention)
             return out
 
         return sublayer
 
     def around(q, x, sublayer):
-        if config.norm == "pre":
-            return x + sublayer(layer_norm(q["norm"], x))
-        return layer_norm(q["norm"], x + sublayer(x))
+        if c.norm == "pre":
+            return x + sublayer(norm(q["norm"], x))
+        return norm(q["norm"], x + sublayer(x))
 
     def feed_forward(q):
-        return lambda x: dense(q["Dense_1"], np.maximum(dense(q["Dense_0"], x), 0))
+        def sublayer(x):
+            hidden = ACTIVATIONS[c.activation](dense(q["Dense_0"], x))
+            return dense(q["Dense_1"], hidden * (dense(q["linear"], x) if c.gated else 1))
 
-    D = config.width
-    tables = p["tgt_embedding"]["embedding"]
-    x = p.get("src_embedding", p["tgt_embedding"])["embedding"][src] * np.sqrt(D)
-    x = x + positions(len(src), D)
-    for l in range(config.layers):
-        q = p[f"encoder_{l}"]
-        x = around(q["add_norms_0"], x, attend("encoder", q["attention"], None, True))
+        return sublayer
+
+    def embed(stack, table, tokens):
+        side = "src_positions" if stack == 0 else "tgt_positions"
+        x = table[tokens] * (np.sqrt(D) if c.scale_embeddings else 1)
+        x = x + encodings(c, p.get(side), len(tokens))
+        return norm(p[f"embedding_norms_{stack}"], x) if c.embedding_norm else x
+
+    def relative(side, layer, length):
+        """The bias of the scores, [H, T, T]."""
+        if c.positions != "relative":
+            return None
+        table = p[f"{side}_bias_{layer if c.relative_every_layer else 0}"]["table"]
+        how = (c.relative_buckets, c.relative_max_distance, side == "encoder")
+        rows = [[table[bucket(k - q, *how)] for k in range(length)] for q in range(length)]
+        return np.moveaxis(np.array(rows), -1, 0)
+
+    table = p["tgt_embedding"]["embedding"]
+    x = embed(0, p.get("src_embedding", p["tgt_embedding"])["embedding"], src)
+    for l in range(c.layers):
+        q, bias = p[f"encoder_{l}"], relative("encoder", l, len(src))
+        x = around(q["add_norms_0"], x, attend("encoder", q["attention"], None, True, bias))
         x = around(q["add_norms_1"], x, feed_forward(q["feed_forward"]))
-    memory = layer_norm(p["final_norms_0"], x) if config.norm == "pre" else x
-    x = tables[tgt_in] * np.sqrt(D) + positions(len(tgt_in), D)
+    memory = norm(p["final_norms_0"], x) if c.norm == "pre" else x
+    x = embed(1, table, tgt_in)
     past = np.tril(np.ones((len(tgt_in), len(tgt_in)), bool))
-    for l in range(config.layers):
-        q = p[f"decoder_{l}"]
-        x = around(q["add_norms_0"], x, attend("decoder", q["self_attention"], None, past))
+    for l in range(c.decoder_layers or c.layers):
+        q, bias = p[f"decoder_{l}"], relative("decoder", l, len(tgt_in))
+        x = around(q["add_norms_0"], x, attend("decoder", q["self_attention"], None, past, bias))
         cross = attend("encoder-decoder", q["cross_attention"], memory, True)
         x = around(q["add_norms_1"], x, cross)
         x = around(q["add_norms_2"], x, feed_forward(q["feed_forward"]))
-    if config.norm == "pre":
-        x = layer_norm(p["final_norms_1"], x)
-    logits = x @ tables.T if config.tie_embeddings else dense(p["logits"], x)
-    return logits, {kind: np.concatenate(parts) for kind, parts in maps.items()}
+    if c.norm == "pre":
+        x = norm(p["final_norms_1"], x)
+    if c.scale_outputs:
+        x = x / np.sqrt(D)
+    output = {**p.get("logits", {}), **({"kernel": table.T} if c.tie_embeddings else {})}
+    return dense(output, x), {kind: np.concatenate(parts) for kind, parts in maps.items()}

@@ -72,7 +72,7 @@ def code(block: str) -> list[str]:
 
 
 def test_the_examples_are_short() -> None:
-    assert len(block_with("runs/sums").splitlines()) <= 5
+    assert len(block_with("runs/times").splitlines()) <= 5
     assert len(code(block_with("train_step"))) <= 20
     assert len(block_with("encdec.Processor").splitlines()) <= 15
     assert len(block_with("encdec.register").splitlines()) <= 80

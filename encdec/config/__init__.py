@@ -16,8 +16,9 @@ from encdec.config.data import DataConfig
 from encdec.config.devices import DeviceConfig, TrainingDeviceConfig
 from encdec.config.families import family, family_name, family_names
 from encdec.config.fine_tuning import FineTuningConfig
-from encdec.config.models import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
+from encdec.config.models import AttentionConfig, ModelConfig, Seq2SeqConfig
 from encdec.config.training import BleuTokenizer, TrainingConfig
+from encdec.config.transformer import TransformerConfig
 from encdec.types import InputError
 
 __all__ = [

@@ -35,11 +35,12 @@ def check_ranges(owner: Any, *, positive: str = "", fractions: str = "") -> None
 
     Args:
       owner: the settings.
-      positive: names of fields, with spaces between them, that must be at least 1.
+      positive: names of fields, with spaces between them, that must be at least 1, or None.
       fractions: names of fields that must be at least 0 and below 1, or None.
     """
     for name in positive.split():
-        require(getattr(owner, name) >= 1, owner, name, "at least 1")
+        value = getattr(owner, name)
+        require(value is None or value >= 1, owner, name, "at least 1")
     for name in fractions.split():
         value = getattr(owner, name)
         require(value is None or 0 <= value < 1, owner, name, "at least 0 and below 1")

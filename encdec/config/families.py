@@ -5,7 +5,8 @@ import importlib
 from typing import Any, NamedTuple
 
 from encdec.config.checks import nearest
-from encdec.config.models import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
+from encdec.config.models import AttentionConfig, ModelConfig, Seq2SeqConfig
+from encdec.config.transformer import TransformerConfig
 from encdec.types import InputError
 
 

@@ -68,24 +68,43 @@ class Embedding(nn.Module):
         )
 
 
-class Output(nn.Module):
-    """The parameters of the output layer: kernel [inputs, V] Glorot uniform, bias [V] zero.
+class OutputBias(nn.Module):
+    """The bias of the output layer, [V], zero.
 
     Attributes:
-      inputs, vocabulary: rows and columns of the whole kernel.
+      vocabulary: columns of the whole output layer.
       shards: the devices that the columns are split over, or None.
     """
 
-    inputs: int
     vocabulary: int
     shards: Axis | None = None
 
     def setup(self) -> None:
         """Declares the columns that this device holds."""
         columns = collectives.shard_size(self.vocabulary, self.shards)
+        self.bias = self.param("bias", split_init(zeros, VOCABULARY), (columns,))
+
+
+class Output(nn.Module):
+    """The parameters of the output layer: kernel [inputs, V] Glorot uniform, bias [V] zero.
+
+    Attributes:
+      inputs, vocabulary: rows and columns of the whole kernel.
+      shards: the devices that the columns are split over, or None.
+      has_bias: False leaves the bias out; it is None then.
+    """
+
+    inputs: int
+    vocabulary: int
+    shards: Axis | None = None
+    has_bias: bool = True
+
+    def setup(self) -> None:
+        """Declares the columns that this device holds."""
+        columns = collectives.shard_size(self.vocabulary, self.shards)
         kernel, bias = split_init(glorot, None, VOCABULARY), split_init(zeros, VOCABULARY)
         self.kernel = self.param("kernel", kernel, (self.inputs, columns))
-        self.bias = self.param("bias", bias, (columns,))
+        self.bias = self.param("bias", bias, (columns,)) if self.has_bias else None
 
 
 def rate(specific: float | None, common: float) -> float:

@@ -1,8 +1,10 @@
 """The Transformer: N encoder and N decoder layers (Vaswani 2017).
 
-Axes: see `encdec.types`. The layers are in `encdec.models.transformer_layers`.
+Its settings have a choice for each thing in which models trained by others differ from the paper's,
+so that this one module computes Marian, BART, M2M100 and T5 as well. Axes: see `encdec.types`.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,8 +12,9 @@ import jax.numpy as jnp
 
 from encdec.config import TransformerConfig
 from encdec.models.interface import EncoderDecoder
-from encdec.models.layers import Dropout, Embedding, Output, rate
-from encdec.models.transformer_layers import DecoderLayer, EncoderLayer, KeyValue, embed
+from encdec.models.layers import Dropout, Embedding, Output, OutputBias, rate
+from encdec.models.transformer_layers import DecoderLayer, EncoderLayer, KeyValue, make_norm
+from encdec.models.transformer_positions import PositionEncoding, RelativeBias
 from encdec.ops.cross_entropy import LogitFactors
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
@@ -45,8 +48,8 @@ class TransformerCache(NamedTuple):
 class Transformer(EncoderDecoder):
     """Embeddings and positions, N encoder layers, N decoder layers, linear output.
 
-    Matrices are Glorot uniform, biases zero, embeddings normal with variance 1/D, scaled by
-    sqrt(D) (section 3.4). Pre-norm has one more norm at the end of each stack.
+    Matrices are Glorot uniform, biases zero, embeddings and learned positions normal with variance
+    1/D; embeddings are scaled by sqrt(D) (section 3.4).
 
     Attributes:
       joint_vocabulary: both sides have one vocabulary.
@@ -67,20 +70,33 @@ class Transformer(EncoderDecoder):
         self.tgt_embedding = Embedding(self.tgt_vocabulary, c.width, self.shards)
         if not self._shares_source:
             self.src_embedding = Embedding(self.src_vocabulary, c.width, self.shards)
+        self.src_positions, self.tgt_positions = (PositionEncoding(c) for _ in range(2))
+        if c.embedding_norm:
+            self.embedding_norms = [make_norm(c) for _ in range(2)]
+        self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
         layers: list[Any] = [EncoderLayer, DecoderLayer]
         encoder, decoder = map(nn.remat, layers) if self.remat else layers
         self.encoder = [encoder(c, self.shards) for _ in range(c.layers)]
-        self.decoder = [decoder(c, self.shards) for _ in range(c.layers)]
+        self.decoder = [decoder(c, self.shards) for _ in range(c.layers_of_decoder)]
+        if c.positions == "relative":
+            tables = (c.layers, c.layers_of_decoder) if c.relative_every_layer else (1, 1)
+            self.encoder_bias, self.decoder_bias = (
+                [RelativeBias(c, is_encoder, self.shards) for _ in range(count)]
+                for is_encoder, count in zip((True, False), tables, strict=True)
+            )
         if c.norm == "pre":
-            self.final_norms = [nn.LayerNorm(epsilon=1e-6) for _ in range(2)]
+            self.final_norms = [make_norm(c) for _ in range(2)]
+        self.stack_dropout = Dropout(c.stack_dropout)
         if not c.tie_embeddings:
-            self.logits = Output(c.width, self.tgt_vocabulary, self.shards)
-        self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
+            self.logits: Any = Output(c.width, self.tgt_vocabulary, self.shards, c.has_output_bias)
+        elif c.has_output_bias:
+            self.logits = OutputBias(self.tgt_vocabulary, self.shards)
 
     @property
     def _shares_source(self) -> bool:
         """Whether both sides have one embedding."""
-        return self.config.tie_embeddings and self.joint_vocabulary
+        is_shared = self.config.tie_embeddings or self.config.share_embeddings
+        return is_shared and self.joint_vocabulary
 
     def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
         """As in `EncoderDecoder`; whole logits where the vocabulary is split."""
@@ -89,18 +105,21 @@ class Transformer(EncoderDecoder):
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S], tgt_in int32 [B, T]."""
         memory = self.encode(src, src_mask)
-        x = self._embed(self.tgt_embedding, tgt_in)  # [B, T, D]
-        for layer, source in zip(self.decoder, memory.source, strict=True):
-            x = layer(x, source, src_mask[:, None, None])
+        length = tgt_in.shape[1]
+        x = self._embed(1, tgt_in, jnp.arange(length), length)  # [B, T, D]
+        biases = self._relative("decoder", lambda table: table(length))
+        for layer, source, bias in zip(self.decoder, memory.source, biases, strict=True):
+            x = layer(x, source, src_mask[:, None, None], bias)
         return self._factors(x)
 
     def encode(self, src: Array, src_mask: Array) -> TransformerMemory:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S]."""
-        x = self._embed(self.tgt_embedding if self._shares_source else self.src_embedding, src)
-        for layer in self.encoder:
-            x = layer(x, src_mask[:, None, None])  # [B, S, D]
-        if self.config.norm == "pre":
-            x = self.final_norms[0](x)
+        length = src.shape[1]
+        x = self._embed(0, src, jnp.arange(length), length)
+        biases = self._relative("encoder", lambda table: table(length))
+        for layer, bias in zip(self.encoder, biases, strict=True):
+            x = layer(x, src_mask[:, None, None], bias)  # [B, S, D]
+        x = self._end_of_stack(0, x)
         x = collectives.copy_to_model_parallel(x, self.shards)
         source = tuple(layer.cross_attention.project(x) for layer in self.decoder)
         return TransformerMemory(source, src_mask)
@@ -118,12 +137,14 @@ class Transformer(EncoderDecoder):
         """As in `EncoderDecoder`: tokens int32 [B, W]; M = L H maps."""
         max_len = cache.past[0].keys.shape[2]
         position = cache.position[0, 0]  # all hypotheses have equally many tokens
-        x = self.embedding_dropout(
-            embed(self.config, self.tgt_embedding, tokens, position, max_len)
-        )
+        x = self._embed(1, tokens, position, max_len)
+        biases = self._relative("decoder", lambda table: table.of_query(position, max_len))
         maps, past = [], []
-        for layer, source, old in zip(self.decoder, memory.source, cache.past, strict=True):
-            x, attention, new = layer.step(x, source, memory.mask[:, None, None], old, position)
+        for layer, source, old, bias in zip(
+            self.decoder, memory.source, cache.past, biases, strict=True
+        ):
+            mask = memory.mask[:, None, None]
+            x, attention, new = layer.step(x, source, mask, old, position, bias)
             maps.append(attention)  # [B, W, H, S]
             past.append(new)
         cache = TransformerCache(tuple(past), cache.position + 1)
@@ -132,27 +153,62 @@ class Transformer(EncoderDecoder):
     def self_attention_maps(self, intermediates: Any) -> dict[MapKind, Array]:
         """As in `EncoderDecoder`: float32 [B, L, H, S, S] and [B, L, H, T, T]."""
 
-        def stacked(side: str, sublayer: str) -> Array:
-            layers = [intermediates[f"{side}_{i}"][sublayer] for i in range(self.config.layers)]
+        c = self.config
+
+        def stacked(side: str, count: int, sublayer: str) -> Array:
+            layers = [intermediates[f"{side}_{i}"][sublayer] for i in range(count)]
             return jnp.stack([layer["attention"][0] for layer in layers], 1)
 
         return {
-            "encoder": stacked("encoder", "attention"),
-            "decoder": stacked("decoder", "self_attention"),
+            "encoder": stacked("encoder", c.layers, "attention"),
+            "decoder": stacked("decoder", c.layers_of_decoder, "self_attention"),
         }
 
-    def _embed(self, table: Embedding, tokens: Array) -> Array:
-        """Embeddings and positions of whole sentences: int32 [B, T] -> [B, T, D]."""
-        length = tokens.shape[1]
-        x = embed(self.config, table, tokens, jnp.arange(length), length)
+    def _embed(self, stack: int, tokens: Array, positions: Array, length: int) -> Array:
+        """sqrt(D) E[token] + PE[position] (sections 3.4 and 3.5): int32 [B, T] -> [B, T, D].
+
+        Args:
+          stack: 0 for the encoder, 1 for the decoder.
+          tokens: int32 [B, T].
+          positions: int32, broadcastable to tokens; below `length`.
+          length: static; how many positions there are.
+        """
+        c = self.config
+        is_target = stack == 1 or self._shares_source
+        x = (self.tgt_embedding if is_target else self.src_embedding)(tokens)
+        if c.scale_embeddings:
+            x = x * c.width**0.5
+        x = (self.src_positions, self.tgt_positions)[stack](x, positions, length)
+        if c.embedding_norm:
+            x = self.embedding_norms[stack](x)
         return self.embedding_dropout(x)
+
+    def _relative(
+        self, side: str, bias_of: Callable[[RelativeBias], Array]
+    ) -> Sequence[Array | None]:
+        """The bias of the scores in each layer of a stack; a table may serve all layers."""
+        layers = self.encoder if side == "encoder" else self.decoder
+        if self.config.positions != "relative":
+            return [None] * len(layers)
+        tables = self.encoder_bias if side == "encoder" else self.decoder_bias
+        biases = [bias_of(table) for table in tables]
+        return biases if len(biases) == len(layers) else biases * len(layers)
+
+    def _end_of_stack(self, stack: int, x: Array) -> Array:
+        """What a stack returns: x [B, T, D] of its last layer, normed where that was pre-norm."""
+        if self.config.norm == "pre":
+            x = self.final_norms[stack](x)
+        return self.stack_dropout(x)
 
     def _factors(self, x: Array) -> LogitFactors:
         """The output layer, its product left undone: x [B, T, D]."""
-        if self.config.norm == "pre":
-            x = self.final_norms[1](x)
-        if self.config.tie_embeddings:
-            return LogitFactors(x, self.tgt_embedding.embedding.T, None)
+        c = self.config
+        x = self._end_of_stack(1, x)
+        if c.scale_outputs:
+            x = x * c.width**-0.5
+        if c.tie_embeddings:
+            bias = self.logits.bias if c.has_output_bias else None
+            return LogitFactors(x, self.tgt_embedding.embedding.T, bias)
         return LogitFactors(x, self.logits.kernel, self.logits.bias)
 
     def _all_logits(self, factors: LogitFactors) -> Array:

@@ -1,13 +1,14 @@
-"""The layers of a Transformer (Vaswani 2017): embeddings, attention, feed-forward, residual sums.
+"""The layers of a Transformer (Vaswani 2017): attention, feed-forward, residual sums.
 
-Axes: see `encdec.types`. Every sub-layer is inside a residual sum with a layer norm: after the sum
-as in the paper, LayerNorm(x + Dropout(Sublayer(x))), or before the sub-layer,
+Axes: see `encdec.types`. Every sub-layer is inside a residual sum with a norm: after the sum as in
+the paper, LayerNorm(x + Dropout(Sublayer(x))), or before the sub-layer,
 x + Dropout(Sublayer(LayerNorm(x))).
 
 Where parameters are split over devices (Shoeybi 2019, section 3), each device has some of the heads
 and some of the FFN hidden units: what enters them is copied, what leaves them is summed.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -21,19 +22,28 @@ from encdec.models.layers import (
     HEADS,
     Dense,
     Dropout,
-    Embedding,
     glorot,
     split_init,
     zeros,
 )
 from encdec.ops import masks
 from encdec.ops.attention import dot_product_attention_weights
-from encdec.ops.positions import sinusoidal
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.types import Array
 
-ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu-tanh": jax.nn.gelu,
+    "silu": jax.nn.silu,
+}
+
+
+def make_norm(config: TransformerConfig) -> nn.Module:
+    """The norm that the settings choose."""
+    kind = nn.LayerNorm if config.norm_type == "layer" else nn.RMSNorm
+    return kind(epsilon=config.norm_epsilon)
 
 
 class KeyValue(NamedTuple):
@@ -47,28 +57,8 @@ class KeyValue(NamedTuple):
     values: Array
 
 
-def embed(
-    config: TransformerConfig, table: Embedding, tokens: Array, positions: Array, length: int
-) -> Array:
-    """sqrt(D) E[token] + PE[position] (sections 3.4 and 3.5).
-
-    Args:
-      config: D.
-      table: E.
-      tokens: int32 [B, T].
-      positions: int32, broadcastable to tokens; below `length`.
-      length: static; how many positions there are.
-
-    Returns:
-      float [B, T, D].
-    """
-    embedded = table(tokens)
-    encodings = jnp.asarray(sinusoidal(length, config.width))[positions]
-    return embedded * config.width**0.5 + encodings.astype(embedded.dtype)
-
-
 class Attention(nn.Module):
-    """Multi-head attention (section 3.2.2), without biases, Glorot uniform.
+    """Multi-head attention (section 3.2.2), Glorot uniform; without biases in the paper.
 
     With `shards`, H counts the heads of this device.
     """
@@ -77,48 +67,71 @@ class Attention(nn.Module):
     shards: Axis | None = None
 
     def setup(self) -> None:
-        """Declares W^Q, W^K and W^V as [D, H, K] and W^O as [H, K, D]."""
+        """Declares W^Q, W^K and W^V as [D, H, K], W^O as [H, K, D], and their biases, if any."""
         c = self.config
-        split = (c.width, collectives.shard_size(c.heads, self.shards), c.width // c.heads)
+        heads = (collectives.shard_size(c.heads, self.shards), c.width_of_head)
         uniform = partial(nn.initializers.variance_scaling, 1, "fan_avg", "uniform")
         # The fans are those of the matrices [D, H K] and [H K, D] of the paper.
         flat = split_init(uniform(in_axis=0, out_axis=(1, 2)), None, HEADS, None)
         joined = split_init(uniform(in_axis=(0, 1), out_axis=2), HEADS, None, None)
-        self.wq, self.wk, self.wv = (self.param(n, flat, split) for n in ("wq", "wk", "wv"))
-        self.wo = self.param("wo", joined, (*split[1:], c.width))
+        self.wq, self.wk, self.wv = (
+            self.param(name, flat, (c.width, *heads)) for name in ("wq", "wk", "wv")
+        )
+        self.wo = self.param("wo", joined, (*heads, c.width))
+        self.bq = self.bk = self.bv = self.bo = None
+        if c.biases == "all":
+            self.bq, self.bk, self.bv = (
+                self.param(name, split_init(zeros, HEADS, None), heads)
+                for name in ("bq", "bk", "bv")
+            )
+            self.bo = self.param("bo", zeros, (c.width,))
         self.dropout = Dropout(c.attention_dropout, self.shards)
 
     def queries(self, x: Array) -> Array:
         """[B, T, D] -> [B, T, H, K]."""
-        return jnp.einsum("btd,dhk->bthk", x, self.wq)
+        return _add(jnp.einsum("btd,dhk->bthk", x, self.wq), self.bq)
 
     def project(self, x: Array) -> KeyValue:
         """Keys and values [B, S, H, K] of [B, S, D]."""
         keys = jnp.einsum("bsd,dhk->bshk", x, self.wk)
-        return KeyValue(keys, jnp.einsum("bsd,dhk->bshk", x, self.wv))
+        values = jnp.einsum("bsd,dhk->bshk", x, self.wv)
+        return KeyValue(_add(keys, self.bk), _add(values, self.bv))
 
-    def __call__(self, queries: Array, past: KeyValue, mask: Array) -> tuple[Array, Array]:
-        """softmax(Q K^T / sqrt(K)) V, heads joined by W^O.
+    def __call__(
+        self, queries: Array, past: KeyValue, mask: Array, bias: Array | None = None
+    ) -> tuple[Array, Array]:
+        """softmax(Q K^T / sqrt(K) + bias) V, heads joined by W^O.
 
         Args:
           queries: [B, T, H, K].
           past: keys and values [B, S, H, K].
           mask: bool, broadcastable to [B, H, T, S].
+          bias: float, likewise, of relative positions.
 
         Returns:
           [B, T, D], and the attention float32 [B, H, T, S].
         """
-        attention = dot_product_attention_weights(queries, past.keys, mask)
+        attention = dot_product_attention_weights(
+            queries, past.keys, mask, bias=bias, is_scaled=self.config.scale_scores
+        )
         # Flax keeps what is sown only where "intermediates" is mutable; elsewhere this is nothing.
         self.sow("intermediates", "attention", attention)
         dropped = self.dropout(attention.astype(past.values.dtype))
         heads = jnp.einsum("bhts,bshk->bthk", dropped, past.values)
         parts = jnp.einsum("bthk,hkd->btd", heads, self.wo)
-        return collectives.reduce_from_model_parallel(parts, self.shards), attention
+        joined = collectives.reduce_from_model_parallel(parts, self.shards)
+        return _add(joined, self.bo), attention
+
+
+def _add(x: Array, bias: Array | None) -> Array:
+    return x if bias is None else x + bias
 
 
 class FeedForward(nn.Module):
-    """max(0, x W_1 + b_1) W_2 + b_2 (equation 2), or with another activation."""
+    """max(0, x W_1 + b_1) W_2 + b_2 (equation 2), or with another activation.
+
+    If gated, (activation(x W_1 + b_1) * (x V + c)) W_2 + b_2 (Shazeer 2020, equation 6).
+    """
 
     config: TransformerConfig
     shards: Axis | None = None
@@ -127,14 +140,19 @@ class FeedForward(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[..., D] -> [..., D]."""
         c = self.config
-        first = Dense(
+        has_bias = c.biases != "none"
+        project = partial(
+            Dense,
             collectives.shard_size(c.feed_forward, self.shards),
+            use_bias=has_bias,
             kernel_init=split_init(glorot, None, COLUMNS),
             bias_init=split_init(zeros, COLUMNS),
         )
-        hidden = ACTIVATIONS[c.activation](first(x))  # [..., F]
+        hidden = ACTIVATIONS[c.activation](project(name="Dense_0")(x))  # [..., F]
+        if c.gated:
+            hidden = hidden * project(name="linear")(x)
         hidden = Dropout(c.activation_dropout, self.shards)(hidden)
-        return _RowParallelDense(c.width, self.shards, name="Dense_1")(hidden)
+        return _RowParallelDense(c.width, self.shards, has_bias, name="Dense_1")(hidden)
 
 
 class _RowParallelDense(nn.Module):
@@ -142,18 +160,19 @@ class _RowParallelDense(nn.Module):
 
     width: int
     shards: Axis | None
+    has_bias: bool
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", split_init(glorot, COLUMNS, None), (x.shape[-1], self.width))
-        bias = self.param("bias", zeros, (self.width,))
-        return collectives.reduce_from_model_parallel(x @ kernel, self.shards) + bias
+        product = collectives.reduce_from_model_parallel(x @ kernel, self.shards)
+        return product + self.param("bias", zeros, (self.width,)) if self.has_bias else product
 
 
 class AddNorm(nn.Module):
-    """The residual sum and layer norm (Ba 2016) around a sub-layer y.
+    """The residual sum and norm around a sub-layer y.
 
-    post-norm: x -> LayerNorm(x + Dropout(y(x))); pre-norm: x -> x + Dropout(y(LayerNorm(x))).
+    post-norm: x -> Norm(x + Dropout(y(x))); pre-norm: x -> x + Dropout(y(Norm(x))).
     """
 
     config: TransformerConfig
@@ -161,7 +180,7 @@ class AddNorm(nn.Module):
 
     def setup(self) -> None:
         """Declares the norm."""
-        self.norm = nn.LayerNorm(epsilon=1e-6)
+        self.norm = make_norm(self.config)
         self.dropout = Dropout(self.config.dropout)
 
     def pre_norm(self, x: Array) -> Array:
@@ -189,12 +208,12 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(*common)
         self.add_norms = [AddNorm(*common) for _ in range(2)]
 
-    def __call__(self, x: Array, mask: Array) -> Array:
-        """x [B, S, D], mask bool [B, 1, 1, S] -> [B, S, D]."""
+    def __call__(self, x: Array, mask: Array, bias: Array | None = None) -> Array:
+        """x [B, S, D], mask bool [B, 1, 1, S], bias of the scores [1, H, S, S] -> [B, S, D]."""
         around_attention, around_feed_forward = self.add_norms
         inner = around_attention.pre_norm(x)
         queries, past = self.attention.queries(inner), self.attention.project(inner)
-        x = around_attention.residual(x, self.attention(queries, past, mask)[0])
+        x = around_attention.residual(x, self.attention(queries, past, mask, bias)[0])
         return around_feed_forward.residual(x, self.feed_forward(around_feed_forward.pre_norm(x)))
 
 
@@ -212,16 +231,34 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(*common)
         self.add_norms = [AddNorm(*common) for _ in range(3)]
 
-    def __call__(self, x: Array, source: KeyValue, src_mask: Array) -> Array:
-        """All target positions: x [B, T, D], src_mask bool [B, 1, 1, S] -> [B, T, D]."""
+    def __call__(
+        self, x: Array, source: KeyValue, src_mask: Array, bias: Array | None = None
+    ) -> Array:
+        """All target positions.
+
+        Args:
+          x: [B, T, D].
+          source: [B, S, H, K].
+          src_mask: bool [B, 1, 1, S].
+          bias: of the scores of self-attention, [1, H, T, T]; None for 0.
+
+        Returns:
+          [B, T, D].
+        """
         inner = self.add_norms[0].pre_norm(x)
         queries, past = self.self_attention.queries(inner), self.self_attention.project(inner)
         mask = masks.causal(x.shape[1])[None, None]  # [1, 1, T, T]
-        x = self.add_norms[0].residual(x, self.self_attention(queries, past, mask)[0])
+        x = self.add_norms[0].residual(x, self.self_attention(queries, past, mask, bias)[0])
         return self._cross_attend_and_feed_forward(x, source, src_mask)[0]
 
     def step(
-        self, x: Array, source: KeyValue, src_mask: Array, past: KeyValue, position: Array
+        self,
+        x: Array,
+        source: KeyValue,
+        src_mask: Array,
+        past: KeyValue,
+        position: Array,
+        bias: Array | None = None,
     ) -> tuple[Array, Array, KeyValue]:
         """One target position of each hypothesis.
 
@@ -231,6 +268,7 @@ class DecoderLayer(nn.Module):
           src_mask: bool [B, 1, 1, S].
           past: [B, W, T, H, K].
           position: int32 [], of the token among the T.
+          bias: of the scores of self-attention, [1, H, 1, T]; None for 0.
 
         Returns:
           [B, W, D], the encoder-decoder attention [B, W, H, S], and `past` with this token's keys
@@ -243,7 +281,7 @@ class DecoderLayer(nn.Module):
         # Each hypothesis has a past of its own: to self-attention it is a sentence of one query.
         queries = self.self_attention.queries(inner.reshape(B * W, 1, -1))  # [B W, 1, H, K]
         past_of_each = KeyValue(*(a.reshape(B * W, *a.shape[2:]) for a in past))
-        y = self.self_attention(queries, past_of_each, mask)[0].reshape(x.shape)
+        y = self.self_attention(queries, past_of_each, mask, bias)[0].reshape(x.shape)
         # The source is that of the sentence: to cross-attention W hypotheses are W queries.
         x, attention = self._cross_attend_and_feed_forward(
             self.add_norms[0].residual(x, y), source, src_mask

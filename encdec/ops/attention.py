@@ -58,16 +58,29 @@ def masked_softmax(scores: Array, mask: Array) -> Array:
     return exponents / jnp.where(total == 0, 1, total)
 
 
-def dot_product_attention_weights(queries: Array, keys: Array, mask: Array) -> Array:
-    """softmax(Q K^T / sqrt(K)) for each head, in float32 (Vaswani 2017, equation 1).
+def dot_product_attention_weights(
+    queries: Array,
+    keys: Array,
+    mask: Array,
+    *,
+    bias: Array | None = None,
+    is_scaled: bool = True,
+) -> Array:
+    """softmax(Q K^T / sqrt(K) + bias) for each head, in float32 (Vaswani 2017, equation 1).
 
     Args:
       queries: float [B, T, H, K].
       keys: float [B, S, H, K].
       mask: bool, broadcastable to [B, H, T, S]; True = keep.
+      bias: float, broadcastable to [B, H, T, S], such as one for relative positions; None for 0.
+      is_scaled: whether to divide by sqrt(K), which T5 does not (Raffel 2020).
 
     Returns:
       Attention, float32 [B, H, T, S].
     """
     scores = jnp.einsum("bthk,bshk->bhts", queries, keys, preferred_element_type=jnp.float32)
-    return masked_softmax(scores * queries.shape[-1] ** -0.5, mask)
+    if is_scaled:
+        scores = scores * queries.shape[-1] ** -0.5
+    if bias is not None:
+        scores = scores + bias.astype(scores.dtype)
+    return masked_softmax(scores, mask)

@@ -18,6 +18,7 @@ def four_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 4)
 
 
+@pytest.mark.slow
 def test_a_run_trained_and_translated_in_any_layout(encdec, tmp_path, monkeypatch) -> None:
     """Without the command's final evaluation, which takes long."""
     monkeypatch.setattr("encdec.cli.train._show", lambda translator: None)

@@ -81,6 +81,7 @@ def standard_promotion() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("standard_promotion")
 def test_scan_trains_on_its_commands_and_logs_the_test(tmp_path: Path, monkeypatch) -> None:
     scan = script("scan")
@@ -102,6 +103,7 @@ def test_scan_trains_on_its_commands_and_logs_the_test(tmp_path: Path, monkeypat
     assert row["exact_match"] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("standard_promotion")
 def test_joined_sentences_are_trained_on_and_tested_by_length(tmp_path: Path, monkeypatch) -> None:
     """The validation sentences are those of val; the figure is drawn from what was logged."""
@@ -193,6 +195,7 @@ def test_the_page_is_up_to_date() -> None:
     assert table.written(page, kept) == page
 
 
+@pytest.mark.slow
 def test_scaling_measures_every_layout(monkeypatch, capsys) -> None:
     scaling = script("scaling")
     assert scaling.all_layouts(4) == ["1x1", "4x1", "4x1z", "2x2", "2x2z", "1x4"]

@@ -44,6 +44,7 @@ def test_a_run_with_itself_is_the_run(paths: dict[str, Path]) -> None:
     assert two.map_names == one.map_names
 
 
+@pytest.mark.slow
 def test_families_mix_and_a_weight_of_one_is_that_run(paths: dict[str, Path]) -> None:
     three = [paths[name] for name in ("seq2seq", "transformer", "attention")]
     second = EnsembleOptions(ensemble_weights=(0, 1, 0))

@@ -57,6 +57,7 @@ def test_own_translations_have_the_score_of_the_search(opened: Translator, beam:
     np.testing.assert_allclose(encdec.score(opened, pairs).log_probs, log_probs, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_own_translations_in_a_layout(tmp_path: Path) -> None:
     path = small_run(tmp_path / "run").path
     many = load(path, Layout(2, 2))

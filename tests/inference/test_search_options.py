@@ -27,6 +27,7 @@ def translator(path: Path) -> Translator:
     return encdec.load(path)
 
 
+@pytest.mark.slow
 def test_the_command_line_reaches_the_search(path: Path, translator: Translator, encdec) -> None:
     """Each option alone changes the translation as it should; an ensemble takes them too."""
     options = ["--beam", 2, "--max-ratio", 0, "--max-extra", 8]

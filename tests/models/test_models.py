@@ -46,13 +46,49 @@ CONFIGS: list[ModelConfig] = [
     ),
     TransformerConfig(layers=2, width=8, feed_forward=12, heads=2, norm="post"),
     TransformerConfig(layers=1, width=6, feed_forward=10, heads=3, norm="pre", tie_embeddings=True),
+    TransformerConfig(
+        layers=1,
+        decoder_layers=2,
+        width=6,
+        feed_forward=10,
+        heads=3,
+        norm_epsilon=1e-5,
+        embedding_norm=True,
+        activation="gelu",
+        biases="all",
+        output_bias=True,
+        positions="learned",
+        position_offset=2,
+        max_positions=10,
+        tie_embeddings=True,
+    ),
+    TransformerConfig(
+        layers=2,
+        width=6,
+        feed_forward=10,
+        heads=2,
+        head_width=5,
+        norm="pre",
+        norm_type="rms",
+        activation="gelu-tanh",
+        gated=True,
+        biases="none",
+        positions="relative",
+        relative_buckets=4,
+        relative_max_distance=5,
+        relative_every_layer=True,
+        scale_embeddings=False,
+        scale_scores=False,
+        scale_outputs=True,
+        tie_embeddings=True,
+    ),
 ]
 
 
 def name(config: ModelConfig) -> str:
     return "-".join(
         str(getattr(config, field))
-        for field in ("cell", "layers", "score", "attention_type", "norm")
+        for field in ("cell", "layers", "score", "attention_type", "norm", "positions")
         if hasattr(config, field)
     ) + ("-context" if getattr(config, "context_every_step", False) else "")
 
@@ -186,7 +222,7 @@ PLACES = [
         (CONFIGS[1], ("embedding", "output", "recurrent")),
         (CONFIGS[5], ("embedding", "memory", "output", "recurrent")),
         (CONFIGS[7], ("embedding", "memory", "output", "recurrent")),
-        (CONFIGS[9], ("embedding", "attention", "activation")),
+        (CONFIGS[9], ("embedding", "attention", "activation", "stack")),
     )
     for place in places
 ]

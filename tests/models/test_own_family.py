@@ -71,6 +71,7 @@ def test_a_family_of_ones_own_translates_on_one_device_and_on_four(run: Path) ->
         translator.attention(found[0])
 
 
+@pytest.mark.slow
 def test_commands_and_settings_know_it_by_its_name(encdec, run: Path, tmp_path: Path) -> None:
     assert library.load(run).run.config == settings()
     assert configs.from_json(configs.to_json(settings())) == settings()

@@ -56,6 +56,7 @@ def single_device(config: ModelConfig, steps: int = STEPS) -> Trained:
     return trained(config, TRAINING, ONE, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "layout"),
     [(config, layout) for config in (TRANSFORMER, TIED) for layout in MANY]
@@ -140,6 +141,7 @@ def test_dropout_keeps_replicated_parameters_equal(layout: Layout) -> None:
     assert dry.reports[-1].sums.loss != wet.reports[-1].sums.loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [TIED, replace(TRANSFORMER, layers=2)], ids=["tied", "two"])
 def test_number_of_collectives(config: TransformerConfig, full_optimization: None) -> None:
     """The table in `encdec.parallel.pmap`: N layers, P parameter arrays."""

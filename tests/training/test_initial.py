@@ -64,6 +64,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Run:
         return train(CONFIG, run=tmp_path_factory.mktemp("runs") / "origin", say=silent).run
 
 
+@pytest.mark.slow
 def test_low_rank_additions_from_a_run_to_translations(origin: Run, tmp_path: Path) -> None:
     """Before the first step the run is the one that it begins from; afterwards the merged matrices
     translate as additions that are merged inside the search. It resumes without its origin."""

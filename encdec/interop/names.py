@@ -1,0 +1,109 @@
+"""Tables of names: which array of another format is which parameter of ours.
+
+Formats of PyTorch keep a linear layer as [outputs, inputs]; ours is [*inputs, *outputs], so that
+an attention kernel is [D, H, K] or [H, K, D].
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from encdec.types import InputError
+
+
+class Entry(NamedTuple):
+    """One parameter in both formats.
+
+    Attributes:
+      ours: dotted name in our module.
+      theirs: its names in the other format: the first is written, any may be read.
+      input_axes: of a linear layer, how many leading axes of ours are inputs; 0 for what is not
+        transposed.
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    input_axes: int = 0
+
+
+class Fields(NamedTuple):
+    """The settings of a model in another format, and the file that they are from."""
+
+    values: Mapping[str, Any]
+    path: str
+
+    def require(self, name: str) -> Any:
+        """The value of a field.
+
+        Raises:
+          InputError: the file does not have it.
+        """
+        if name not in self.values:
+            raise InputError(
+                f"{self.path} has no {name}: an importer cannot guess it, so add the field"
+            )
+        return self.values[name]
+
+
+def embeddings(
+    sources: tuple[str, ...], targets: tuple[str, ...], output: str, tied: bool, joint: bool
+) -> list[Entry]:
+    """Source embedding, target embedding and output projection.
+
+    Args:
+      sources: names that the source embedding may have, then that of a shared matrix.
+      targets: likewise for the target, then the name of the output that may be tied to it.
+      output: the name of the output projection.
+      tied: it is the target embedding.
+      joint: source and target embedding are one matrix.
+    """
+    of_target, shared, _ = targets
+    names = (shared, of_target, sources[0]) if joint else (of_target,)
+    return [
+        Entry("tgt_embedding.embedding", (*names, output) if tied else names),
+        Entry("src_embedding.embedding", sources),
+        Entry("logits.kernel", (output,), 1),
+    ]
+
+
+def to_ours(array: np.ndarray, shape: tuple[int, ...], entry: Entry, name: str) -> np.ndarray:
+    """An array of the other format as our parameter; no copy where none is needed.
+
+    Args:
+      array: as it was read.
+      shape: of our parameter.
+      entry: how the two correspond.
+      name: of the array in the other format, for errors.
+
+    Raises:
+      InputError: the sizes differ.
+    """
+    turned = array.T if entry.input_axes else array
+    if entry.input_axes:
+        sides = (shape[: entry.input_axes], shape[entry.input_axes :])
+        expected: tuple[int, ...] = tuple(int(np.prod(side)) for side in sides)
+    else:
+        expected = shape
+    # A bias may have an axis of length 1, or ours may split heads from their width.
+    fits = turned.shape == expected if entry.input_axes else turned.size == np.prod(shape)
+    if not fits:
+        wanted = expected[::-1] if entry.input_axes else expected
+        raise InputError(
+            f"{name} has the shape {list(array.shape)}, but the settings want {list(wanted)}"
+        )
+    return turned.reshape(shape)
+
+
+def to_theirs(array: np.ndarray, entry: Entry, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Our parameter as an array of the other format: the inverse of `to_ours`.
+
+    Args:
+      array: our parameter.
+      entry: how the two correspond.
+      shape: of theirs, where it is not a flat vector or ours.
+    """
+    if entry.input_axes:
+        inputs = int(np.prod(array.shape[: entry.input_axes]))
+        return np.ascontiguousarray(array.reshape(inputs, -1).T)
+    return array if shape is None else array.reshape(shape)
