@@ -69,7 +69,10 @@ def run(arguments: list[str]) -> None:
     options = parse(_TranslateOptions, arguments, "encdec translate", "Translates lines of text.")
     check_batch_tokens(options.max_batch_tokens)
     if not options.runs:
-        raise InputError("RUN is missing: give a run folder (encdec translate --help)")
+        raise InputError(
+            "RUN is missing: give a run folder, and before options of several values such as "
+            "--ban, which take all words after them (encdec translate --help)"
+        )
     options.ensemble.weights_of(len(options.runs))
 
     from encdec.inference.ensemble import load_ensemble

@@ -25,6 +25,8 @@ Item = TypeVar("Item")
 
 _MEASURED_SENTENCES = 1000
 """The number of sentences that are segmented at random to measure how they lengthen."""
+_COUNTED_TOKENS = 10_000_000
+"""The number of training tokens among which unknown ones are counted."""
 _ROOM_QUANTILE = 0.8
 """The fraction of random segmentations that fit into the shape of their batch."""
 _MIN_EXTRA = 10
@@ -183,6 +185,23 @@ def note_long_sources(
             f"{count} of {len(decoded)} sentences to validate on are longer than {limit} source "
             "tokens: they are translated and scored nevertheless"
         )
+
+
+def note_unknown_tokens(examples: Examples, say: Callable[[str], None]) -> None:
+    """Reports how many training tokens are unknown to vocabularies that another text made.
+
+    Args:
+      examples: the training pairs; of a long text its beginning counts.
+      say: is called with a line for each side that has unknown tokens.
+    """
+    for side, tokens in zip(("source", "target"), examples, strict=True):
+        counted = tokens.flat[:_COUNTED_TOKENS]
+        if count := np.count_nonzero(counted == tokens.specials.unknown):
+            consequence = " and cannot be written" if side == "target" else ""
+            say(
+                f"{count:,} of {len(counted):,} {side} tokens are unknown to the vocabulary that "
+                f"training begins with{consequence}"
+            )
 
 
 def _sampled_lengths(tokens: Tokens, vocab: Vocabulary, alpha: float) -> np.ndarray:

@@ -76,6 +76,13 @@ def compute_metrics(
     return Metrics(len(hypotheses), values, signatures)
 
 
+def several(names: Iterable[str]) -> Iterable[str]:
+    """The names of metrics; raises InputError if they are one string."""
+    if isinstance(names, str):
+        raise InputError(f"metrics = {names!r} is one string: give a list of names, [{names!r}]")
+    return names
+
+
 def make_metrics(
     names: Iterable[str],
     options: MetricOptions,
@@ -92,7 +99,7 @@ def make_metrics(
       InputError: a metric is unknown or needs what is not there, or a tokenizer is not installed.
     """
     made = {}
-    for name in names:
+    for name in several(names):
         row = metric(name)
         missing = [need for need in row.needs if need not in given]
         if missing or row.make is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from encdec.data.sources import Pairs
-from encdec.evaluation.compute import Metrics, compute_metrics, make_metrics
+from encdec.evaluation.compute import Metrics, compute_metrics, make_metrics, several
 from encdec.evaluation.metrics import metric, text_metrics
 from encdec.evaluation.options import MetricOptions, metric_options
 from encdec.evaluation.tables import metrics_text
@@ -118,7 +118,7 @@ def evaluate(
     """
     sources, references = split_references(pairs)
     options = options or metric_options(translator.run.config)
-    names = text_metrics() if metrics is None else [n for n in metrics if metric(n).make]
+    names = text_metrics() if metrics is None else [n for n in several(metrics) if metric(n).make]
     make_metrics(names, options)
     start = time.perf_counter()
     translations = translator.translate(

@@ -27,7 +27,7 @@ from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
 from encdec.search.constraints import Constraints, constrain, prefixes_of
-from encdec.search.interface import Processor
+from encdec.search.interface import Processor, check_processors
 from encdec.search.methods import Sentences, split
 from encdec.search.options import SearchOptions
 from encdec.search.types import SearchResult
@@ -124,6 +124,7 @@ class Translator:
         """
         if isinstance(texts, str):
             raise TypeError("texts must be several strings: for one, call translator(text)")
+        check_processors(processors)
         options, texts = options or SearchOptions(), list(texts)
         if not 1 <= count <= options.beam:
             raise InputError(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, dataclass_transform
 import jax
 import jax.numpy as jnp
 
-from encdec.types import Array
+from encdec.types import Array, InputError
 
 State = Any
 """A pytree of arrays [B, W, ...]: what a processor remembers of each hypothesis."""
@@ -89,6 +89,23 @@ class Processor:
         raise NotImplementedError
 
 
+def check_processors(processors: Sequence[Processor]) -> None:
+    """Raises InputError if something else than processors is among the processors."""
+    if isinstance(processors, Processor):
+        raise InputError("processors is one processor: give a list of them, [processor]")
+    for processor in processors:
+        if isinstance(processor, type):
+            raise InputError(
+                f"processors has the class {processor.__name__}: give an instance of it, "
+                f"{processor.__name__}()"
+            )
+        if not isinstance(processor, Processor):
+            raise InputError(
+                f"processors has {processor!r}, which is no encdec.Processor: make its class a "
+                "subclass of that"
+            )
+
+
 def init_states(processors: Sequence[Processor], history: History) -> tuple[State, ...]:
     """The state of every processor before the first token."""
     states = tuple(processor.init(history) for processor in processors)
@@ -96,7 +113,7 @@ def init_states(processors: Sequence[Processor], history: History) -> tuple[Stat
     for processor, state in zip(processors, states, strict=True):
         for leaf in jax.tree.leaves(state):
             if jnp.shape(leaf)[:2] != leading:
-                raise ValueError(
+                raise InputError(
                     f"{type(processor).__name__}.init returned an array of shape "
                     f"{jnp.shape(leaf)}: it must begin with [B, W] = {list(leading)}"
                 )
@@ -126,10 +143,16 @@ def process(
     """
     processed, next_states = log_probs, []
     for processor, state in zip(processors, states, strict=True):
-        new_state, processed = processor(state, processed, history)
+        returned: Any = processor(state, processed, history)
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            raise InputError(
+                f"{type(processor).__name__} returned {type(returned).__name__}: it must return "
+                "(state, log_probs)"
+            )
+        new_state, processed = returned
         next_states.append(new_state)
         if processed.shape != log_probs.shape or processed.dtype != jnp.float32:
-            raise ValueError(
+            raise InputError(
                 f"{type(processor).__name__} returned {processed.dtype}{list(processed.shape)}: "
                 f"it must be float32{list(log_probs.shape)}"
             )

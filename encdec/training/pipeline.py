@@ -27,6 +27,7 @@ from encdec.data.pipeline import (
     build_vocabularies,
     encode_training,
     note_long_sources,
+    note_unknown_tokens,
     subword_sampling,
 )
 from encdec.data.simple_vocabularies import IdVocabulary
@@ -144,6 +145,8 @@ def _text_pipeline(
     examples = encode_training(
         data, text.train, text.digest, vocabularies, say, in_memory=text.in_memory
     )
+    if initial and initial.vocabularies:
+        note_unknown_tokens(examples, note)
     sampling = subword_sampling(data, vocabularies)
     bucketing, extra = bucket_training(config, examples, sampling, note)
     note_long_sources(config, text.valid.src, vocabularies[0], note)

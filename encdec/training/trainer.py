@@ -34,7 +34,7 @@ def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainResult:
     """A trained run.
 
@@ -49,6 +49,12 @@ class TrainResult:
     step: int
     trained_steps: int
     devices: DeviceConfig
+
+    def __repr__(self) -> str:
+        return (
+            f"TrainResult(run={str(self.run.path)!r}, step={self.step}, "
+            f"trained_steps={self.trained_steps})"
+        )
 
     @cached_property
     def translator(self) -> Translator:
@@ -100,6 +106,7 @@ def train(
       InputError: bad input, before anything is written, or a loss that is not finite.
       Exception: any exception of a callback, after the run was saved.
     """
+    _check_config(config)
     devices = devices or TrainingDeviceConfig()
     processes.start(devices)
     say = say if processes.is_main_process() else _silent
@@ -112,6 +119,16 @@ def train(
             f"another process has ended or cannot be reached ({str(error).splitlines()[0]}): see "
             "its messages; the same command on all processes resumes from the latest checkpoint"
         ) from error
+
+
+def _check_config(config: Any) -> None:
+    """Raises InputError unless it is a RunConfig."""
+    if not isinstance(config, RunConfig):
+        name = config if isinstance(config, str) else "tiny"
+        raise InputError(
+            f"config is a {type(config).__name__}, not a RunConfig: "
+            f'encdec.preset({name!r}, "transformer") makes one'
+        )
 
 
 def _silent(_: str) -> None:

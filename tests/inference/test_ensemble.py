@@ -1,5 +1,6 @@
 """Runs that translate together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,20 @@ def test_families_mix_and_a_weight_of_one_is_that_run(paths: dict[str, Path]) ->
     assert [one.tgt_ids for one in found] == [one.tgt_ids for one in expected]
     split = encdec.load_ensemble(three, Layout(4, 1), options=second)
     assert [one.text for one in split.translate(TEXTS, OPTIONS)] == [one.text for one in expected]
+
+
+@pytest.mark.slow
+def test_two_transformers_split_over_devices_are_those_on_one(
+    paths: dict[str, Path], tmp_path: Path
+) -> None:
+    """The second has other sizes; heads and vocabulary of both are split."""
+    other = small_run(tmp_path / "other", replace(SMALL, layers=1, heads=4), ending=-1).path
+    pair = [paths["transformer"], other]
+    expected = encdec.load_ensemble(pair).nbest(TEXTS, 3, OPTIONS)
+    found = encdec.load_ensemble(pair, Layout(2, 2)).nbest(TEXTS, 3, OPTIONS)
+    for a, b in zip(expected, found, strict=True):
+        assert [t.tgt_ids for t in a] == [t.tgt_ids for t in b]
+        np.testing.assert_allclose([t.score for t in a], [t.score for t in b], rtol=1e-4)
 
 
 def test_a_given_text_has_the_log_probability_that_the_search_gives_it(

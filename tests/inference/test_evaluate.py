@@ -67,3 +67,5 @@ def test_all_is_refused_before_anything_is_translated(translator: Translator, mo
         encdec.evaluate(translator, [("a", [])])
     with pytest.raises(InputError, match="metric 'blue' is unknown"):
         encdec.evaluate(translator, [("a", "b")], metrics=["blue"])
+    with pytest.raises(InputError, match=r"give a list of names, \['bleu'\]"):
+        encdec.evaluate(translator, [("a", "b")], metrics="bleu")

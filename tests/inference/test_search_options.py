@@ -114,3 +114,10 @@ def test_misuse_in_python_is_named(translator: Translator) -> None:
     with pytest.raises(InputError, match="no_repeat_ngram"):
         SearchOptions(no_repeat_ngram=2**31)
     assert SearchOptions(length_penalty=0).length_penalty < math.inf
+    for given, says in (
+        ([NoStutter], r"the class NoStutter: give an instance of it, NoStutter\(\)"),
+        (NoStutter(), r"one processor: give a list of them"),
+        ([len], r"<built-in function len>, which is no encdec.Processor"),
+    ):
+        with pytest.raises(InputError, match=says):
+            translator("3 May", processors=given)

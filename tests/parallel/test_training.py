@@ -123,6 +123,38 @@ def test_size_of_the_shards(layout: Layout) -> None:
         jax.tree.map(check, sharded, split, unsharded)
 
 
+BIASED = replace(
+    TIED,
+    embedding_norm=True,
+    activation="gelu",
+    biases="all",
+    output_bias=True,
+    positions="learned",
+    max_positions=20,
+)
+RELATIVE = replace(
+    TRANSFORMER,
+    decoder_layers=2,
+    head_width=5,
+    norm="pre",
+    norm_type="rms",
+    gated=True,
+    biases="none",
+    output_bias=False,
+    positions="relative",
+    scale_scores=False,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [BIASED, RELATIVE], ids=["biased", "relative"])
+def test_dialects_are_those_of_one_device(config: TransformerConfig) -> None:
+    """Biases of heads and of the output, and tables of relative positions, are split too."""
+    one, many = single_device(config, 1), trained(config, TRAINING, Layout(2, 2), 1)
+    assert_close(one.reports, many.reports)
+    assert_close(one.whole.optimizer[0].mu, many.whole.optimizer[0].mu, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("layout", [Layout(2, 2)], ids=str)
 def test_dropout_keeps_replicated_parameters_equal(layout: Layout) -> None:
     """Model shards drop different activations, but replicated parameters get the same gradient."""

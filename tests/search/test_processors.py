@@ -13,6 +13,7 @@ from encdec.search.interface import History, Processor, init_states, process
 from encdec.search.options import SearchOptions
 from encdec.search.processors import ForcedPrefix, MinLength, from_options
 from encdec.search.sampling import greedy, sample
+from encdec.types import InputError
 from tests.search import rules
 from tests.search.rules import Rule
 from tests.search.stubs import BOS, EOS, PAD, SPECIALS, UNK, Table, start, table
@@ -371,13 +372,22 @@ class Stateful(Processor):
         return jnp.zeros(3)
 
 
+class Stateless(Processor):
+    def __call__(self, state, log_probs, history):
+        return log_probs
+
+
 @pytest.mark.parametrize(
     ("processor", "message"),
-    [(Wrong(), "Wrong returned float32"), (Stateful(), r"Stateful.init .* \[B, W\]")],
+    [
+        (Wrong(), "Wrong returned float32"),
+        (Stateful(), r"Stateful.init .* \[B, W\]"),
+        (Stateless(), r"Stateless returned .*: it must return \(state, log_probs\)"),
+    ],
 )
 def test_a_rule_of_the_wrong_shape_is_named(processor: Processor, message: str) -> None:
     model = table(V)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         greedy(
             model.step,
             *start(SENTENCES, 1),

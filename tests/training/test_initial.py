@@ -22,6 +22,7 @@ from encdec.config import (
     TrainingDeviceConfig,
     TransformerConfig,
 )
+from encdec.data.corpus import Corpus
 from encdec.inference import translator as translators
 from encdec.inference.translator import Translator
 from encdec.parallel.layout import SINGLE_DEVICE
@@ -100,6 +101,17 @@ def test_low_rank_additions_from_a_run_to_translations(origin: Run, tmp_path: Pa
     row = info(run)
     assert row["init"] == {"from": str(moved), "sha256": run.init[:12]}
     assert 0 < row["trainable"] < parameter_count(run) == row["parameters"]
+
+
+def test_tokens_that_the_first_vocabulary_does_not_know_are_counted(
+    origin: Run, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    pairs = [("3. Mai 1979", "1979-05-ω3"), ("3. Mai 1980", "1980-05-03")]
+    corpus = Corpus(pairs, valid=pairs)
+    train(CONFIG, corpus, run=tmp_path / "run", init=origin, say=said.append)
+    assert any("1 of 22 target tokens are unknown" in line for line in said)
+    assert not any("source tokens are unknown" in line for line in said)
 
 
 def test_frozen_parameters_are_those_of_the_run_to_begin_from(origin: Run, tmp_path: Path) -> None:

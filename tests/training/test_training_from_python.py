@@ -380,6 +380,21 @@ def test_batches_that_cannot_be_used_are_refused(given: Any, says: str, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [("tiny", r"config is a str, .*encdec.preset\('tiny', \"transformer\"\)"), (3, "is a int,")],
+    ids=str,
+)
+def test_what_is_no_config_is_refused(given: Any, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        train(given, PAIRS, run=tmp_path / "run")
+
+
+def test_a_result_is_shown_in_one_line(trained: Path) -> None:
+    result = train(config(), PAIRS, run=trained)
+    assert repr(result) == f"TrainResult(run={str(trained)!r}, step=8, trained_steps=0)"
+
+
 def test_rows_must_divide_among_devices_and_parts(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 4)
     settings = config({"vocabulary_size": 9}, gradient_accumulation=3)
