@@ -31,6 +31,11 @@ def cell_step(cell, p, state, x):
         z = sigmoid(x[n : 2 * n] + state @ p["gates"][:, n:])
         candidate = np.tanh(x[2 * n :] + (r * state) @ p["candidate"])
         return z * state + (1 - z) * candidate
+    if cell == "gru-reset-after":
+        x_r, x_z, x_h = np.split(x, 3)
+        u_r, u_z, u_h = np.split(state @ p["recurrent"] + p["recurrent_bias"], 3)
+        r, z = sigmoid(x_r + u_r), sigmoid(x_z + u_z)
+        return z * state + (1 - z) * np.tanh(x_h + r * u_h)
     c, h = state
     i, f, g, o = np.split(x + h @ p["recurrent"], 4)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
@@ -80,7 +85,7 @@ def rnn_attention(config, p, src, tgt_in):
     x = p["src_embedding"]["embedding"][src]
     starts = []
     for l in range(config.layers):
-        gates = {"simple": 1, "gru": 3, "lstm": 4}[config.cell]
+        gates = {"simple": 1, "gru": 3, "gru-reset-after": 3, "lstm": 4}[config.cell]
         side = p[f"forwards_{l}"]["kernel"].shape[1] // gates
         last, right = layer(config.cell, p[f"forwards_{l}"], x, zero_state(config.cell, side))
         first, left = layer(

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from encdec.config.checks import check_literals, check_ranges
 from encdec.types import InputError, MapKind
 
-Cell = Literal["simple", "gru", "lstm"]
+Cell = Literal["simple", "gru", "gru-reset-after", "lstm"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Seq2SeqConfig(ModelConfig):
     supports_scheduled_sampling = True
 
     cell: Cell = "gru"
-    """Recurrence: tanh RNN, GRU (Cho 2014) or LSTM (Sutskever 2014)."""
+    """Recurrence: tanh RNN, GRU (Cho 2014), GRU as PyTorch and Keras have it (the reset gate acts
+    after the product), or LSTM (Sutskever 2014)."""
     layers: int = 1
     """Layers of the encoder, and of the decoder."""
     embed: int = 128
@@ -87,7 +88,7 @@ class AttentionConfig(ModelConfig):
     attention_kinds = ("encoder-decoder",)
 
     cell: Cell = "gru"
-    """Recurrence: tanh RNN, GRU or LSTM."""
+    """Recurrence: tanh RNN, GRU, GRU whose reset gate acts after the product, or LSTM."""
     layers: int = 1
     """Layers of the encoder (each in both directions), and of the decoder."""
     embed: int = 128

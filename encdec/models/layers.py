@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 
 from encdec.ops import dropout as dropout_ops
-from encdec.ops.recurrence import CELLS, Weights, initial, output, unroll
+from encdec.ops.recurrence import (
+    CELLS,
+    CellConstants,
+    Weights,
+    initial,
+    output,
+    unroll,
+    with_constants,
+)
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.types import Array
@@ -183,15 +191,20 @@ class Recurrent(nn.Module):
         shape = (self.inputs, cell.gates * self.hidden)
         self.kernel = self.param("kernel", _gates_init(glorot, cell.gates), shape)
         self.bias = self.param("bias", lambda _: jnp.repeat(jnp.array(cell.bias), self.hidden))
+        self.recurrent_bias = None
+        if cell.has_recurrent_bias:
+            width = (cell.matrices["recurrent"] * self.hidden,)
+            self.recurrent_bias = self.param("recurrent_bias", zeros, width)
         self.dropout = Dropout(self.recurrent_dropout)
 
     def weights(self) -> Weights:
         """The matrices of the state, by the names that the cell's step uses."""
         return dict(self.matrices)
 
-    def dropout_mask(self, *leading: int) -> Array | None:
-        """The dropout mask of the state for a whole sentence, [*leading, hidden]; or None."""
-        return self.dropout.dropout_mask(self.kernel.dtype, *leading, self.hidden)
+    def constants(self, *leading: int) -> CellConstants:
+        """What the cell needs for a whole sentence; a dropout mask is [*leading, hidden]."""
+        dropout_mask = self.dropout.dropout_mask(self.kernel.dtype, *leading, self.hidden)
+        return CellConstants(dropout_mask, self.recurrent_bias)
 
     def project(self, inputs: Array) -> Array:
         """x = W e + b for all time steps at once: [..., inputs] -> [..., G]."""
@@ -208,16 +221,14 @@ class Recurrent(nn.Module):
         Returns:
           The state after the last step, and the output of each, [T, B, hidden].
         """
-        dropout_mask = self.dropout_mask(x.shape[1])
-        weights = self.weights()
-        return unroll(
-            self.cell, weights, carry, x, mask, dropout_mask=dropout_mask, reverse=self.reverse
-        )
+        constants, weights = self.constants(x.shape[1]), self.weights()
+        return unroll(self.cell, weights, carry, x, mask, constants=constants, reverse=self.reverse)
 
     def step(self, x: Array, carry: Any) -> tuple[Any, Array]:
         """One time step: projected input [B, W, G] -> (state, output), each [B, W, hidden]."""
         weights = self.weights()
-        carry = CELLS[self.cell].step(lambda name, u: u @ weights[name], carry, x)
+        matmul = with_constants(lambda name, u: u @ weights[name], self.constants())
+        carry = CELLS[self.cell].step(matmul, carry, x)
         return carry, output(carry)
 
 

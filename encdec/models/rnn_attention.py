@@ -239,7 +239,7 @@ class RNNAttention(EncoderDecoder):
             cells, biases = self.decoder, tuple(network.bias for network in self.decoder[1:])
         elif self.config.attention_type == "conditional":
             cells, biases = [self.decoder[0], self.second], (self.second.bias,)
-        return Constants(source, biases, tuple(cell.dropout_mask(*leading) for cell in cells))
+        return Constants(source, biases, tuple(cell.constants(*leading) for cell in cells))
 
 
 def _prefixed(prefix: str, weights: Weights) -> Weights:

@@ -118,6 +118,24 @@ def _scan_backward(step: Step, reverse: bool, residuals: Any, cotangent: Any) ->
 scan.defvjp(_scan_forward, _scan_backward)
 
 
+class CellConstants(NamedTuple):
+    """What a cell needs besides its matrices; the same at every time step.
+
+    Attributes:
+      dropout_mask: float, broadcastable to the state; 0 or 1 / (1 - rate). One mask for all time
+        steps makes this recurrent dropout (Gal 2016, equation 7). None for no dropout.
+      recurrent_bias: float [n hidden], added to the product with the matrix "recurrent"; None for a
+        cell without one.
+    """
+
+    dropout_mask: Array | None = None
+    recurrent_bias: Array | None = None
+
+
+NO_CONSTANTS = CellConstants()
+"""Neither dropout nor a bias."""
+
+
 class LSTMState(NamedTuple):
     """The state of an LSTM.
 
@@ -158,6 +176,23 @@ def gru_cell(matmul: Matmul, h: Array, x: Array) -> Array:
     return z * h + (1 - z) * candidate
 
 
+def gru_reset_after_cell(matmul: Matmul, h: Array, x: Array) -> Array:
+    """Gated recurrent unit as PyTorch, Keras and cuDNN have it: r acts after the product.
+
+    r, z = sigma(x^rz + u^rz); h~ = tanh(x^h + r * u^h); h_t = z h(t-1) + (1 - z) h~,
+    where u = U h(t-1) + b' has a bias of its own.
+
+    Args:
+      matmul: knows "recurrent", U [hidden, 3 hidden], and adds b'.
+      h: h(t-1), float [..., hidden].
+      x: x_t, float [..., 3 hidden], in the order r, z, candidate.
+    """
+    x_r, x_z, x_h = jnp.split(x, 3, -1)
+    u_r, u_z, u_h = jnp.split(matmul("recurrent", h), 3, -1)
+    r, z = jax.nn.sigmoid(x_r + u_r), jax.nn.sigmoid(x_z + u_z)
+    return z * h + (1 - z) * jnp.tanh(x_h + r * u_h)
+
+
 def lstm_cell(matmul: Matmul, state: LSTMState, x: Array) -> LSTMState:
     """Long short-term memory with a forget gate (Gers 2000), as used by Sutskever 2014.
 
@@ -182,12 +217,14 @@ class Cell(NamedTuple):
       matrices: for each matrix [hidden, n hidden] that the step uses, the number n.
       bias: what the bias of each part [hidden] of x_t starts from, in the order of the parts.
       from_output: h [..., hidden] -> the state whose output is h, with nothing else in it.
+      has_recurrent_bias: whether the product with "recurrent" has a bias, zero at first.
     """
 
     step: Callable[[Matmul, Any, Array], Any]
     matrices: dict[str, int]
     bias: tuple[float, ...]
     from_output: Callable[[Array], Any] = lambda h: h
+    has_recurrent_bias: bool = False
 
     @property
     def gates(self) -> int:
@@ -198,6 +235,9 @@ class Cell(NamedTuple):
 CELLS = {
     "simple": Cell(simple_cell, {"recurrent": 1}, (0.0,)),
     "gru": Cell(gru_cell, {"gates": 2, "candidate": 1}, (0.0, 0.0, 0.0)),
+    "gru-reset-after": Cell(
+        gru_reset_after_cell, {"recurrent": 3}, (0.0, 0.0, 0.0), has_recurrent_bias=True
+    ),
     # The forget gate starts open (Jozefowicz 2015); the memory cell starts at zero.
     "lstm": Cell(
         lstm_cell,
@@ -224,24 +264,24 @@ def select(mask: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(mask[..., None], n, o), new, old)
 
 
-def with_dropout(matmul: Matmul, dropout_mask: Array | None) -> Matmul:
-    """The products (u * dropout_mask) @ weights[name].
+def with_constants(matmul: Matmul, constants: CellConstants) -> Matmul:
+    """The products of a cell: (u * dropout_mask) @ weights[name], plus the recurrent bias."""
+    dropout_mask, bias = constants
 
-    One mask for all time steps makes this recurrent dropout (Gal 2016, equation 7).
+    def product(name: str, u: Array) -> Array:
+        dropped = u if dropout_mask is None else u * dropout_mask
+        result = matmul(name, dropped)
+        return result + bias if bias is not None and name == "recurrent" else result
 
-    Args:
-      matmul: the products without dropout.
-      dropout_mask: float, broadcastable to u; 0 or 1 / (1 - rate). None for no dropout.
-    """
-    return matmul if dropout_mask is None else lambda name, u: matmul(name, u * dropout_mask)
+    return product
 
 
 def _masked_step(
-    matmul: Matmul, dropout_mask: Array | None, state: Any, x: tuple[Array, Array], *, cell: str
+    matmul: Matmul, constants: CellConstants, state: Any, x: tuple[Array, Array], *, cell: str
 ) -> tuple[Any, Array]:
     """A cell's step that leaves the state of a padded position unchanged."""
     inputs, mask = x
-    new = CELLS[cell].step(with_dropout(matmul, dropout_mask), state, inputs)
+    new = CELLS[cell].step(with_constants(matmul, constants), state, inputs)
     state = select(mask, new, state)
     return state, output(state)
 
@@ -257,7 +297,7 @@ def unroll(
     inputs: Array,
     mask: Array,
     *,
-    dropout_mask: Array | None = None,
+    constants: CellConstants = NO_CONSTANTS,
     reverse: bool = False,
 ) -> tuple[Any, Array]:
     """Runs a cell over time. Padding never changes the state.
@@ -266,15 +306,15 @@ def unroll(
     the last token comes first in the scan and is skipped.
 
     Args:
-      cell: "simple", "gru" or "lstm".
+      cell: a name in `CELLS`.
       weights: the matrices of the cell; see `Cell.matrices`.
       state: the initial state, each array float [B, hidden].
       inputs: x_t, float [T, B, G].
       mask: bool [T, B], True where the token is real.
-      dropout_mask: float [B, hidden]; see `with_dropout`.
+      constants: dropout mask [B, hidden] and recurrent bias, if any.
       reverse: whether to read from right to left.
 
     Returns:
       The state after the last real token that was read, and the outputs h_t [T, B, hidden].
     """
-    return scan(_STEPS[cell], reverse, weights, dropout_mask, state, (inputs, mask))
+    return scan(_STEPS[cell], reverse, weights, constants, state, (inputs, mask))

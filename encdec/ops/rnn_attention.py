@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from encdec.ops.attention import additive_scores, dot_scores, masked_softmax
-from encdec.ops.recurrence import CELLS, Matmul, output, with_dropout
+from encdec.ops.recurrence import CELLS, CellConstants, Matmul, output, with_constants
 from encdec.types import Array
 
 
@@ -39,12 +39,12 @@ class Constants(NamedTuple):
       source: the encoded source.
       biases: [G] each: of the second cell ("conditional"), or of each layer above the first
         ("luong"); empty for "bahdanau".
-      dropout_masks: for each cell in the step, the recurrent dropout mask [B, W, hidden] or None.
+      cells: of each cell in the step; dropout masks are [B, W, hidden].
     """
 
     source: Source
     biases: tuple[Array, ...]
-    dropout_masks: tuple[Array | None, ...]
+    cells: tuple[CellConstants, ...]
 
 
 class InputFeedingCarry(NamedTuple):
@@ -86,7 +86,7 @@ def _bahdanau(
 
     Args:
       matmul: knows the matrices of the cell, "context" [2 hidden, G], and what `attend` needs.
-      consts: no biases, one dropout mask.
+      consts: no biases, one cell.
       state: arrays [B, W, hidden].
       x: the projected embedding of y(t-1), float [B, W, G].
 
@@ -95,7 +95,7 @@ def _bahdanau(
     """
     context, attention = attend(matmul, consts.source, output(state))
     x = x + matmul("context", context)
-    state = CELLS[cell].step(with_dropout(matmul, consts.dropout_masks[0]), state, x)
+    state = CELLS[cell].step(with_constants(matmul, consts.cells[0]), state, x)
     return state, (output(state), context, attention)
 
 
@@ -107,19 +107,19 @@ def _conditional(
     Args:
       matmul: knows the matrices of f, those of g as "second/NAME", "context" [2 hidden, G], and
         what `attend` needs.
-      consts: the bias of g, and the dropout masks of f and g.
+      consts: the bias of g, and the constants of the cells f and g.
       state: arrays [B, W, hidden].
       x: the projected embedding of y(t-1), float [B, W, G].
 
     Returns:
       The next state, and (h_t, c_t, attention).
     """
-    mask_f, mask_g = consts.dropout_masks
-    intermediate = CELLS[cell].step(with_dropout(matmul, mask_f), state, x)
+    constants_f, constants_g = consts.cells
+    intermediate = CELLS[cell].step(with_constants(matmul, constants_f), state, x)
     context, attention = attend(matmul, consts.source, output(intermediate))
     # g reads the context in place of an embedding, and continues from the state that f left.
     x = matmul("context", context) + consts.biases[0]
-    matmul_g = with_dropout(partial(_prefixed, matmul, "second"), mask_g)
+    matmul_g = with_constants(partial(_prefixed, matmul, "second"), constants_g)
     state = CELLS[cell].step(matmul_g, intermediate, x)
     return state, (output(state), context, attention)
 
@@ -139,7 +139,7 @@ def _luong(
     Args:
       matmul: knows the matrices of each layer as "LAYER/NAME", "feed" [hidden, G],
         "combine_context" and "combine_state" (the two halves of W_c), and what `attend` needs.
-      consts: the bias of each layer above the first, and the dropout mask of each layer.
+      consts: the bias of each layer above the first, and the constants of each layer's cell.
       carry: the states of all layers and h~(t-1).
       x: the projected embedding of y(t-1), float [B, W, G], and for each layer above the first
         the dropout mask of its input, broadcastable to [B, W, hidden].
@@ -150,14 +150,12 @@ def _luong(
     inputs, input_masks = x
     inputs = inputs + matmul("feed", carry.vector)
     states: list[Any] = []
-    for layer, (state, dropout_mask) in enumerate(
-        zip(carry.states, consts.dropout_masks, strict=True)
-    ):
+    for layer, (state, constants) in enumerate(zip(carry.states, consts.cells, strict=True)):
         layer_matmul = partial(_prefixed, matmul, str(layer))
         if layer:  # a layer above the first reads the output of the layer below
             below = output(states[-1]) * input_masks[layer - 1]
             inputs = layer_matmul("kernel", below) + consts.biases[layer - 1]
-        states.append(CELLS[cell].step(with_dropout(layer_matmul, dropout_mask), state, inputs))
+        states.append(CELLS[cell].step(with_constants(layer_matmul, constants), state, inputs))
     h = output(states[-1])
     context, attention = attend(matmul, consts.source, h)
     # W_c [c; h] = W_cc c + W_ch h.

@@ -27,6 +27,7 @@ CONFIGS: list[ModelConfig] = [
     Seq2SeqConfig(cell="simple", layers=1, embed=6, hidden=8, context_every_step=True),
     Seq2SeqConfig(cell="gru", layers=2, embed=6, hidden=8, reverse_source=False),
     Seq2SeqConfig(cell="lstm", layers=2, embed=6, hidden=8, context_every_step=True),
+    Seq2SeqConfig(cell="gru-reset-after", layers=1, embed=6, hidden=8),
     AttentionConfig(cell="simple", layers=1, embed=6, hidden=8, score="dot"),
     AttentionConfig(cell="gru", layers=2, embed=6, hidden=8, score="additive"),
     AttentionConfig(
@@ -35,7 +36,9 @@ CONFIGS: list[ModelConfig] = [
     AttentionConfig(
         cell="gru", layers=1, embed=8, hidden=8, attention_type="luong", tie_embeddings=True
     ),
-    AttentionConfig(cell="gru", layers=2, embed=6, hidden=8, attention_type="conditional"),
+    AttentionConfig(
+        cell="gru-reset-after", layers=2, embed=6, hidden=8, attention_type="conditional"
+    ),
     AttentionConfig(
         cell="lstm",
         embed=6,
@@ -220,9 +223,9 @@ PLACES = [
     (config, place)
     for config, places in (
         (CONFIGS[1], ("embedding", "output", "recurrent")),
-        (CONFIGS[5], ("embedding", "memory", "output", "recurrent")),
-        (CONFIGS[7], ("embedding", "memory", "output", "recurrent")),
-        (CONFIGS[9], ("embedding", "attention", "activation", "stack")),
+        (CONFIGS[6], ("embedding", "memory", "output", "recurrent")),
+        (CONFIGS[8], ("embedding", "memory", "output", "recurrent")),
+        (CONFIGS[10], ("embedding", "attention", "activation", "stack")),
     )
     for place in places
 ]

@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from encdec.ops import recurrence
-from encdec.ops.recurrence import CELLS, unroll
+from encdec.ops.recurrence import CELLS, CellConstants, unroll
 from tests import oracles
 
 T, B, H = 5, 3, 4
@@ -28,11 +28,22 @@ def problem(cell: str, seed: int = 0):
     return weights, carry, x, mask
 
 
+def constants(cell: str, dropout_mask: np.ndarray | None = None) -> CellConstants:
+    """With the recurrent bias of a cell that has one."""
+    if not CELLS[cell].has_recurrent_bias:
+        return CellConstants(dropout_mask)
+    width = CELLS[cell].matrices["recurrent"] * H
+    bias = np.random.default_rng(5).normal(size=width).astype(np.float32)
+    return CellConstants(dropout_mask, bias)
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_unroll_is_a_loop_over_real_tokens(cell: str, reverse: bool) -> None:
     weights, carry, x, mask = problem(cell)
-    last, outputs = jax.jit(partial(unroll, cell, reverse=reverse))(weights, carry, x, mask)
+    run = jax.jit(partial(unroll, cell, reverse=reverse, constants=constants(cell)))
+    last, outputs = run(weights, carry, x, mask)
+    weights["recurrent_bias"] = constants(cell).recurrent_bias
     for b, length in enumerate(LENGTHS):
         state = (carry.c[b], carry.h[b]) if cell == "lstm" else carry[b]
         steps = range(length)
@@ -51,10 +62,12 @@ def test_a_recurrent_dropout_mask_scales_the_rows_of_the_matrices(cell: str) -> 
     """(u * s) @ M = u @ (s[:, None] * M)."""
     weights, carry, x, mask = problem(cell)
     dropout_mask = np.random.default_rng(7).choice([0.0, 2.0], (B, H)).astype(np.float32)
-    _, outputs = jax.jit(partial(unroll, cell, dropout_mask=dropout_mask))(weights, carry, x, mask)
+    run = jax.jit(partial(unroll, cell, constants=constants(cell, dropout_mask)))
+    _, outputs = run(weights, carry, x, mask)
     for b, length in enumerate(LENGTHS):
         state = (carry.c[b], carry.h[b]) if cell == "lstm" else carry[b]
         scaled = {name: dropout_mask[b][:, None] * w for name, w in weights.items()}
+        scaled["recurrent_bias"] = constants(cell).recurrent_bias
         for t in range(length):
             state = oracles.cell_step(cell, scaled, state, x[t, b])
             np.testing.assert_allclose(outputs[t, b], oracles.output(state), atol=2e-6)
@@ -65,22 +78,27 @@ def test_gradients_are_those_of_plain_differentiation(cell: str) -> None:
     weights, carry, x, mask = problem(cell)
     target = np.random.default_rng(9).normal(size=(T, B, H)).astype(np.float32)
 
-    def plain(weights, carry, x):
+    def plain(weights, carry, x, consts):
+        def matmul(name, u):
+            product = u @ weights[name]
+            return product if consts.recurrent_bias is None else product + consts.recurrent_bias
+
         def body(carry, inputs):
             x, m = inputs
-            new = CELLS[cell].step(lambda name, u: u @ weights[name], carry, x)
+            new = CELLS[cell].step(matmul, carry, x)
             carry = jax.tree.map(lambda n, o: jnp.where(m[:, None], n, o), new, carry)
             return carry, carry.h if cell == "lstm" else carry
 
         last, outputs = jax.lax.scan(body, carry, (x, mask))
         return (outputs * target).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(last))
 
-    def ours(weights, carry, x):
-        last, outputs = unroll(cell, weights, carry, x, mask)
+    def ours(weights, carry, x, consts):
+        last, outputs = unroll(cell, weights, carry, x, mask, constants=consts)
         return (outputs * target).sum() + sum((leaf**2).sum() for leaf in jax.tree.leaves(last))
 
-    expected = jax.jit(jax.grad(plain, (0, 1, 2)))(weights, carry, x)
-    gradients = jax.jit(jax.grad(ours, (0, 1, 2)))(weights, carry, x)
+    arguments = (weights, carry, x, constants(cell))
+    expected = jax.jit(jax.grad(plain, (0, 1, 2, 3)))(*arguments)
+    gradients = jax.jit(jax.grad(ours, (0, 1, 2, 3)))(*arguments)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), gradients, expected)
 
 
