@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import encdec as library
 from encdec.cli import main as cli
 from encdec.config import Seq2SeqConfig
+from encdec.evaluation.metrics import METRICS
 from tests.models import bag_of_words
 from tests.small_run import small_run
 
@@ -29,9 +31,9 @@ def block_with(text: str) -> str:
 
 
 @pytest.fixture
-def small_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A folder with an untrained run, and presets that are trained for two steps."""
-    preset = library.preset
+    preset, known = library.preset, dict(METRICS)
 
     def small(name: str, model: str) -> library.RunConfig:
         config = preset(name, model)
@@ -42,6 +44,9 @@ def small_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "preset", small, raising=False)
     monkeypatch.chdir(tmp_path)
     small_run(Path("runs/dates"))
+    yield
+    METRICS.clear()  # of an example's own
+    METRICS.update(known)
 
 
 def run(block: str) -> dict[str, Any]:

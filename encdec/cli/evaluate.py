@@ -18,6 +18,7 @@ from encdec.evaluation.compute import make_metrics
 from encdec.evaluation.metrics import text_metrics
 from encdec.files import cache_folder, writer
 from encdec.search.options import SearchOptions
+from encdec.types import InputError
 
 if TYPE_CHECKING:
     from encdec.data.sources import Pairs
@@ -74,6 +75,11 @@ def run(arguments: list[str]) -> None:
     config = translator.run.config
     metric_options = options.choices.options(config)
     text = options.text
+    if not text.is_given and not translator.run.held_out.src:
+        raise InputError(
+            f"{options.run} has no sentences that were held out: name a test set by --source and "
+            "--target, --tsv, or --corpus"
+        )
     test_set = text.read(config.data) if text.is_given else text.held_out(translator.run.held_out)
     name, sources, references = test_set
     assert sources is not None

@@ -18,7 +18,8 @@ from encdec.config import (
     TrainingConfig,
     TrainingDeviceConfig,
 )
-from encdec.config.fine_tuning import TEXT_SETTINGS, check_model_matches
+from encdec.config.data import CORPUS_SETTINGS
+from encdec.config.fine_tuning import check_model_matches
 from encdec.config.presets import PRESETS, preset
 from encdec.files import cache_folder
 from encdec.search.options import SearchOptions
@@ -128,11 +129,16 @@ def _request(arguments: list[str]) -> TrainRequest:
     )
     options: Any = parse(kind, arguments, "encdec train [PRESET]", description, default)
     data = options.data
-    if data.has_corpus and name is None:
+    if data.has_corpus and name is None and not origin:
         return _request(["tiny", *arguments])
     if data.has_corpus and name == "dates":
         raise InputError(
             "preset dates has a built-in corpus: for another one use tiny, base or big"
+        )
+    if origin and name not in (None, "dates"):
+        raise InputError(
+            f"preset {name} cannot be used with init_from: all settings are those of "
+            f"{origin_folder} unless options say otherwise, so leave {name} out"
         )
     if not data.has_corpus and name not in (None, "dates"):
         raise InputError(
@@ -144,10 +150,10 @@ def _request(arguments: list[str]) -> TrainRequest:
     config = RunConfig(options.sizes, _absolute(data), options.training, options.seed, tuning)
     if origin and origin_folder:
         check_model_matches(origin, config, origin_folder)
-        if origin.data.has_corpus and not data.has_corpus:
+        if not data.has_corpus and name is None:
             raise InputError(
-                f"{origin_folder} was not trained on the dates: name the corpus to fine-tune on "
-                "by --source and --target, --tsv, or --corpus"
+                "name the corpus to fine-tune on by --source and --target, --tsv, or --corpus; the "
+                "built-in dates by `encdec train dates --init-from ...`"
             )
     folder = options.run or _default_folder(name or "dates", config)
     return TrainRequest(config, folder, options.devices, init)
@@ -161,10 +167,9 @@ def _origin_config(folder: str) -> RunConfig:
 
 
 def _like_origin(start: RunConfig, origin: RunConfig) -> RunConfig:
-    """Settings with the model, the text preprocessing and the training of the run to begin from."""
-    names = (*TEXT_SETTINGS, "source_language", "target_language")
-    text: Any = {name: getattr(origin.data, name) for name in names}
-    data = replace(start.data, **text)
+    """The settings of the run to begin from, without its corpus."""
+    corpus: Any = {name: getattr(start.data, name) for name in CORPUS_SETTINGS}
+    data = replace(origin.data, **corpus)
     return replace(start, model=origin.model, data=data, training=origin.training)
 
 

@@ -9,6 +9,14 @@ from encdec.types import InputError
 VocabularyKind = Literal["chars", "words", "bytes", "sentencepiece"]
 
 
+CORPUS_SETTINGS = (
+    *("corpus", "corpus_folder", "train_split", "valid_split", "reverse"),
+    *("source", "target", "tsv", "tsv_columns"),
+    *("valid_source", "valid_target", "valid_tsv", "holdout", "date_sentences"),
+)
+"""The fields of `DataConfig` that say which pairs are trained and validated on."""
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """The corpus, the vocabulary and the batches of a run."""

@@ -87,7 +87,7 @@ _TEXT_TRAINING = {
 }
 
 
-def preset(name: str, model: str) -> RunConfig:
+def preset(name: str, model: str = "transformer") -> RunConfig:
     """The settings of a preset for a model family.
 
     Args:

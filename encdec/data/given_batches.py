@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from encdec.data.batches import ALL_ROWS, Rows
+from encdec.data.simple_vocabularies import SPECIALS
 from encdec.types import Batch, InputError
 
 BatchSource = Iterable[Batch] | Callable[[int], Iterator[Batch]]
@@ -105,9 +106,17 @@ class GivenBatches(NamedTuple):
 
 
 def with_first_checked(
-    train: BatchSource, valid: tuple[Batch, ...], check: BatchCheck
+    train: BatchSource,
+    valid: tuple[Batch, ...],
+    check: BatchCheck,
+    say: Callable[[str], None],
 ) -> GivenBatches:
     """Checks the first training batch and returns all given batches.
+
+    Args:
+      train, valid: the batches.
+      check: is called with the first one.
+      say: is called with a line if its sources have no end tokens.
 
     Raises:
       InputError: training cannot use the first batch, or there is none.
@@ -115,7 +124,12 @@ def with_first_checked(
     first = next(_following(train, 0), None)
     if first is None:
         raise InputError("there is no batch to train on")
-    check(first, "the batch of step 1")
+    src = np.asarray(check(first, "the batch of step 1").src)
+    if src.dtype == np.int32 and not (src == SPECIALS.end).any():
+        say(
+            f"no row of src has the end token {SPECIALS.end}, which a source that is translated "
+            "later gets: end each row with it"
+        )
     if not callable(train) and iter(train) is train:
         train = itertools.chain([first], train)
     return GivenBatches(train, valid, check)

@@ -173,7 +173,8 @@ def holdout_mask(statistics: CorpusStatistics, count: int | float) -> np.ndarray
     if not chosen:
         raise InputError(
             f"{len(ordered)} pairs with {len(np.unique(ordered))} different sources are too few to "
-            "hold any out: give validation files (valid_source and valid_target, or valid_tsv)"
+            "hold any out: give validation files (valid_source and valid_target, or valid_tsv), or "
+            "from Python encdec.Corpus(pairs, valid=other_pairs)"
         )
     chosen_hashes = np.array(chosen, np.uint64)
     return statistics.nonblank & _is_in_sorted(statistics.source_hashes, chosen_hashes)

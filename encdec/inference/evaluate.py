@@ -116,6 +116,8 @@ def evaluate(
       InputError: there are no pairs, their numbers of references differ, a metric is unknown, or a
         tokenizer is not installed. All of this is checked before anything is translated.
     """
+    if isinstance(options, SearchOptions):
+        raise InputError("options say how metrics compare texts: pass SearchOptions as search")
     sources, references = split_references(pairs)
     options = options or metric_options(translator.run.config)
     names = text_metrics() if metrics is None else [n for n in several(metrics) if metric(n).make]

@@ -52,6 +52,11 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if isinstance(self.ban, str):
             raise InputError(f"ban = {self.ban!r} is one text: give several, as ({self.ban!r},)")
+        if not isinstance(self.prefix, str):
+            raise InputError(
+                f"prefix = {self.prefix!r} is not a text: give one for all translations; "
+                "`prefixes` of `translate` has one for each"
+            )
         positive, finite = "above 0 and finite", "at least 0 and finite"
         small = "at least 0 and below 2^31"
         checks = {

@@ -28,7 +28,7 @@ def match(
         if not of_pattern:
             raise InputError(
                 f"{field} = {pattern!r} matches no {what}{_nearest_names(pattern, names)} "
-                f"(parameters are named such as {', '.join(sorted(names)[:2])})"
+                f"(names begin with {', '.join(sorted({name.split('.')[0] for name in names}))})"
             )
         matched |= set(of_pattern)
     return matched

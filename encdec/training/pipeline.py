@@ -79,7 +79,7 @@ def read_data(
     corpus = None if given is None else as_corpus(given)
     if corpus is None or not has_batches(corpus):
         return read_corpus(config, say, corpus)
-    return _given_batches(config, corpus, layout)
+    return _given_batches(config, corpus, layout, say)
 
 
 def open_pipeline(
@@ -202,7 +202,7 @@ def _existing(folder: Path, config: RunConfig, corpus: str | None) -> Run | None
     return None
 
 
-def _given_batches(config: RunConfig, corpus: Corpus, layout: Layout) -> GivenBatches:
+def _given_batches(config: RunConfig, corpus: Corpus, layout: Layout, say: Say) -> GivenBatches:
     """Batches of the caller; the first one is checked, so that a wrong shape is refused early."""
     check_only_corpus(config.data)
     training, size = config.training, config.data.vocabulary_size
@@ -225,4 +225,4 @@ def _given_batches(config: RunConfig, corpus: Corpus, layout: Layout) -> GivenBa
     check = BatchCheck(size, layout.data * parts, reason)
     for number, batch in enumerate(valid):
         check(batch, f"validation batch {number} (counted from 0)")
-    return with_first_checked(train, valid, check)
+    return with_first_checked(train, valid, check, say)

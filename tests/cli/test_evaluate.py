@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from encdec.config import TrainingConfig
+from encdec.data.sources import Pairs
 from encdec.runs import run as runs
 from encdec.runs.metrics_log import read_metrics
 from tests.commands import refused
+from tests.small_run import small_run
 
 GREEDY = ["--beam", 1]
 
@@ -206,3 +208,9 @@ def test_evaluate_refuses(folder: Path, tmp_path: Path, encdec) -> None:
     for arguments, parts in cases:
         refused(encdec("evaluate", *arguments), *parts)
     assert ((run / "heldout.jsonl").read_bytes(), src.read_bytes()) == before
+
+
+def test_a_run_without_held_out_sentences_needs_a_test_set(tmp_path: Path, encdec) -> None:
+    run = small_run(tmp_path / "run")
+    runs.create(replace(run, held_out=Pairs([], [])))
+    refused(encdec("evaluate", run.path), "has no sentences that were held out", "--tsv")

@@ -19,7 +19,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_model_and_text_are_those_of_the_run(origin: Run) -> None:
-    words = ["--init-from", str(origin.path), "--dropout", "0.3", "--max-steps", "7"]
+    words = ["dates", "--init-from", str(origin.path), "--dropout", "0.3", "--max-steps", "7"]
     request = parse_train([*words, "--freeze", "encoder*", "*.bias"])
     assert request.init == request.config.fine_tuning.init_from == str(origin.path)
     assert request.config.fine_tuning.freeze == ("encoder*", "*.bias")
@@ -28,7 +28,7 @@ def test_model_and_text_are_those_of_the_run(origin: Run) -> None:
     assert request.config.data.vocabulary == "chars"
     assert request.config.training.max_steps == 7
     assert parse_train([*words, f"--model={origin.config.model_name}"]).config.model == model
-    other = parse_train([f"--init-from={origin.path}", "--lora-rank", "4"]).config
+    other = parse_train(["dates", f"--init-from={origin.path}", "--lora-rank", "4"]).config
     assert other.fine_tuning.lora_rank == 4
     assert other.model == SMALL
 
@@ -71,3 +71,19 @@ def test_a_run_on_a_corpus_needs_one_to_go_on_with(tmp_path: Path) -> None:
         parse_train(["--init-from", str(run.path)])
     words = ["--init-from", str(run.path), "--tsv", "other.tsv"]
     assert parse_train(words).config.data.tsv == (str(Path("other.tsv").absolute()),)
+    with pytest.raises(InputError, match="preset tiny cannot be used with init_from"):
+        parse_train(["tiny", *words])
+
+
+def test_all_settings_but_the_corpus_are_those_of_the_run(tmp_path: Path) -> None:
+    first = small_run(tmp_path / "first")
+    data = replace(first.config.data, max_source_length=77, num_buckets=5, date_sentences=9)
+    training = replace(first.config.training, label_smoothing=0.05, max_steps=123)
+    config = replace(first.config, data=data, training=training)
+    run = replace(first, path=tmp_path / "run", config=config)
+    runs.create(run)
+    config = parse_train(["--init-from", str(run.path), "--tsv", "other.tsv"]).config
+    file = (str(Path("other.tsv").absolute()),)
+    default = DataConfig().date_sentences
+    assert config.data == replace(data, tsv=file, date_sentences=default)
+    assert config.training == training

@@ -48,7 +48,10 @@ def test_the_papers_sizes() -> None:
         (lambda: TransformerConfig(width=15, heads=5), "width = 15 .* even"),
         (lambda: TransformerConfig(layers=0), "layers = 0 .* at least 1"),
         (lambda: TransformerConfig(norm="mid"), "norm = 'mid' .* one of post, pre"),
-        (lambda: Seq2SeqConfig(cell="gru2"), "cell = 'gru2' .* one of simple, gru, gru-reset-after, lstm"),
+        (
+            lambda: Seq2SeqConfig(cell="gru2"),
+            "cell = 'gru2' .* one of simple, gru, gru-reset-after, lstm",
+        ),
         (lambda: AttentionConfig(dropout=1.0), "dropout = 1.0 .* below 1"),
         (lambda: AttentionConfig(score="cosine"), "score = 'cosine' .* additive, general, dot"),
         (lambda: DataConfig(source=("a",)), "source given: give source and target, or only tsv"),

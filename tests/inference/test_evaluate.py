@@ -69,3 +69,5 @@ def test_all_is_refused_before_anything_is_translated(translator: Translator, mo
         encdec.evaluate(translator, [("a", "b")], metrics=["blue"])
     with pytest.raises(InputError, match=r"give a list of names, \['bleu'\]"):
         encdec.evaluate(translator, [("a", "b")], metrics="bleu")
+    with pytest.raises(InputError, match="pass SearchOptions as search"):
+        encdec.evaluate(translator, [("a", "b")], options=GREEDY)

@@ -121,3 +121,5 @@ def test_misuse_in_python_is_named(translator: Translator) -> None:
     ):
         with pytest.raises(InputError, match=says):
             translator("3 May", processors=given)
+    with pytest.raises(InputError, match=r"prefix = \['19'\] is not a text"):
+        SearchOptions(prefix=["19"])

@@ -19,6 +19,7 @@ from encdec.config import (
 )
 from encdec.data.batches import TrainingBatches
 from encdec.data.corpus import read_corpus
+from encdec.data.given_batches import BatchCheck, with_first_checked
 from encdec.data.pipeline import bucket_training, build_vocabularies
 from encdec.data.sources import Pairs
 from encdec.data.tokens import encode_pairs
@@ -393,6 +394,14 @@ def test_what_is_no_config_is_refused(given: Any, says: str, tmp_path: Path) -> 
 def test_a_result_is_shown_in_one_line(trained: Path) -> None:
     result = train(config(), PAIRS, run=trained)
     assert repr(result) == f"TrainResult(run={str(trained)!r}, step=8, trained_steps=0)"
+
+
+def test_sources_without_an_end_token_are_told_of() -> None:
+    """The translator of such a run ends each source with it."""
+    for src, count in ((np.full((3, 5), 4, np.int32), 1), (np.full((3, 5), 2, np.int32), 0)):
+        said: list[str] = []
+        with_first_checked([batch(src=src)], (), BatchCheck(7, 1, "one device"), said.append)
+        assert sum("no row of src has the end token 2" in line for line in said) == count
 
 
 def test_rows_must_divide_among_devices_and_parts(tmp_path: Path, monkeypatch) -> None:
