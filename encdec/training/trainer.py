@@ -124,10 +124,9 @@ def train(
 def _check_config(config: Any) -> None:
     """Raises InputError unless it is a RunConfig."""
     if not isinstance(config, RunConfig):
-        name = config if isinstance(config, str) else "tiny"
         raise InputError(
             f"config is a {type(config).__name__}, not a RunConfig: "
-            f'encdec.preset({name!r}, "transformer") makes one'
+            'encdec.preset("tiny", "transformer") makes one'
         )
 
 

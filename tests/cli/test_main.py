@@ -13,7 +13,7 @@ def test_help(encdec) -> None:
     assert encdec().out == encdec("-h").out
     found = encdec("train", "--model", "seq2seq", "--help")
     assert found.code == 0
-    for part in ("--cell", "{simple,gru,lstm}", "--max-steps", "--reverse-source"):
+    for part in ("--cell", "{simple,gru,gru-reset-after,lstm}", "--max-steps", "--reverse-source"):
         assert part in found.out
     refused(encdec("trian"), "unknown command 'trian'", "did you mean train")
 

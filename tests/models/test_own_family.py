@@ -112,7 +112,8 @@ def test_what_cannot_be_registered(name: str, config, message: str) -> None:
 
 
 def test_nobody_asks_which_family_a_model_is_of() -> None:
-    """Outside the registry no code tests the class of settings or compares a family's name."""
+    """Outside the registry no code tests the class of a model's settings or compares a family's
+    name; only importers make settings of the family that they import."""
     root = Path(library.__file__).parent
     names = {"seq2seq", "attention", "transformer"}
     classes = {"Seq2SeqConfig", "AttentionConfig", "TransformerConfig"}
@@ -124,12 +125,13 @@ def test_nobody_asks_which_family_a_model_is_of() -> None:
                 "isinstance",
                 "issubclass",
             ):
-                assert not re.search(r"config\b|Config\b", ast.unparse(node)), where
+                asked = ast.unparse(node).replace("isinstance(config, RunConfig)", "")
+                assert not re.search(r"config\b|Config\b", asked), where
             if isinstance(node, ast.Compare):
                 literals = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
                 assert not literals & names, where
             if isinstance(node, ast.Name) and node.id in classes:
-                assert file.parent.name == "models", where
+                assert file.parent.name in ("models", "interop"), where
 
 
 # --- a source of features ------------------------------------------------------------------------

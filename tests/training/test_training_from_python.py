@@ -383,7 +383,7 @@ def test_batches_that_cannot_be_used_are_refused(given: Any, says: str, tmp_path
 
 @pytest.mark.parametrize(
     ("given", "says"),
-    [("tiny", r"config is a str, .*encdec.preset\('tiny', \"transformer\"\)"), (3, "is a int,")],
+    [("tiny", r"config is a str, .*encdec.preset\(\"tiny\", \"transformer\"\)"), (3, "is a int,")],
     ids=str,
 )
 def test_what_is_no_config_is_refused(given: Any, says: str, tmp_path: Path) -> None:
