@@ -174,7 +174,8 @@ def test_updates_are_the_same(benchmark: ModuleType, peers: ModuleType) -> None:
     model, params, peer = _pair(peers, "transformer")
     for name, parameter in peer.named_parameters():
         parameter.requires_grad_(not name.endswith(("in_proj_bias", "out_proj.bias")))
-    update = peers.trainer(peer, training, *(torch.from_numpy(x).long() for x in batch))
+    sides = (torch.from_numpy(x).long() for x in (batch.src, batch.tgt))
+    update = peers.trainer(peer, training, *sides)
     with jax.numpy_dtype_promotion("standard"):  # Optax promotes
         adam = optimizer(training)
         state = TrainState(jnp.zeros((), jnp.int32), params, adam.init(params), None)
