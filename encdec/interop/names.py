@@ -17,7 +17,7 @@ class Entry(NamedTuple):
 
     Attributes:
       ours: dotted name in our module.
-      theirs: its names in the other format: the first is written, any may be read.
+      theirs: its names in the other format, of which a file has at least one.
       input_axes: of a linear layer, how many leading axes of ours are inputs; 0 for what is not
         transposed.
     """
@@ -93,17 +93,3 @@ def to_ours(array: np.ndarray, shape: tuple[int, ...], entry: Entry, name: str) 
             f"{name} has the shape {list(array.shape)}, but the settings want {list(wanted)}"
         )
     return turned.reshape(shape)
-
-
-def to_theirs(array: np.ndarray, entry: Entry, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Our parameter as an array of the other format: the inverse of `to_ours`.
-
-    Args:
-      array: our parameter.
-      entry: how the two correspond.
-      shape: of theirs, where it is not a flat vector or ours.
-    """
-    if entry.input_axes:
-        inputs = int(np.prod(array.shape[: entry.input_axes]))
-        return np.ascontiguousarray(array.reshape(inputs, -1).T)
-    return array if shape is None else array.reshape(shape)
