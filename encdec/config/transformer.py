@@ -86,8 +86,8 @@ class TransformerConfig(ModelConfig):
     """Target embedding and output projection share one matrix; with a joint vocabulary the source
     embedding shares it too (section 3.4)."""
     share_embeddings: bool = False
-    """Source and target embedding share one matrix, whatever the output projection does; needs a
-    joint vocabulary."""
+    """With a joint vocabulary source and target embedding share one matrix, whatever the output
+    projection does."""
 
     def __post_init__(self) -> None:
         check_literals(self)

@@ -17,7 +17,7 @@ from encdec.ops.positions import (
 )
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
-from encdec.types import Array
+from encdec.types import Array, InputError
 
 SINUSOIDS = {
     "sinusoidal": sinusoidal,
@@ -46,11 +46,21 @@ class PositionEncoding(nn.Module):
           embedded: float [B, T, D].
           positions: int32, broadcastable to [B, T]; below `length`.
           length: static; how many positions there are.
+
+        Raises:
+          InputError: the table of learned positions has fewer.
         """
         c = self.config
         if c.positions == "relative":
             return embedded
         if c.positions == "learned":
+            # Beyond the table JAX would read NaN.
+            if length > c.max_positions:
+                raise InputError(
+                    f"{length} tokens, padding included, are more than the model's max_positions "
+                    f"= {c.max_positions}: give shorter sentences, or limit their translations "
+                    "(max_ratio, max_extra)"
+                )
             encodings = jnp.take(self.table, positions + c.position_offset, axis=0)
         else:
             table = SINUSOIDS[c.positions](c.position_offset + length, c.width)

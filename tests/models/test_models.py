@@ -15,7 +15,7 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.models import registry
-from encdec.types import SpecialIds
+from encdec.types import InputError, SpecialIds
 from tests import oracles
 
 PAD = SpecialIds().pad
@@ -255,6 +255,18 @@ def without_dropout(config: ModelConfig):
     if "v" in params["params"]:  # zero at first: nothing would depend on the scores
         params["params"]["v"] = jnp.ones_like(params["params"]["v"])
     return params, jax.jit(model.apply)(params, src, src != PAD, tgt)
+
+
+def test_more_tokens_than_learned_positions_are_refused() -> None:
+    config = TransformerConfig(
+        layers=1, width=8, feed_forward=12, heads=2, positions="learned", max_positions=S - 1
+    )
+    model, (src, tgt) = registry.build(config, SRC, TGT), sentences()
+    params = {"params": registry.init(model, jax.random.key(0))}
+    fits = model.apply(params, src[:, :-1], src[:, :-1] != PAD, tgt)
+    assert np.isfinite(fits).all()
+    with pytest.raises(InputError, match=rf"{S} tokens, .* max_positions = {S - 1}"):
+        model.apply(params, src, src != PAD, tgt)
 
 
 def test_one_compilation_a_shape(bound: Bound) -> None:
