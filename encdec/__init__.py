@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from encdec.config.families import register
     from encdec.config.models import ModelConfig
     from encdec.config.presets import preset
+    from encdec.config.search import EnsembleOptions, SearchOptions
     from encdec.data.corpus import Corpus
     from encdec.inference.ensemble import load_ensemble
     from encdec.inference.evaluate import Evaluation, evaluate
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from encdec.models.interface import EncoderDecoder
     from encdec.ops.cross_entropy import LogitFactors
     from encdec.search.interface import History, Processor
-    from encdec.search.options import EnsembleOptions, SearchOptions
     from encdec.training.trainer import TrainResult, train
     from encdec.types import Batch, InputError
 
@@ -57,7 +57,7 @@ _HOMES = {
     "Batch": "types",
     "Corpus": "data.corpus",
     "EncoderDecoder": "models.interface",
-    "EnsembleOptions": "search.options",
+    "EnsembleOptions": "config.search",
     "Evaluation": "inference.evaluate",
     "History": "search.interface",
     "InputError": "types",
@@ -66,7 +66,7 @@ _HOMES = {
     "Processor": "search.interface",
     "RunConfig": "config",
     "Scores": "inference.scoring",
-    "SearchOptions": "search.options",
+    "SearchOptions": "config.search",
     "TrainResult": "training.trainer",
     "Translation": "inference.translation",
     "Translator": "inference.translator",

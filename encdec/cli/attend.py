@@ -6,9 +6,9 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from encdec.cli.parsing import parse
+from encdec.cli.parsing import parse_for_run
+from encdec.config.search import SearchOptions
 from encdec.files import cache_folder
-from encdec.search.options import SearchOptions
 from encdec.types import InputError, MapKind
 
 
@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> None:
       InputError: the run cannot be opened, the text is empty or too long, the model has no such
         maps, or the picture cannot be written.
     """
-    options = parse(
+    options = parse_for_run(
         _Options, arguments, "encdec attend", "Draws what each token of a translation attends to."
     )
     if not options.text.strip():

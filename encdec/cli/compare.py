@@ -8,13 +8,13 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.evaluation_text import EvaluationText, TestSet
 from encdec.cli.metric_choices import NAMES, MetricChoices
-from encdec.cli.parsing import check_batch_tokens, parse
+from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DataConfig
+from encdec.config.search import SearchOptions
 from encdec.evaluation import tables
 from encdec.evaluation.compute import make_metrics
 from encdec.evaluation.significance import check_samples, compare
 from encdec.files import cache_folder
-from encdec.search.options import SearchOptions
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -47,11 +47,12 @@ def run(arguments: list[str]) -> None:
     Raises:
       InputError: bad input, before anything is translated.
     """
-    options = parse(
+    options = parse_for_run(
         _CompareOptions,
         arguments,
         "encdec compare",
         "Tests whether a system is significantly better than another on the same sentences.",
+        lambda parsed: next((path for path in (parsed.a, parsed.b) if path.is_dir()), None),
     )
     check_batch_tokens(options.max_batch_tokens)
     check_samples(options.samples)

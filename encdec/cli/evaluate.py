@@ -10,14 +10,14 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.evaluation_text import EvaluationText
 from encdec.cli.metric_choices import NAMES, MetricChoices
-from encdec.cli.parsing import check_batch_tokens, parse
+from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DeviceConfig
+from encdec.config.search import SearchOptions
 from encdec.evaluation import tables
 from encdec.evaluation.by_length import BOUNDS, check_bounds, metrics_by_length, word_counts
 from encdec.evaluation.compute import make_metrics
 from encdec.evaluation.metrics import text_metrics
 from encdec.files import cache_folder, writer
-from encdec.search.options import SearchOptions
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> None:
     Raises:
       InputError: bad input, before anything is translated or written.
     """
-    options = parse(
+    options = parse_for_run(
         _EvaluateOptions, arguments, "encdec evaluate", "Computes metrics of a run's translations."
     )
     check_batch_tokens(options.max_batch_tokens)

@@ -12,7 +12,8 @@ import io
 import sys
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -21,6 +22,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveTypeInfo
 
 from encdec.config.checks import nearest
+from encdec.config.search import SearchOptions
 from encdec.types import InputError
 
 Options = TypeVar("Options")
@@ -69,6 +71,35 @@ def parse(
     if unknown:
         raise InputError(f"unexpected argument {unknown[0]!r} ({prog} --help)")
     return _instance(options, parsed)
+
+
+def parse_for_run(
+    options: type[Options],
+    arguments: Sequence[str],
+    prog: str,
+    description: str,
+    run_of: Callable[[Any], Path | None] = lambda parsed: parsed.run,
+) -> Options:
+    """Parses as `parse` does; the defaults of the search options are those of the run.
+
+    Args:
+      options: the dataclass; it has a field `search`.
+      arguments, prog, description: as in `parse`.
+      run_of: the run folder among the parsed options; None if there is none.
+
+    Raises:
+      InputError: as `parse` does, or the run cannot be opened.
+    """
+    first: Any = parse(options, arguments, prog, description)
+    folder = run_of(first)
+    if folder is None:
+        return first
+    from encdec.runs.run import read_search
+
+    search = read_search(folder)
+    if search == SearchOptions():
+        return first
+    return parse(options, arguments, prog, description, replace(first, search=search))
 
 
 def _readable(options: type[Any], default: Any, with_help: bool) -> type[Any]:

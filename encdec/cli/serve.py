@@ -8,10 +8,10 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from encdec.cli.parsing import parse
+from encdec.cli.parsing import parse_for_run
 from encdec.config import DeviceConfig
+from encdec.config.search import SearchOptions
 from encdec.files import cache_folder
-from encdec.search.options import SearchOptions
 from encdec.serving.limits import Limits
 from encdec.types import InputError
 
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> None:
     Raises:
       InputError: the run cannot be opened, a library is missing, or the address cannot be used.
     """
-    options = parse(_Options, arguments, "encdec serve", "Serves a page to translate in.")
+    options = parse_for_run(_Options, arguments, "encdec serve", "Serves a page to translate in.")
     try:
         import uvicorn
 

@@ -22,7 +22,6 @@ from encdec.config.data import CORPUS_SETTINGS
 from encdec.config.fine_tuning import check_model_matches
 from encdec.config.presets import PRESETS, preset
 from encdec.files import cache_folder
-from encdec.search.options import SearchOptions
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -243,7 +242,7 @@ def _show(translator: "Translator") -> None:
 
     run = translator.run
     names = validation_metrics(run.config.training.best_metric, metric_options(run.config))
-    evaluation = evaluate_with_progress(translator, run.held_out, SearchOptions(), metrics=names)
+    evaluation = evaluate_with_progress(translator, run.held_out, run.config.search, metrics=names)
     print(evaluation.report(HELD_OUT))
     for source, reference, hypothesis in itertools.islice(
         zip(*run.held_out, evaluation.hypotheses, strict=True), 5

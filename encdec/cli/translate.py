@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from encdec.cli.parsing import check_batch_tokens, parse
+from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DeviceConfig
+from encdec.config.search import EnsembleOptions, SearchOptions
 from encdec.files import cache_folder, writer
-from encdec.search.options import EnsembleOptions, SearchOptions
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +66,13 @@ def run(arguments: list[str]) -> None:
     Raises:
       InputError: a run cannot be opened, the input cannot be read, or an option cannot be used.
     """
-    options = parse(_TranslateOptions, arguments, "encdec translate", "Translates lines of text.")
+    options = parse_for_run(
+        _TranslateOptions,
+        arguments,
+        "encdec translate",
+        "Translates lines of text.",
+        lambda parsed: parsed.runs[0] if parsed.runs else None,
+    )
     check_batch_tokens(options.max_batch_tokens)
     if not options.runs:
         raise InputError(

@@ -17,6 +17,7 @@ from encdec.config.devices import DeviceConfig, TrainingDeviceConfig
 from encdec.config.families import family, family_name, family_names
 from encdec.config.fine_tuning import FineTuningConfig
 from encdec.config.models import AttentionConfig, ModelConfig, Seq2SeqConfig
+from encdec.config.search import EnsembleOptions, SearchOptions
 from encdec.config.training import BleuTokenizer, TrainingConfig
 from encdec.config.transformer import TransformerConfig
 from encdec.types import InputError
@@ -26,9 +27,11 @@ __all__ = [
     "BleuTokenizer",
     "DataConfig",
     "DeviceConfig",
+    "EnsembleOptions",
     "FineTuningConfig",
     "ModelConfig",
     "RunConfig",
+    "SearchOptions",
     "Seq2SeqConfig",
     "TrainingConfig",
     "TrainingDeviceConfig",
@@ -55,9 +58,19 @@ class RunConfig:
     """Seed of all random numbers."""
     fine_tuning: FineTuningConfig = field(default_factory=FineTuningConfig)
     """What the run begins from, and which parameters are trained."""
+    search: SearchOptions = field(default_factory=SearchOptions)
+    """How the trained run translates where nothing else is asked for."""
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**31, self, "seed", "at least 0 and below 2^31")
+        longest = self.model.longest_sentence
+        for name in ("max_source_length", "max_target_length"):
+            length = getattr(self.data, name)
+            if longest is not None and length >= longest:
+                raise InputError(
+                    f"{name} = {length} cannot be used: the model has {longest} learned positions, "
+                    f"and the end token needs one; give at most {longest - 1}"
+                )
         if self.training.scheduled_sampling and not self.model.supports_scheduled_sampling:
             raise InputError(
                 f"scheduled_sampling = {self.training.scheduled_sampling} cannot be used with "
@@ -102,6 +115,7 @@ def from_json(tree: dict[str, Any]) -> RunConfig:
         "data": _build(DataConfig, tree.pop("data", {}), "data."),
         "training": _build(TrainingConfig, tree.pop("training", {}), "training."),
         "fine_tuning": _build(FineTuningConfig, tree.pop("fine_tuning", {}), "fine_tuning."),
+        "search": _build(SearchOptions, tree.pop("search", {}), "search."),
     }
     return _build(RunConfig, {**tree, **parts}, "")
 

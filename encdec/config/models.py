@@ -34,6 +34,11 @@ class ModelConfig:
         return (1, 1) if "encoder-decoder" in self.attention_kinds else (0, 0)
 
     @property
+    def longest_sentence(self) -> int | None:
+        """The most tokens, the end token included, that a sentence may have; None for any."""
+        return None
+
+    @property
     def map_names(self) -> list[str]:
         """A name for each of the M encoder-decoder maps."""
         layers, heads = self.attention_grid

@@ -138,5 +138,9 @@ class TransformerConfig(ModelConfig):
         return not self.tie_embeddings if self.output_bias is None else self.output_bias
 
     @property
+    def longest_sentence(self) -> int | None:
+        return self.max_positions if self.positions == "learned" else None
+
+    @property
     def attention_grid(self) -> tuple[int, int]:
         return self.layers_of_decoder, self.heads

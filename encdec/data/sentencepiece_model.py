@@ -78,6 +78,8 @@ class SentencePieceVocabulary:
         model = self._model
         return SpecialIds(model.pad_id(), model.bos_id(), model.eos_id(), model.unk_id())
 
+    before = after = ()
+
     def encode(self, text: str) -> list[int]:
         return self._model.encode(_well_formed(text))
 

@@ -44,6 +44,8 @@ class TableVocabulary:
     def specials(self) -> SpecialIds:
         return SPECIALS
 
+    before = after = ()
+
     def encode(self, text: str) -> list[int]:
         ids, unknown = self._ids, SPECIALS.unknown
         return [ids.get(token, unknown) for token in split(self.kind, text)]
@@ -82,6 +84,8 @@ class ByteVocabulary:
     def specials(self) -> SpecialIds:
         return SPECIALS
 
+    before = after = ()
+
     def encode(self, text: str) -> list[int]:
         return [FIRST + byte for byte in text.encode("utf-8", "replace")]
 
@@ -118,6 +122,8 @@ class IdVocabulary:
     @property
     def specials(self) -> SpecialIds:
         return SPECIALS
+
+    before = after = ()
 
     def encode(self, text: str) -> list[int]:
         return [self._id(token) for token in text.split()]

@@ -83,6 +83,14 @@ class PreprocessedVocabulary:
     def specials(self) -> SpecialIds:
         return self.vocabulary.specials
 
+    @property
+    def before(self) -> tuple[int, ...]:
+        return self.vocabulary.before
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        return self.vocabulary.after
+
     def encode(self, text: str) -> list[int]:
         return self.vocabulary.encode(self.preprocessing.preprocess(text))
 

@@ -47,6 +47,14 @@ class Vocabulary(Protocol):
     def specials(self) -> SpecialIds:
         """Which ids pad, start and end a sentence, and stand for unknown tokens."""
 
+    @property
+    def before(self) -> tuple[int, ...]:
+        """The ids with which `encode` begins every text, such as the token of a language."""
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """The ids with which `encode` ends every text."""
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start and end; an unknown token gets the unknown id."""
 

@@ -13,7 +13,7 @@ from encdec.search import methods
 from encdec.search.ensemble import ensemble
 from encdec.search.methods import ArrayOptions, Sentences, StaticOptions
 from encdec.search.types import SearchResult
-from encdec.types import Array, Params
+from encdec.types import Array, Cache, Params
 
 Source = tuple[Array | np.ndarray, Array | np.ndarray]
 """src and src_mask, as in `Batch`."""
@@ -47,17 +47,21 @@ def search(
     Returns:
       The result of `encdec.search.methods.search`.
     """
-    steps, memories, caches = [], [], []
+    steps, memories, init_caches = [], [], []
     for model, model_params, (src, src_mask) in zip(models, params, sources, strict=True):
         bound: Any = partial(model.apply, {"params": cast(model_params, dtype)})
         memory = bound(src, src_mask, method="encode")
         memories.append(memory)
-        caches.append(bound(memory, static.beam, static.max_len, method="init_cache"))
+        init_caches.append(partial(bound, memory, static.beam, method="init_cache"))
         steps.append(partial(bound, method="decode_step"))
     if len(models) == 1:
-        return methods.search(steps[0], memories[0], caches[0], sentences, arrays, static)
+        return methods.search(steps[0], memories[0], init_caches[0], sentences, arrays, static)
+
+    def init_cache(room: int) -> Cache:
+        return tuple(init(room) for init in init_caches)
+
     step = ensemble(steps, weights, mean=mean)
-    return methods.search(step, tuple(memories), tuple(caches), sentences, arrays, static)
+    return methods.search(step, tuple(memories), init_cache, sentences, arrays, static)
 
 
 def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from encdec.config.search import EnsembleOptions
 from encdec.data import vocabulary
 from encdec.inference.translator import Translator, load
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
-from encdec.search.options import EnsembleOptions
 from encdec.types import Batch, InputError
 
 EQUAL_MEMBERS = EnsembleOptions()

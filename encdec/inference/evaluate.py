@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from encdec.config.search import SearchOptions
 from encdec.data.sources import Pairs
 from encdec.evaluation.compute import Metrics, compute_metrics, make_metrics, several
 from encdec.evaluation.metrics import metric, text_metrics
@@ -13,7 +14,6 @@ from encdec.evaluation.tables import metrics_text
 from encdec.inference.scoring import score
 from encdec.inference.translator import Translator
 from encdec.runs.metrics_log import append_metrics
-from encdec.search.options import SearchOptions
 from encdec.types import InputError
 
 ReferencedPair = tuple[str, str | Sequence[str]]
@@ -106,7 +106,7 @@ def evaluate(
       translator: the translator to evaluate.
       pairs: sources and references; blank ones count too. A pair may have several references, if
         every pair has the same number; the loss is that of the first.
-      search: the search options; their defaults if None.
+      search: the search options; None for those of the run's settings.
       metrics: names of the metrics to compute in addition to the loss; all if None.
       options: how texts are compared; taken from the run's settings if None.
       max_batch_tokens: the most tokens of a batch, padding included.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from encdec.config import DeviceConfig
+from encdec.config.search import SearchOptions
 from encdec.data.batches import inference_batches, round_length
 from encdec.data.tokens import Tokens, tokens_of
 from encdec.inference.alignment import self_attention_maps
@@ -29,7 +30,6 @@ from encdec.runs.run import Run
 from encdec.search.constraints import Constraints, constrain, prefixes_of
 from encdec.search.interface import Processor, check_processors
 from encdec.search.methods import Sentences, split
-from encdec.search.options import SearchOptions
 from encdec.search.types import SearchResult
 from encdec.types import Array, Batch, InputError, MapKind, Params
 
@@ -107,7 +107,7 @@ class Translator:
         Args:
           texts: source sentences.
           count: the number of translations, at most the beam width.
-          options: how to search; the defaults of `SearchOptions` if None.
+          options: how to search; None for `search` of the run's settings.
           prefixes: for each text, the text with which its translation begins, "" for any beginning;
             by default `options.prefix` for all texts.
           processors: further search rules, see `encdec.search.interface.Processor`.
@@ -125,7 +125,7 @@ class Translator:
         if isinstance(texts, str):
             raise TypeError("texts must be several strings: for one, call translator(text)")
         check_processors(processors)
-        options, texts = options or SearchOptions(), list(texts)
+        options, texts = options or self.run.config.search, list(texts)
         if not 1 <= count <= options.beam:
             raise InputError(
                 f"nbest = {count} cannot be used with beam = {options.beam}: "
@@ -136,12 +136,10 @@ class Translator:
         sources = [
             member._encode([texts[i] for i in real], max_source_length) for member in self.members
         ]
-        extra = self._extra(options)
         constraints = constrain(
             options,
-            self.run.tgt_vocabulary.encode,
-            self._specials.unknown,
-            max_target_lengths(sources[0].lengths(), options.max_ratio, extra),
+            self.run.tgt_vocabulary,
+            self._limits(sources[0].lengths(), options),
             prefixes_of(texts, real, prefixes),
         )
         if progress:
@@ -229,10 +227,29 @@ class Translator:
         return sharding.shard_batch(jax.tree.map(local, batch), layout)
 
     def _encode(self, texts: Sequence[str], max_length: int | None) -> Tokens:
-        """Returns the source tokens of texts, cut after `max_length` tokens, with the end token."""
-        ids = self.run.src_vocabulary.encode_all(texts)
-        cut = (sentence[:max_length] for sentence in ids)
-        return tokens_of(cut, self.run.src_vocabulary.specials)
+        """Returns the source tokens of texts, cut after `max_length` tokens, with the end token.
+
+        What the vocabulary puts after a text stays there when the text is cut.
+
+        Raises:
+          InputError: a text is longer than the model has positions for.
+        """
+        vocabulary = self.run.src_vocabulary
+        ids, longest = vocabulary.encode_all(texts), self.run.config.model.longest_sentence
+        if max_length is not None:
+            after = [*vocabulary.after]
+            ids = [
+                one if len(one) <= max_length else one[: max_length - len(after)] + after
+                for one in ids
+            ]
+        for text, one in zip(texts, ids, strict=True):
+            if longest is not None and len(one) >= longest:
+                raise InputError(
+                    f"a source of {len(one)} tokens, {text[:40]!r}..., is too long: the model has "
+                    f"{longest} learned positions, and the end token needs one; shorten it, or cut "
+                    f"it with max_source_length = {longest - 1} (--too-long cut)"
+                )
+        return tokens_of(ids, vocabulary.specials)
 
     def _search(
         self,
@@ -255,7 +272,7 @@ class Translator:
         static, arrays = split(
             options,
             self._specials,
-            max_len=int(source_length * options.max_ratio) + self._extra(options),
+            max_len=int(self._limits(np.array([source_length]), options)[0]),
             with_attention=alignments,
             banned=constraints.banned,
             processors=processors,
@@ -282,9 +299,12 @@ class Translator:
         )
         return gathered._replace(attention=self._all_heads(result.attention))
 
-    def _extra(self, options: SearchOptions) -> int:
-        """The tokens that a translation may have in addition to `max_ratio` per source token."""
-        return self.run.extra_length if options.max_extra is None else options.max_extra
+    def _limits(self, lengths: np.ndarray, options: SearchOptions) -> np.ndarray:
+        """The most tokens that translations of sources of these lengths may have: int32 [n]."""
+        extra = self.run.extra_length if options.max_extra is None else options.max_extra
+        limits = max_target_lengths(lengths, options.max_ratio, extra)
+        longest = self.run.config.model.longest_sentence
+        return limits if longest is None else np.minimum(limits, longest)
 
     def _all_heads(self, attention: Array | None) -> Any:
         """Gathers the heads' attention from the devices: [B, W, T, M, S], ordered by layer."""

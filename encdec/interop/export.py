@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import export
 from safetensors.numpy import save_file
 
+from encdec.config.search import SearchOptions
 from encdec.files import atomic_folder
 from encdec.inference.decoding import max_target_lengths, search
 from encdec.runs import checkpoints
@@ -30,7 +31,6 @@ from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
 from encdec.search.methods import Sentences, split
-from encdec.search.options import SearchOptions
 from encdec.types import Array, InputError, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from encdec.config import TransformerConfig
+from encdec.data.batches import round_length
 from encdec.models.layers import HEADS, split_init
 from encdec.ops.positions import (
     relative_buckets,
@@ -54,14 +55,15 @@ class PositionEncoding(nn.Module):
         if c.positions == "relative":
             return embedded
         if c.positions == "learned":
-            # Beyond the table JAX would read NaN.
-            if length > c.max_positions:
+            # Beyond the table JAX would read NaN. Only padding may be there.
+            if length > round_length(c.max_positions):
                 raise InputError(
                     f"{length} tokens, padding included, are more than the model's max_positions "
                     f"= {c.max_positions}: give shorter sentences, or limit their translations "
                     "(max_ratio, max_extra)"
                 )
-            encodings = jnp.take(self.table, positions + c.position_offset, axis=0)
+            rows = jnp.minimum(positions, c.max_positions - 1) + c.position_offset
+            encodings = jnp.take(self.table, rows, axis=0)
         else:
             table = SINUSOIDS[c.positions](c.position_offset + length, c.width)
             encodings = jnp.asarray(table[c.position_offset :])[positions]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from encdec import config as configs
-from encdec.config import RunConfig
+from encdec.config import RunConfig, SearchOptions
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
 from encdec.data.text import preprocessings, with_preprocessing
@@ -142,6 +142,13 @@ def load(path: str | Path) -> Run:
         held_out=held_out,
         init=tree["init"],
     )
+
+
+def read_search(path: Path) -> SearchOptions:
+    """How a run translates by default, from its settings alone; raises InputError as `load`."""
+    if not is_run(path):
+        return load(path).config.search  # which says what is wrong
+    return configs.from_json(_read_config(path / "config.json")["config"]).search
 
 
 def _vocabulary(path: Path, digest: str) -> Vocabulary:

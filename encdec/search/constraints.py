@@ -1,16 +1,14 @@
 """What users say about translations as text, as token ids: banned phrases and forced prefixes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from encdec.config.search import SearchOptions
 from encdec.data.batches import round_length
-from encdec.search.options import SearchOptions
+from encdec.data.vocabulary import Vocabulary
 from encdec.types import InputError
-
-Encode = Callable[[str], list[int]]
-"""Text -> ids of the target vocabulary, without the start and the end token."""
 
 
 class Constraints(NamedTuple):
@@ -29,8 +27,7 @@ class Constraints(NamedTuple):
 
 def constrain(
     options: SearchOptions,
-    encode: Encode,
-    unknown: int,
+    vocabulary: Vocabulary,
     max_lengths: np.ndarray,
     prefixes: Sequence[str] | None = None,
 ) -> Constraints:
@@ -38,8 +35,7 @@ def constrain(
 
     Args:
       options: how to search.
-      encode: of the target vocabulary.
-      unknown: id of its unknown token.
+      vocabulary: of the target.
       max_lengths: int32 [n], the most tokens that each translation may have.
       prefixes: the text that each translation begins with; None for `options.prefix`.
 
@@ -47,35 +43,44 @@ def constrain(
       InputError: a banned text, a prefix or the minimum length cannot be used.
     """
     check_min_length(options, max_lengths)
-    banned = banned_ids(options, encode, unknown)
+    banned = banned_ids(options, vocabulary)
     texts = [options.prefix] * len(max_lengths) if prefixes is None else prefixes
-    ids = prefix_ids(texts, banned, max_lengths, encode, unknown)
+    ids = prefix_ids(texts, banned, max_lengths, vocabulary)
+    if options.force_first:
+        ids = [one or [*vocabulary.before] for one in ids]
     longest = max(map(len, ids), default=0)
     # A length of few, so that few programs are compiled; none where nothing is forced.
     columns = round_length(longest) if longest else 0
     return Constraints(banned, prefix_table(ids, columns), max_lengths)
 
 
-def banned_ids(options: SearchOptions, encode: Encode, unknown: int) -> list[list[int]]:
-    """The ids of each of `options.ban`.
+def banned_ids(options: SearchOptions, vocabulary: Vocabulary) -> list[list[int]]:
+    """The ids of each of `options.ban` and `options.ban_ids`.
 
     Args:
       options: how to search.
-      encode: of the target vocabulary.
-      unknown: id of its unknown token.
+      vocabulary: of the target.
 
     Raises:
-      InputError: a text has no tokens, or one that the vocabulary does not know.
+      InputError: a text has no tokens, or one that the vocabulary does not know; an id is not of
+        the vocabulary.
     """
-    return [_known("ban", text, encode, unknown) for text in options.ban]
+    given = [[*map(int, ids.split())] for ids in options.ban_ids]
+    for ids in given:
+        if max(ids) >= vocabulary.size:
+            raise InputError(
+                f"ban_ids has {max(ids)}, but the target vocabulary has the ids 0 to "
+                f"{vocabulary.size - 1}"
+            )
+    first = len(vocabulary.before)
+    return [_known("ban", text, vocabulary)[first:] for text in options.ban] + given
 
 
 def prefix_ids(
     prefixes: Sequence[str],
     banned: Sequence[Sequence[int]],
     max_lengths: Sequence[int] | np.ndarray,
-    encode: Encode,
-    unknown: int,
+    vocabulary: Vocabulary,
 ) -> list[list[int]]:
     """The ids of the prefix of each sentence; those of "" are [].
 
@@ -83,13 +88,13 @@ def prefix_ids(
       prefixes: text, one for each sentence.
       banned: from `banned_ids`.
       max_lengths: the most tokens that each translation may have.
-      encode, unknown: as in `banned_ids`.
+      vocabulary: as in `banned_ids`.
 
     Raises:
       InputError: a prefix has a token that the vocabulary does not know, contains what is banned,
         or is longer than its sentence's translation may be.
     """
-    known = {text: _known("prefix", text, encode, unknown) for text in {*prefixes} - {""}}
+    known = {text: _known("prefix", text, vocabulary) for text in {*prefixes} - {""}}
     for text, ids in known.items():
         for phrase in banned:
             if any(ids[i : i + len(phrase)] == [*phrase] for i in range(len(ids))):
@@ -125,11 +130,13 @@ def check_min_length(options: SearchOptions, max_lengths: np.ndarray) -> None:
         )
 
 
-def _known(option: str, text: str, encode: Encode, unknown: int) -> list[int]:
-    ids = encode(text)
-    if not ids:
+def _known(option: str, text: str, vocabulary: Vocabulary) -> list[int]:
+    """The ids of a text, with what the vocabulary puts before it and without what follows it."""
+    ids = vocabulary.encode(text)
+    ids = ids[: len(ids) - len(vocabulary.after)]
+    if len(ids) == len(vocabulary.before):
         raise InputError(f"{option} = {text!r} has no tokens: give a text that has some")
-    if unknown in ids:
+    if vocabulary.specials.unknown in ids:
         raise InputError(
             f"{option} = {text!r} has a token that the target vocabulary does not know: give text "
             "that the model can write"

@@ -10,13 +10,14 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from encdec.search.beam import beam_search
+from encdec.config.search import SearchOptions
+from encdec.search.beam import Stop, beam_search
 from encdec.search.interface import Processor
-from encdec.search.options import SearchOptions
-from encdec.search.processors import ForcedPrefix, from_options
+from encdec.search.processors import ForcedEnd, ForcedPrefix, from_options
+from encdec.search.rooms import InitCache
 from encdec.search.sampling import greedy, sample
-from encdec.search.types import SearchResult
-from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
+from encdec.search.types import LengthPenalty, SearchResult
+from encdec.types import Array, DecodeStep, Memory, SpecialIds
 
 
 class StaticOptions(NamedTuple):
@@ -28,6 +29,8 @@ class StaticOptions(NamedTuple):
       max_len: T, the largest limit of tokens that a sentence can have.
       with_attention: whether attention is returned.
       specials: ids of the target vocabulary.
+      banned: ids that no hypothesis holds.
+      length_penalty_kind, stop, force_end: as in `SearchOptions`.
     """
 
     method: Literal["greedy", "beam", "sample"]
@@ -35,6 +38,10 @@ class StaticOptions(NamedTuple):
     max_len: int
     with_attention: bool
     specials: SpecialIds
+    banned: tuple[int, ...]
+    length_penalty_kind: Literal["wu", "mean"]
+    stop: Stop
+    force_end: bool
 
 
 class ArrayOptions(NamedTuple):
@@ -77,20 +84,29 @@ def split(
 ) -> tuple[StaticOptions, ArrayOptions]:
     """The options as a program and its arguments.
 
-    `min_length` and the penalties are arguments. `max_ratio`, `max_extra` and `prefix` are already
-    in `max_len` and in `Sentences`.
+    `min_length` and the penalties are arguments. `max_ratio`, `max_extra`, `prefix` and
+    `force_first` are already in `max_len` and in `Sentences`.
 
     Args:
       options: how to search.
       specials: of the target vocabulary.
       max_len: the largest limit of tokens that a sentence of the batch can have.
       with_attention: whether attention is returned.
-      banned: the ids of each of `options.ban`.
+      banned: the ids of each of `options.ban` and `options.ban_ids`.
       processors: the caller's own.
     """
+    never = {specials.pad, specials.start} - {specials.end} if options.ban_special else set()
     method: Literal["greedy", "beam"] = "greedy" if options.beam == 1 else "beam"
     static = StaticOptions(
-        "sample" if options.sample else method, options.beam, max_len, with_attention, specials
+        "sample" if options.sample else method,
+        options.beam,
+        max_len,
+        with_attention,
+        specials,
+        tuple(sorted(never)),
+        options.length_penalty_kind,
+        options.stop,
+        options.force_end,
     )
     arrays: Any = (
         np.float32(options.length_penalty),
@@ -103,7 +119,7 @@ def split(
 def search(
     step: DecodeStep,
     memory: Memory,
-    cache: Cache,
+    init_cache: InitCache,
     sentences: Sentences,
     arrays: ArrayOptions,
     static: StaticOptions,
@@ -113,24 +129,29 @@ def search(
     Args:
       step: the model.
       memory: of B sentences.
-      cache: of `static.beam` hypotheses each, with no token yet.
+      init_cache: makes the cache of `static.beam` hypotheses each, with no token yet.
       sentences, arrays, static: see above.
     """
     processors = arrays.processors
-    if sentences.prefix.shape[1]:  # it has the last word
+    if sentences.prefix.shape[1]:  # what is forced has the last word
         processors = (*processors, ForcedPrefix(sentences.prefix))
+    if static.force_end:
+        processors = (*processors, ForcedEnd(sentences.max_lengths, np.int32(static.specials.end)))
     common: dict[str, Any] = {
         "max_len": static.max_len,
         "specials": static.specials,
-        "alpha": arrays.length_penalty,
+        "banned": static.banned,
+        "penalty": LengthPenalty(arrays.length_penalty, static.length_penalty_kind),
         "processors": processors,
         "with_attention": static.with_attention,
     }
     limits = sentences.max_lengths
     if static.method == "greedy":
-        return greedy(step, memory, cache, limits, **common)
+        return greedy(step, memory, init_cache, limits, **common)
     if static.method == "beam":
-        return beam_search(step, memory, cache, limits, beams=static.beam, **common)
+        return beam_search(
+            step, memory, init_cache, limits, beams=static.beam, stop=static.stop, **common
+        )
     key = jax.random.key(arrays.seed)
     keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(sentences.example_ids)
-    return sample(step, memory, cache, limits, keys, samples=static.beam, **common)
+    return sample(step, memory, init_cache, limits, keys, samples=static.beam, **common)

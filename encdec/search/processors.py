@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from encdec.config.search import SearchOptions
 from encdec.search.interface import History, Processor, State
-from encdec.search.options import SearchOptions
 from encdec.types import Array, SpecialIds
 
 _ANY = -1
@@ -28,12 +28,12 @@ def from_options(
 
     Processors that forbid tokens come first, then those of the caller, then those that change the
     entire distribution: top-k and top-p choose from the tokens that are left.
-    `encdec.search.methods` adds a forced prefix at the end, which overrides all others.
+    `encdec.search.methods` adds what is forced at the end, which overrides all others.
 
     Args:
       options: how to search.
       specials: of the target vocabulary.
-      banned: the ids of each of `options.ban`.
+      banned: the ids of each of `options.ban` and `options.ban_ids`.
       custom: processors of the caller.
     """
     chosen: list[Processor] = []
@@ -195,6 +195,23 @@ class ForcedPrefix(Processor):
         forced = forced[:, None, None]
         certain = jnp.where(jnp.arange(log_probs.shape[-1]) == forced, 0.0, -jnp.inf)
         return state, jnp.where(forced == _ANY, log_probs, certain)
+
+
+class ForcedEnd(Processor):
+    """A hypothesis that reaches its limit has the end token as its last, with log-probability 0.
+
+    Attributes:
+      max_lengths: int32 [B], the most tokens of each sentence.
+      end: int32 [], id of the end token.
+    """
+
+    max_lengths: Array
+    end: Array | np.int32
+
+    def __call__(self, state: State, log_probs: Array, history: History) -> tuple[State, Array]:
+        certain = jnp.where(jnp.arange(log_probs.shape[-1]) == self.end, 0.0, -jnp.inf)
+        is_last = (history.length + 1 >= self.max_lengths)[:, None, None]
+        return state, jnp.where(is_last, certain, log_probs)
 
 
 def _forbid(log_probs: Array, tokens: Array, where: Array) -> Array:

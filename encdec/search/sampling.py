@@ -4,13 +4,14 @@ Axes: see `encdec.types`; W counts the draws of a sentence.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from encdec.search.interface import History, Processor, State, init_states, process
-from encdec.search.types import SearchResult, length_penalty, log_probs
+from encdec.search.rooms import InitCache, unroll
+from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
 from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
 
 Choose = Callable[[Array, Array], Array]
@@ -31,6 +32,7 @@ class _State(NamedTuple):
     log_probs: Array
     scores: Array | None
     attention: Array | None
+    lengths: Array
     processor_states: tuple[State, ...]
     cache: Cache
 
@@ -38,12 +40,13 @@ class _State(NamedTuple):
 def greedy(
     step: DecodeStep,
     memory: Memory,
-    cache: Cache,
+    init_cache: InitCache,
     max_lengths: Array,
     *,
     max_len: int,
     specials: SpecialIds,
-    alpha: float | Array = 0.0,
+    banned: Sequence[int] = (),
+    penalty: LengthPenalty = NO_PENALTY,
     processors: Sequence[Processor] = (),
     with_attention: bool = False,
 ) -> SearchResult:
@@ -52,11 +55,12 @@ def greedy(
     Args:
       step: the model.
       memory: of B sentences.
-      cache: of one hypothesis for each sentence, with no token yet.
+      init_cache: makes the cache of one hypothesis for each sentence, with no token yet.
       max_lengths: int32 [B], the most tokens that a sentence may have, the end token included.
       max_len: static; the largest of these limits that there can be.
       specials: static; ids of the target vocabulary.
-      alpha: exponent of the length penalty that scores are divided by.
+      banned: static; ids that no hypothesis holds.
+      penalty: what scores are divided by.
       processors: what acts on the log-probabilities before the choice, in this order.
       with_attention: static; return the attention too.
     """
@@ -68,12 +72,13 @@ def greedy(
         choose,
         step,
         memory,
-        cache,
+        init_cache,
         max_lengths,
         width=1,
         max_len=max_len,
         specials=specials,
-        alpha=alpha,
+        banned=banned,
+        penalty=penalty,
         processors=processors,
         with_attention=with_attention,
     )
@@ -82,14 +87,15 @@ def greedy(
 def sample(
     step: DecodeStep,
     memory: Memory,
-    cache: Cache,
+    init_cache: InitCache,
     max_lengths: Array,
     keys: Array,
     *,
     samples: int,
     max_len: int,
     specials: SpecialIds,
-    alpha: float | Array = 0.0,
+    banned: Sequence[int] = (),
+    penalty: LengthPenalty = NO_PENALTY,
     processors: Sequence[Processor] = (),
     with_attention: bool = False,
 ) -> SearchResult:
@@ -100,9 +106,9 @@ def sample(
     scores under the model.
 
     Args:
-      step, memory, max_lengths, max_len, specials, alpha, processors, with_attention: as in
-        `greedy`.
-      cache: of `samples` hypotheses for each sentence.
+      step, memory, max_lengths, max_len, specials, banned, penalty: as in `greedy`.
+      processors, with_attention: as in `greedy`.
+      init_cache: makes the cache of `samples` hypotheses for each sentence.
       keys: typed PRNG keys [B], one for each sentence: its draws do not depend on its batch.
       samples: static; W.
     """
@@ -115,16 +121,17 @@ def sample(
         choose,
         step,
         memory,
-        cache,
+        init_cache,
         max_lengths,
         width=samples,
         max_len=max_len,
         specials=specials,
-        alpha=alpha,
+        banned=banned,
+        penalty=penalty,
         processors=processors,
         with_attention=with_attention,
     )
-    result = result._replace(scores=result.log_probs / length_penalty(result.lengths, alpha))
+    result = result._replace(scores=result.log_probs / penalty(result.lengths))
     order = jnp.argsort(-result.scores, axis=1)
 
     def in_order(x: Array) -> Array:
@@ -137,13 +144,14 @@ def _unroll(
     choose: Choose,
     step: DecodeStep,
     memory: Memory,
-    cache: Cache,
+    init_cache: InitCache,
     max_lengths: Array,
     *,
     width: int,
     max_len: int,
     specials: SpecialIds,
-    alpha: float | Array,
+    banned: Sequence[int],
+    penalty: LengthPenalty,
     processors: Sequence[Processor],
     with_attention: bool,
 ) -> SearchResult:
@@ -152,6 +160,7 @@ def _unroll(
     nothing = jnp.full((rows, width, max_len), specials.pad, jnp.int32)
     attention = None
     if with_attention:
+        cache = init_cache(max(max_len, 1))
         shape = jax.eval_shape(step, memory, cache, nothing[:, :, 0])[1].shape  # [B, W, M, S]
         attention = jnp.zeros((rows, width, max_len, *shape[2:]))
     zero = jnp.zeros((), jnp.int32)
@@ -163,13 +172,14 @@ def _unroll(
         log_probs=jnp.zeros((rows, width)),
         scores=jnp.zeros((rows, width)) if processors else None,
         attention=attention,
+        lengths=jnp.zeros((rows, width), jnp.int32),
         processor_states=init_states(processors, History(nothing, zero)),
-        cache=cache,
+        cache=None,
     )
 
     def body(s: _State) -> _State:
         logits, attended, cache = step(memory, s.cache, s.last)
-        processed = model_log_probs = log_probs(logits, specials)
+        processed = model_log_probs = log_probs(logits, banned)
         states = s.processor_states
         if processors:
             history = History(s.tokens, s.step)
@@ -193,12 +203,12 @@ def _unroll(
             log_probs=add(s.log_probs, model_log_probs),
             scores=None if s.scores is None else add(s.scores, processed),
             attention=attention,
+            lengths=jnp.where(s.done, s.lengths, s.step + 1),
             processor_states=states,
             cache=cache,
         )
 
-    end: Any = jax.lax.while_loop(lambda s: (s.step < max_len) & ~s.done.all(), body, start)
-    lengths = (end.tokens != specials.pad).sum(-1)
+    end = unroll(body, start, init_cache, max_len)
     totals = end.log_probs if end.scores is None else end.scores
-    scores = totals / length_penalty(lengths, alpha)
-    return SearchResult(end.tokens, scores, end.log_probs, lengths, end.attention)
+    scores = totals / penalty(end.lengths)
+    return SearchResult(end.tokens, scores, end.log_probs, end.lengths, end.attention)

@@ -1,19 +1,20 @@
-"""What every search returns, and the two formulas that all of them share."""
+"""What every search returns, and the formulas that all of them share."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from encdec.types import Array, SpecialIds
+from encdec.types import Array
 
 
 class SearchResult(NamedTuple):
     """The hypotheses of each sentence, best first along W.
 
     Attributes:
-      tokens: int32 [B, W, T], the end token last where a hypothesis ended within its limit, then
-        padding.
+      tokens: int32 [B, W, T], the end token last where a hypothesis ended within its limit; after
+        its length, padding.
       scores: float32 [B, W], nats: what the search ranks hypotheses by. In greedy and beam search
         it is the sum of the processed log-probabilities over the length penalty. In sampling it is
         `log_probs` over the length penalty, because processors decide there only what is drawn.
@@ -32,20 +33,35 @@ class SearchResult(NamedTuple):
     attention: Array | None
 
 
-def log_probs(logits: Array, specials: SpecialIds) -> Array:
+def log_probs(logits: Array, banned: Sequence[int] = ()) -> Array:
     """log softmax in float32: [..., V] -> [..., V], and -inf for tokens that no hypothesis holds.
 
-    These are the padding and the start token. Their probability is not redistributed, so that
-    the other log-probabilities are those of the model. A vocabulary may start a sentence with its
-    end token, which can then be chosen.
+    Their probability is not redistributed, so that the other log-probabilities are those of the
+    model.
     """
     scores = jax.nn.log_softmax(logits.astype(jnp.float32))
     ids = jnp.arange(logits.shape[-1])
-    for never in {specials.pad, specials.start} - {specials.end}:
+    for never in banned:
         scores = jnp.where(ids == never, -jnp.inf, scores)
     return scores
 
 
-def length_penalty(lengths: Array, alpha: float | Array) -> Array:
-    """((5 + length) / 6)^alpha (Wu 2016, equation 14)."""
-    return ((5 + lengths.astype(jnp.float32)) / 6) ** alpha
+class LengthPenalty(NamedTuple):
+    """What the log-probability of a hypothesis is divided by, as a function of its length.
+
+    Attributes:
+      alpha: the exponent, at least 0; at 0 every length has the penalty 1.
+      kind: wu for ((5 + length) / 6)^alpha (Wu 2016, equation 14); mean for length^alpha.
+    """
+
+    alpha: float | Array = 0.0
+    kind: Literal["wu", "mean"] = "wu"
+
+    def __call__(self, lengths: Array) -> Array:
+        """float32 of the shape of `lengths`; 1 for the length 0."""
+        lengths = lengths.astype(jnp.float32)
+        base = (5 + lengths) / 6 if self.kind == "wu" else jnp.maximum(lengths, 1)
+        return base**self.alpha
+
+
+NO_PENALTY = LengthPenalty()

@@ -8,9 +8,10 @@ text, never as markup.
     text      string, required: one sentence per line; blank lines are skipped
     nbest     number of translations of each sentence, from 1 to the beam width; 1 by default
     map       index into the attention maps that /about names; by default the mean of all
-    ...       any field of `encdec.search.options.SearchOptions` except max_ratio and max_extra,
-              which bound the server's work: beam, length_penalty, min_length, ban (an array of
-              strings), ban_unknown, no_repeat_ngram, repetition_penalty, prefix, sample, seed,
+    ...       any field of `encdec.config.search.SearchOptions` except max_ratio and max_extra,
+              which bound the server's work: beam, length_penalty, length_penalty_kind, stop,
+              min_length, ban and ban_ids (arrays of strings), ban_unknown, ban_special,
+              force_first, force_end, no_repeat_ngram, repetition_penalty, prefix, sample, seed,
               temperature, top_k, top_p; the defaults are the options that the server was started
               with
 
@@ -30,7 +31,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
 import numpy as np
 from starlette.applications import Starlette
@@ -41,9 +42,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from encdec.config.search import SearchOptions
 from encdec.inference.translation import Translation
 from encdec.inference.translator import Translator
-from encdec.search.options import SearchOptions
 from encdec.serving.limits import Limits
 from encdec.types import InputError
 
@@ -65,7 +66,9 @@ _POLL_SECONDS = 0.2
 """Seconds between two checks of a waiting request that its client is still connected."""
 _SERVER_ONLY = ("max_ratio", "max_extra")
 _SEARCH_FIELDS = {
-    name: kind for name, kind in get_type_hints(SearchOptions).items() if name not in _SERVER_ONLY
+    name: str if get_origin(kind) is Literal else kind
+    for name, kind in get_type_hints(SearchOptions).items()
+    if name not in _SERVER_ONLY
 }
 """The search options that a request may set, and their types."""
 _JSON_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -107,9 +110,9 @@ def application(
       hosts: the host names that a request may use for this server; `*` allows any. On a loopback
         address, refusing all other names stops a web page from reading translations by pointing
         its domain name at this machine.
-      search: the search options of a request that does not set them.
+      search: the search options of a request that does not set them; None for those of the run.
     """
-    search = served_search(search or SearchOptions(), limits)
+    search = served_search(search or translator.run.config.search, limits)
     turn, waiting = asyncio.Lock(), 0
 
     async def translate(request: Request) -> Response:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from encdec.config.search import SearchOptions
 from encdec.data.sources import Pairs
 from encdec.evaluation.compute import validation_metrics
 from encdec.evaluation.options import metric_options
@@ -16,7 +17,6 @@ from encdec.parallel import sharding
 from encdec.parallel.layout import Layout
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
-from encdec.search.options import SearchOptions
 from encdec.training.loop import Evaluate
 from encdec.types import Batch, Params
 

@@ -9,12 +9,12 @@ from safetensors.numpy import load_file
 
 from encdec import config as configs
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
+from encdec.config.search import SearchOptions
 from encdec.data.dates import dates
 from encdec.inference import translator
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params
-from encdec.search.options import SearchOptions
 from encdec.types import SpecialIds
 from tests.commands import refused
 from tests.small_run import SMALL, small_run

@@ -8,10 +8,10 @@ import pytest
 
 import encdec
 from encdec.config import AttentionConfig, Seq2SeqConfig
+from encdec.config.search import EnsembleOptions, SearchOptions
 from encdec.data.sources import Pairs
 from encdec.inference.scoring import score
 from encdec.parallel.layout import Layout
-from encdec.search.options import EnsembleOptions, SearchOptions
 from encdec.types import InputError
 from tests.small_run import SMALL, small_run
 

@@ -6,12 +6,12 @@ import pytest
 
 import encdec
 from encdec.config import Seq2SeqConfig
+from encdec.config.search import SearchOptions
 from encdec.data.sources import Pairs
 from encdec.evaluation.compute import compute_metrics
 from encdec.evaluation.metrics import METRICS, Metric
 from encdec.evaluation.options import MetricOptions
 from encdec.inference.translator import Translator
-from encdec.search.options import SearchOptions
 from encdec.types import InputError
 from tests.small_run import small_run
 

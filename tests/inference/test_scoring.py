@@ -8,11 +8,11 @@ import pytest
 
 import encdec
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
+from encdec.config.search import SearchOptions
 from encdec.data.sources import Pairs
 from encdec.inference.translator import Translator, load
 from encdec.parallel.layout import Layout
 from encdec.runs.parameters import best_params
-from encdec.search.options import SearchOptions
 from encdec.types import SpecialIds
 from tests import oracles
 from tests.small_run import small_run

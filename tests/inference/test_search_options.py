@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 import encdec
+from encdec.config.search import SearchOptions
 from encdec.inference.translator import Translator
 from encdec.search.interface import Processor
-from encdec.search.options import SearchOptions
 from encdec.types import InputError
 from tests.commands import refused
 from tests.small_run import small_run

@@ -13,9 +13,9 @@ from encdec.config import (
     Seq2SeqConfig,
     TransformerConfig,
 )
+from encdec.config.search import SearchOptions
 from encdec.inference.translator import Translator
 from encdec.runs.parameters import best_params
-from encdec.search.options import SearchOptions
 from encdec.types import InputError, SpecialIds
 from tests import oracles
 from tests.small_run import small_run

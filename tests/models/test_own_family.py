@@ -190,8 +190,10 @@ def test_a_family_may_read_float_features() -> None:
     src, src_mask, tgt, _ = feature_batch(1000)
     apply = partial(model.apply, {"params": state.params})
     memory = apply(src, src_mask, method="encode")
-    cache = apply(memory, 1, 4, method="init_cache")
+    init_cache = partial(apply, memory, 1, method="init_cache")
     decode_step = partial(apply, method="decode_step")
-    found = greedy(decode_step, memory, cache, jnp.full(B, 4), max_len=4, specials=SpecialIds())
+    found = greedy(
+        decode_step, memory, init_cache, jnp.full(B, 4), max_len=4, specials=SpecialIds()
+    )
     assert (found.lengths == 2).all()
     np.testing.assert_array_equal(np.asarray(found.tokens)[:, 0, :2], tgt[:, 1:])

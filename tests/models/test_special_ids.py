@@ -86,11 +86,14 @@ def test_search_finds_the_same(both, beams: int) -> None:
     for model, params, batch, specials in both:
         apply = partial(model.apply, {"params": params})
         memory = apply(batch.src, batch.src_mask, method="encode")
-        cache = apply(memory, beams, T, method="init_cache")
+        init_cache = partial(apply, memory, beams, method="init_cache")
         step = partial(apply, method="decode_step")
         limits = jnp.full(len(batch.src), T)
         find = greedy if beams == 1 else partial(beam_search, beams=beams)
-        results.append(find(step, memory, cache, limits, max_len=T, specials=specials))
+        never = tuple({specials.pad, specials.start} - {specials.end})
+        results.append(
+            find(step, memory, init_cache, limits, max_len=T, specials=specials, banned=never)
+        )
     ours, marian = results
     np.testing.assert_array_equal(ours.lengths, marian.lengths)
     np.testing.assert_allclose(ours.scores, marian.scores, rtol=1e-5)

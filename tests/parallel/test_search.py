@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from encdec.config import AttentionConfig, Seq2SeqConfig
+from encdec.config.search import SearchOptions
 from encdec.inference import translator
 from encdec.inference.scoring import score
 from encdec.inference.translator import Translator
 from encdec.models import registry
 from encdec.parallel import pmap, sharding
 from encdec.parallel.layout import Layout
-from encdec.search.options import SearchOptions
 from tests.small_run import SMALL, small_run
 
 TEXTS = ["May 3, 1979", "", "3. Mai 1979", "12/31/2001", "x", "7 avril 2013", "1", "2-2"]

@@ -4,6 +4,7 @@ Its memory is a number a sentence, its cache a hash of the tokens so far; so a s
 sentences, places or parents reads the wrong row.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from encdec.types import DecodeStep, SpecialIds
 SPECIALS = SpecialIds(pad=4, start=2, end=0, unknown=5)
 """Not the usual ones: a search that knows ids by heart fails."""
 PAD, BOS, EOS, UNK = SPECIALS
+BANNED = (PAD, BOS)
 ROWS, S, M = 211, 3, 2
 _TIMES = 31
 
@@ -62,6 +64,18 @@ def table(vocabulary: int, seed: int = 0, *, spread: float = 2.0, eos: float = 0
     return Table(logits, rng.random((ROWS, M, S)).astype(np.float32))
 
 
-def start(sentences: list[int], beams: int) -> tuple[jax.Array, jax.Array]:
-    """Memory and cache of some sentences."""
-    return jnp.asarray(sentences), jnp.zeros((len(sentences), beams), jnp.int32)
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Empty:
+    """Makes the cache of hypotheses without a token, whatever room it has; passes through jit."""
+
+    rows: int
+    beams: int
+
+    def __call__(self, room: int) -> jax.Array:
+        return jnp.zeros((self.rows, self.beams), jnp.int32)
+
+
+def start(sentences: list[int], beams: int) -> tuple[jax.Array, Empty]:
+    """The memory of some sentences, and what makes their cache."""
+    return jnp.asarray(sentences), Empty(len(sentences), beams)

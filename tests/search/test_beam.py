@@ -10,16 +10,19 @@ import pytest
 
 from encdec.search.beam import beam_search
 from encdec.search.sampling import greedy
-from tests.search.stubs import BOS, EOS, PAD, ROWS, SPECIALS, Table, start, table
+from encdec.search.types import LengthPenalty, SearchResult
+from tests.search.stubs import BANNED, BOS, EOS, PAD, ROWS, SPECIALS, Table, start, table
 
 SENTENCES = [5, 17, 101]
 
 
-def penalty(length: int, alpha: float) -> float:
-    return ((5 + length) / 6) ** alpha
+def penalty(length: int, alpha: float, kind: str = "wu") -> float:
+    return (((5 + length) / 6) if kind == "wu" else length) ** alpha
 
 
-def found(model: Table, sentences: list[int], max_lengths: list[int], beams: int, **options):
+def found(
+    model: Table, sentences: list[int], max_lengths: list[int], beams: int, **options
+) -> SearchResult:
     search = jax.jit(
         partial(
             beam_search,
@@ -27,6 +30,7 @@ def found(model: Table, sentences: list[int], max_lengths: list[int], beams: int
             beams=beams,
             max_len=max(*max_lengths, 1),
             specials=SPECIALS,
+            banned=BANNED,
             **options,
         )
     )
@@ -51,68 +55,83 @@ def assert_same(ours, expected) -> None:
         )
 
 
-def exhaustive(model: Table, sentence: int, vocabulary: int, limit: int, alpha: float):
-    """Every sentence that ends within the limit, best first; then every one that is cut."""
+def exhaustive(
+    model: Table, sentence: int, vocabulary: int, limit: int, rule: LengthPenalty
+) -> list[tuple[float, float, list[int]]]:
+    """Every sentence that ends within the limit or is cut there, best first."""
     letters = [token for token in range(vocabulary) if token not in (PAD, BOS, EOS)]
     ended = [[*body, EOS] for n in range(limit) for body in itertools.product(letters, repeat=n)]
     cut = [list(body) for body in itertools.product(letters, repeat=limit)]
-    ranked = []
-    for tier in (ended, cut):
-        totals = [(model.total(sentence, tokens), tokens) for tokens in tier]
-        scored = [(total / penalty(len(tokens), alpha), total, tokens) for total, tokens in totals]
-        ranked += sorted(scored, reverse=True)
-    return ranked
+    totals = [(model.total(sentence, tokens), tokens) for tokens in ended + cut]
+    return sorted(
+        ((total / penalty(len(tokens), *rule), total, tokens) for total, tokens in totals),
+        reverse=True,
+    )
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.3])
-def test_a_full_beam_is_exhaustive_search(alpha: float) -> None:
+@pytest.mark.parametrize("rule", [(0.0, "wu"), (0.6, "wu"), (1.3, "wu"), (1.0, "mean")])
+def test_a_full_beam_is_exhaustive_search(rule: tuple) -> None:
     vocabulary, limit = 6, 3  # three letters and EOS: 13 sentences end, 27 are cut
     model = table(vocabulary, seed=2)
-    ours = found(model, SENTENCES, [limit] * 3, 40, alpha=alpha)
+    ours = found(model, SENTENCES, [limit] * 3, 40, penalty=LengthPenalty(*rule))
     for b, sentence in enumerate(SENTENCES):
-        expected = exhaustive(model, sentence, vocabulary, limit, alpha)
+        expected = exhaustive(model, sentence, vocabulary, limit, LengthPenalty(*rule))
         assert len(expected) == 40
         assert_same(hypotheses(ours, b), expected)
 
 
-def by_loop(model: Table, sentence: int, limit: int, beams: int, alpha: float):
-    """The search as its docstring tells it, with lists; to the limit, no early stop."""
-    beam = [(0.0, [], False)]
-    ended: list[tuple[float, float, list[int]]] = []
-    for _ in range(limit):
-        candidates = [one for one in beam if one[2]]
-        for total, tokens, is_ended in beam:
-            if not is_ended:
-                for token, gained in enumerate(model.log_probs(sentence, tokens)):
-                    candidates.append((total + gained, [*tokens, token], token == EOS))
-        candidates = [one for one in candidates if one[0] > -np.inf]
-        before = [tokens for _, tokens, is_ended in beam if is_ended]
-        beam = sorted(candidates, key=lambda one: -one[0])[:beams]
-        for total, tokens, is_ended in beam:
-            if is_ended and tokens not in before:
-                ended.append((total / penalty(len(tokens), alpha), total, tokens))
-    best = sorted(ended, key=lambda one: -one[0])[:beams]
-    cut = [
-        (total / penalty(len(tokens), alpha), total, tokens)
-        for total, tokens, is_ended in beam
-        if not is_ended
-    ]
-    return (best + sorted(cut, key=lambda one: -one[0]))[:beams]
+def by_loop(
+    model: Table, sentence: int, limit: int, beams: int, rule: LengthPenalty, stop: str
+) -> list[tuple[float, float, list[int]]]:
+    """The search as its docstring tells it, with lists."""
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: list[tuple[float, float, list[int]]] = []
+    for length in range(1, limit + 1):
+        candidates = [
+            (total + gained, [*tokens, token])
+            for total, tokens in live
+            for token, gained in enumerate(model.log_probs(sentence, tokens))
+            if gained > -np.inf
+        ]
+        candidates = sorted(candidates, key=lambda one: -one[0])[: 2 * beams]
+        for total, tokens in candidates[:beams]:
+            if tokens[-1] == EOS or length == limit:
+                finished.append((total / penalty(length, *rule), total, tokens))
+        finished = sorted(finished, key=lambda one: -one[0])[:beams]
+        live = [one for one in candidates if one[1][-1] != EOS][:beams]
+        if len(finished) == beams:
+            ends_at = limit if stop == "never" else length
+            if stop == "first" or live[0][0] / penalty(ends_at, *rule) <= finished[-1][0]:
+                break
+    return finished
 
 
+@pytest.mark.parametrize("stop", ["never", "heuristic", "first"])
 @pytest.mark.parametrize("beams", [1, 2, 5])
-@pytest.mark.parametrize(("alpha", "eos"), [(0.0, 0.0), (0.6, 1.0), (2.0, -1.0), (0.6, 6.0)])
-def test_a_beam_is_the_plain_loop(beams: int, alpha: float, eos: float) -> None:
+@pytest.mark.parametrize(
+    ("rule", "eos"),
+    [((0.0, "wu"), 0.0), ((0.6, "wu"), 1.0), ((2.0, "wu"), -1.0), ((1.0, "mean"), 2.0)],
+)
+def test_a_beam_is_the_plain_loop(beams: int, rule: tuple, eos: float, stop: str) -> None:
     model = table(9, seed=beams, eos=eos)
     max_lengths = [7, 4, 9]
-    ours = found(model, SENTENCES, max_lengths, beams, alpha=alpha)
+    ours = found(model, SENTENCES, max_lengths, beams, penalty=LengthPenalty(*rule), stop=stop)
     for b, sentence in enumerate(SENTENCES):
-        expected = by_loop(model, sentence, max_lengths[b], beams, alpha)
-        # Stopping early is right about the sentences that ended; it does not care for cut ones.
-        ended = [one for one in expected if one[2][-1] == EOS]
-        assert_same(hypotheses(ours, b)[: len(ended)], ended)
-        if not ended:
-            assert_same(hypotheses(ours, b), expected)
+        expected = by_loop(model, sentence, max_lengths[b], beams, LengthPenalty(*rule), stop)
+        assert_same(hypotheses(ours, b), expected)
+
+
+def test_a_later_stop_finds_no_worse() -> None:
+    model = table(9, seed=1, eos=1.5)
+    rules = {
+        other: hypotheses(
+            found(model, [5], [12], 3, penalty=LengthPenalty(1.5, "mean"), stop=other), 0
+        )
+        for other in ("never", "heuristic", "first")
+    }
+    best = {name: found_by[0][0] for name, found_by in rules.items()}
+    assert best["never"] >= best["heuristic"] >= best["first"]
+    assert best["never"] > best["first"]
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6])
@@ -126,7 +145,8 @@ def test_beam_one_is_greedy(alpha: float) -> None:
             max_lengths,
             max_len=11,
             specials=SPECIALS,
-            alpha=alpha,
+            banned=BANNED,
+            penalty=LengthPenalty(alpha),
             with_attention=True,
         )
         for search in (greedy, partial(beam_search, beams=1))
@@ -140,9 +160,9 @@ def test_beam_one_is_greedy(alpha: float) -> None:
 
 def test_a_sentence_does_not_depend_on_its_neighbours() -> None:
     model = table(9, seed=4)
-    together = found(model, SENTENCES, [3, 8, 5], 4, alpha=0.6)
+    together = found(model, SENTENCES, [3, 8, 5], 4, penalty=LengthPenalty(0.6))
     for b, (sentence, limit) in enumerate(zip(SENTENCES, [3, 8, 5], strict=True)):
-        alone = found(model, [sentence], [limit], 4, alpha=0.6)
+        alone = found(model, [sentence], [limit], 4, penalty=LengthPenalty(0.6))
         assert_same(hypotheses(together, b), hypotheses(alone, 0))
 
 
@@ -163,7 +183,7 @@ def test_limits_and_padding() -> None:
 
 def test_weights_are_those_of_the_path() -> None:
     model = table(9, seed=6, eos=0.5)
-    ours = found(model, SENTENCES, [7, 5, 8], 4, alpha=0.6, with_attention=True)
+    ours = found(model, SENTENCES, [7, 5, 8], 4, penalty=LengthPenalty(0.6), with_attention=True)
     for b, sentence in enumerate(SENTENCES):
         for w, (_, _, tokens) in enumerate(hypotheses(ours, b)):
             for t in range(len(tokens)):
@@ -174,7 +194,7 @@ def test_weights_are_those_of_the_path() -> None:
 
 def test_all_found_are_different_and_scored_by_the_model() -> None:
     model = table(9, seed=7)
-    ours = found(model, SENTENCES, [8] * 3, 5, alpha=0.9)
+    ours = found(model, SENTENCES, [8] * 3, 5, penalty=LengthPenalty(0.9))
     for b, sentence in enumerate(SENTENCES):
         got = hypotheses(ours, b)
         assert len({tuple(tokens) for _, _, tokens in got}) == len(got) == 5
@@ -191,7 +211,13 @@ def test_one_compilation_a_shape() -> None:
     def search(memory, cache, max_lengths, alpha, *, max_len):
         nonlocal traces
         traces += 1
-        options = {"beams": 3, "max_len": max_len, "specials": SPECIALS, "alpha": alpha}
+        options = {
+            "beams": 3,
+            "max_len": max_len,
+            "specials": SPECIALS,
+            "banned": BANNED,
+            "penalty": LengthPenalty(alpha),
+        }
         return beam_search(model.step, memory, cache, max_lengths, **options).tokens
 
     for sentences, max_lengths, alpha in (([1, 2], [3, 4], 0.0), ([7, ROWS - 1], [5, 1], 0.6)):

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from encdec.config.search import EnsembleOptions
 from encdec.search.beam import beam_search
 from encdec.search.ensemble import ensemble
-from encdec.search.options import EnsembleOptions
 from encdec.search.sampling import greedy
+from encdec.search.types import LengthPenalty
 from encdec.types import InputError
-from tests.search.stubs import EOS, SPECIALS, start, table
+from tests.search.stubs import BANNED, EOS, SPECIALS, start, table
 
 SENTENCES = [5, 17, 101]
 V = 9
@@ -33,9 +34,18 @@ def combined(log_probs: np.ndarray, weights: list[float], mean: str) -> np.ndarr
 def test_greedy_search_takes_the_likeliest_of_the_mean(mean: str) -> None:
     members, weights = [table(V, seed=seed) for seed in (1, 2, 3)], [0.5, 0.2, 0.3]
     step = ensemble([one.step for one in members], jnp.float32(jnp.array(weights)), mean=mean)
-    memories, caches = zip(*[start(SENTENCES, 1) for _ in members], strict=True)
-    search = jax.jit(partial(greedy, step, max_len=7, specials=SPECIALS, with_attention=True))
-    ours = jax.device_get(search(memories, caches, jnp.full(3, 7)))
+    memory, init_cache = start(SENTENCES, 1)
+    three = greedy(
+        step,
+        (memory,) * 3,
+        lambda room: (init_cache(room),) * 3,
+        jnp.full(3, 7),
+        max_len=7,
+        specials=SPECIALS,
+        banned=BANNED,
+        with_attention=True,
+    )
+    ours = jax.device_get(three)
     for b, sentence in enumerate(SENTENCES):
         tokens: list[int] = []
         total = 0.0
@@ -56,10 +66,17 @@ def test_greedy_search_takes_the_likeliest_of_the_mean(mean: str) -> None:
 def test_a_model_with_itself_is_the_model(mean: str) -> None:
     model = table(V, seed=4)
     twice = ensemble([model.step] * 2, jnp.array([0.3, 0.7]), mean=mean)
-    search = partial(beam_search, beams=3, max_len=6, specials=SPECIALS, alpha=0.6)
-    memory, cache = start(SENTENCES, 3)
-    one = search(model.step, memory, cache, jnp.full(3, 6))
-    two = search(twice, (memory, memory), (cache, cache), jnp.full(3, 6))
+    search = partial(
+        beam_search,
+        beams=3,
+        max_len=6,
+        specials=SPECIALS,
+        banned=BANNED,
+        penalty=LengthPenalty(0.6),
+    )
+    memory, init_cache = start(SENTENCES, 3)
+    one = search(model.step, memory, init_cache, jnp.full(3, 6))
+    two = search(twice, (memory, memory), lambda room: (init_cache(room),) * 2, jnp.full(3, 6))
     np.testing.assert_array_equal(one.tokens, two.tokens)
     np.testing.assert_allclose(one.scores, two.scores, rtol=1e-5)
 

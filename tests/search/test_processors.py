@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from encdec.config.search import SearchOptions
 from encdec.search.beam import beam_search
 from encdec.search.interface import History, Processor, init_states, process
-from encdec.search.options import SearchOptions
 from encdec.search.processors import ForcedPrefix, MinLength, from_options
 from encdec.search.sampling import greedy, sample
+from encdec.search.types import LengthPenalty
 from encdec.types import InputError
 from tests.search import rules
 from tests.search.rules import Rule
-from tests.search.stubs import BOS, EOS, PAD, SPECIALS, UNK, Table, start, table
+from tests.search.stubs import BANNED, BOS, EOS, PAD, SPECIALS, UNK, Table, start, table
 
 SENTENCES = [5, 17, 101]
 B, W, T, V = 3, 2, 9, 11
@@ -87,7 +88,9 @@ def test_each_is_its_rule_while_hypotheses_are_reordered(
 @pytest.mark.parametrize(("options", "expected"), CASES.values(), ids=CASES)
 def test_greedy_search_obeys(options: SearchOptions, expected: list[Rule]) -> None:
     model = table(V, seed=1, eos=-1.0)
-    search = partial(greedy, model.step, max_len=T, specials=SPECIALS, alpha=0.6)
+    search = partial(
+        greedy, model.step, max_len=T, specials=SPECIALS, banned=BANNED, penalty=LengthPenalty(0.6)
+    )
     ours = jax.device_get(
         jax.jit(search)(*start(SENTENCES, 1), jnp.array([9, 6, 8]), processors=made(options))
     )
@@ -108,16 +111,13 @@ def assert_scored(ours, b, w, model, expected, sentence, tokens, alpha) -> None:
 
 
 def exhaustive(model: Table, expected: list[Rule], sentence: int, limit: int, alpha: float):
-    """Every hypothesis that rules allow: those that end within the limit, then the cut ones."""
+    """Every hypothesis that rules allow: it ends within the limit, or is cut there."""
     letters = [t for t in range(8) if t not in (PAD, BOS, EOS)]
     ended = [[*body, EOS] for n in range(limit) for body in itertools.product(letters, repeat=n)]
     cut = [list(body) for body in itertools.product(letters, repeat=limit)]
-    ranked = []
-    for tier in (ended, cut):
-        totals = [(rules.total(model, expected, sentence, one), one) for one in tier]
-        allowed = [(t / ((5 + len(one)) / 6) ** alpha, one) for t, one in totals if t > -np.inf]
-        ranked += sorted(allowed, reverse=True)
-    return [one for _, one in ranked]
+    totals = [(rules.total(model, expected, sentence, one), one) for one in ended + cut]
+    allowed = [(t / ((5 + len(one)) / 6) ** alpha, one) for t, one in totals if t > -np.inf]
+    return [one for _, one in sorted(allowed, reverse=True)]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,15 @@ def exhaustive(model: Table, expected: list[Rule], sentence: int, limit: int, al
 def test_a_full_beam_is_brute_force_over_all_that_is_allowed(options, phrases, expected) -> None:
     model, beams, limit = table(8, seed=2), 160, 3  # 5 letters: 31 hypotheses end, 125 are cut
     search = jax.jit(
-        partial(beam_search, model.step, beams=beams, max_len=limit, specials=SPECIALS, alpha=0.9)
+        partial(
+            beam_search,
+            model.step,
+            beams=beams,
+            max_len=limit,
+            specials=SPECIALS,
+            banned=BANNED,
+            penalty=LengthPenalty(0.9),
+        )
     )
     processors = from_options(options, SPECIALS, phrases)
     limits = jnp.full(len(SENTENCES), limit)
@@ -175,20 +183,20 @@ def no_echo(factor: float) -> Rule:
 
 
 def by_loop(model: Table, expected: list[Rule], sentence: int, limit: int, beams: int):
-    """Tokens of the beam's finished hypotheses, best first; no length penalty."""
-    beam, ended = [(0.0, [], False)], []
-    for _ in range(limit):
-        candidates = [one for one in beam if one[2]]
-        for so_far, tokens, is_ended in beam:
-            if not is_ended:
-                log_probs = rules.applied(expected, model.log_probs(sentence, tokens), tokens)
-                for token, gained in enumerate(log_probs):
-                    candidates.append((so_far + gained, [*tokens, token], token == EOS))
-        before = [tokens for _, tokens, is_ended in beam if is_ended]
-        allowed = [one for one in candidates if one[0] > -np.inf]
-        beam = sorted(allowed, key=lambda one: -one[0])[:beams]
-        ended += [one for one in beam if one[2] and one[1] not in before]
-    return [tokens for _, tokens, _ in sorted(ended, key=lambda one: -one[0])[:beams]]
+    """Tokens of the best hypotheses that a beam finishes, best first; no length penalty."""
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: list[tuple[float, list[int]]] = []
+    for length in range(1, limit + 1):
+        candidates = []
+        for so_far, tokens in live:
+            log_probs = rules.applied(expected, model.log_probs(sentence, tokens), tokens)
+            for token, gained in enumerate(log_probs):
+                if gained > -np.inf:
+                    candidates.append((so_far + gained, [*tokens, token]))
+        candidates = sorted(candidates, key=lambda one: -one[0])[: 2 * beams]
+        finished += [one for one in candidates[:beams] if one[1][-1] == EOS or length == limit]
+        live = [one for one in candidates if one[1][-1] != EOS][:beams]
+    return [tokens for _, tokens in sorted(finished, key=lambda one: -one[0])[:beams]]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +209,9 @@ def by_loop(model: Table, expected: list[Rule], sentence: int, limit: int, beams
 )
 def test_a_beam_is_the_plain_loop_and_a_state_follows_its_hypothesis(processors, expected) -> None:
     model, limits, beams = table(V, seed=3, eos=0.5), [8, 5, 9], 4
-    search = jax.jit(partial(beam_search, model.step, beams=beams, max_len=9, specials=SPECIALS))
+    search = jax.jit(
+        partial(beam_search, model.step, beams=beams, max_len=9, specials=SPECIALS, banned=BANNED)
+    )
     ours = jax.device_get(
         search(*start(SENTENCES, beams), jnp.array(limits), processors=processors)
     )
@@ -218,7 +228,9 @@ def test_sampling_obeys(name: str) -> None:
     """Second tokens, given the first that most draws have: within five standard deviations."""
     options, expected = CASES[name]
     model, count = table(V, seed=2, spread=1.0, eos=-9.0), 20_000
-    search = jax.jit(partial(sample, model.step, samples=count, max_len=2, specials=SPECIALS))
+    search = jax.jit(
+        partial(sample, model.step, samples=count, max_len=2, specials=SPECIALS, banned=BANNED)
+    )
     keys = jax.random.split(jax.random.key(11), 1)
     result = search(*start([5], count), jnp.full(1, 2), keys, processors=made(options))
     drawn = np.asarray(result.tokens)[0]
@@ -234,7 +246,9 @@ def test_sampling_obeys(name: str) -> None:
 def test_draws_do_not_depend_on_the_batch() -> None:
     model, processors = table(V, seed=5), made(CASES["all"][0])
     keys = jax.random.split(jax.random.key(3), 3)
-    search = jax.jit(partial(sample, model.step, samples=4, max_len=6, specials=SPECIALS))
+    search = jax.jit(
+        partial(sample, model.step, samples=4, max_len=6, specials=SPECIALS, banned=BANNED)
+    )
     limits = jnp.full(3, 6)
     together, again = (
         search(*start(SENTENCES, 4), limits, keys, processors=processors).tokens for _ in range(2)
@@ -251,7 +265,7 @@ def test_a_prefix_is_forced_for_each_sentence_and_then_the_search_is_free(method
     prefixes = [[7, 7, 8], [], [1]]
     padded = np.array([[7, 7, 8, -1], [-1] * 4, [1, -1, -1, -1]], np.int32)
     processors = [*from_options(SearchOptions(ban=("",)), SPECIALS, [[7]]), ForcedPrefix(padded)]
-    common = {"max_len": 8, "specials": SPECIALS, "processors": processors}
+    common = {"max_len": 8, "specials": SPECIALS, "banned": BANNED, "processors": processors}
     search = {
         "greedy": greedy,
         "sample": partial(sample, samples=beams, keys=jax.random.split(jax.random.key(0), 3)),
@@ -292,6 +306,7 @@ def test_a_hypothesis_that_is_left_no_token_ends() -> None:
                 jnp.full(3, 4),
                 max_len=4,
                 specials=SPECIALS,
+                banned=BANNED,
                 processors=processors,
             )
             assert result.tokens[:, 0].tolist() == [[EOS, PAD, PAD, PAD]] * 3
@@ -310,7 +325,7 @@ class NoStutter(Processor):
 
 def test_a_rule_of_ones_own() -> None:
     model = table(V, seed=8, eos=-3.0)
-    search = partial(beam_search, model.step, beams=5, max_len=12, specials=SPECIALS)
+    search = partial(beam_search, model.step, beams=5, max_len=12, specials=SPECIALS, banned=BANNED)
     free, ruled = (
         search(*start(SENTENCES, 5), jnp.full(3, 12), processors=processors).tokens
         for processors in ([], [NoStutter()])
@@ -331,7 +346,13 @@ def test_values_change_without_compiling_again_and_defaults_cost_nothing() -> No
         nonlocal traces
         traces += 1
         limits = jnp.full(len(SENTENCES), 5)
-        common = {"beams": 2, "max_len": 5, "specials": SPECIALS, "processors": processors}
+        common = {
+            "beams": 2,
+            "max_len": 5,
+            "specials": SPECIALS,
+            "banned": BANNED,
+            "processors": processors,
+        }
         return beam_search(model.step, memory, cache, limits, **common).scores
 
     scores = [
@@ -352,6 +373,7 @@ def test_without_processors_no_tokens_so_far_are_kept() -> None:
             beams=2,
             max_len=5,
             specials=SPECIALS,
+            banned=BANNED,
             processors=processors,
         )
         jaxpr = jax.make_jaxpr(search)(*start(SENTENCES, 2), jnp.full(3, 5))
@@ -394,5 +416,6 @@ def test_a_rule_of_the_wrong_shape_is_named(processor: Processor, message: str) 
             jnp.full(3, 4),
             max_len=4,
             specials=SPECIALS,
+            banned=BANNED,
             processors=[processor],
         )

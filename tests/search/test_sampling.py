@@ -9,7 +9,8 @@ import pytest
 
 from encdec.search.processors import Temperature, TopK, TopP
 from encdec.search.sampling import greedy, sample
-from tests.search.stubs import BOS, EOS, PAD, SPECIALS, Table, start, table
+from encdec.search.types import LengthPenalty
+from tests.search.stubs import BANNED, BOS, EOS, PAD, SPECIALS, Table, start, table
 
 SENTENCES = [5, 17, 101]
 
@@ -18,7 +19,15 @@ def test_greedy_is_the_plain_loop() -> None:
     model = table(9, seed=1, eos=0.5)
     max_lengths = [6, 11, 3]
     search = jax.jit(
-        partial(greedy, model.step, max_len=11, specials=SPECIALS, alpha=0.6, with_attention=True)
+        partial(
+            greedy,
+            model.step,
+            max_len=11,
+            specials=SPECIALS,
+            banned=BANNED,
+            penalty=LengthPenalty(0.6),
+            with_attention=True,
+        )
     )
     ours = jax.device_get(search(*start(SENTENCES, 1), jnp.asarray(max_lengths)))
     for b, (sentence, limit) in enumerate(zip(SENTENCES, max_lengths, strict=True)):
@@ -41,7 +50,15 @@ def test_greedy_is_the_plain_loop() -> None:
 def draws(model: Table, count: int, sentence: int = 5, **options) -> np.ndarray:
     """First tokens of many samples of one sentence."""
     search = jax.jit(
-        partial(sample, model.step, samples=count, max_len=1, specials=SPECIALS, **options)
+        partial(
+            sample,
+            model.step,
+            samples=count,
+            max_len=1,
+            specials=SPECIALS,
+            banned=BANNED,
+            **options,
+        )
     )
     found = search(*start([sentence], count), jnp.ones(1, jnp.int32), jax.random.split(KEY, 1))
     return np.asarray(found.tokens)[0, :, 0]
@@ -98,7 +115,9 @@ def test_top_p_keeps_the_fewest_that_reach_the_mass(p: float) -> None:
 def test_a_low_temperature_is_greedy() -> None:
     model = table(9, seed=3, eos=0.5)
     max_lengths = jnp.asarray([6, 9, 4])
-    one = greedy(model.step, *start(SENTENCES, 1), max_lengths, max_len=9, specials=SPECIALS)
+    one = greedy(
+        model.step, *start(SENTENCES, 1), max_lengths, max_len=9, specials=SPECIALS, banned=BANNED
+    )
     keys = jax.random.split(KEY, 3)
     other = sample(
         model.step,
@@ -108,6 +127,7 @@ def test_a_low_temperature_is_greedy() -> None:
         samples=2,
         max_len=9,
         specials=SPECIALS,
+        banned=BANNED,
         processors=[Temperature(np.float32(1e-4))],
     )
     for w in range(2):
@@ -126,7 +146,8 @@ def test_samples_come_best_first_with_the_models_own_scores() -> None:
             samples=7,
             max_len=8,
             specials=SPECIALS,
-            alpha=0.6,
+            banned=BANNED,
+            penalty=LengthPenalty(0.6),
             processors=[Temperature(np.float32(1.7))],
             with_attention=True,
         )
@@ -144,7 +165,7 @@ def test_samples_come_best_first_with_the_models_own_scores() -> None:
 def test_draws_depend_on_the_key_and_not_on_the_batch() -> None:
     model = table(9, seed=5)
     keys = jax.random.split(KEY, 3)
-    search = partial(sample, model.step, samples=4, max_len=6, specials=SPECIALS)
+    search = partial(sample, model.step, samples=4, max_len=6, specials=SPECIALS, banned=BANNED)
     together = search(*start(SENTENCES, 4), jnp.full(3, 6), keys).tokens
     alone = search(*start(SENTENCES[1:2], 4), jnp.full(1, 6), keys[1:2]).tokens
     other = search(*start(SENTENCES, 4), jnp.full(3, 6), keys[::-1]).tokens

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
+from encdec.config.search import SearchOptions
 from encdec.inference import translator as translators
 from encdec.inference.translator import Translator
-from encdec.search.options import SearchOptions
 from encdec.serving.app import application
 from encdec.serving.limits import Limits
 from encdec.types import InputError

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from encdec.config.search import SearchOptions
 from encdec.inference import translator as translators
 from encdec.inference.translator import Translator
-from encdec.search.options import SearchOptions
 from encdec.serving.app import application
 from encdec.serving.limits import Limits
 from tests.serving.server import served

@@ -1,7 +1,6 @@
 """What a user may choose of a search: one dataclass for the command line, Python and the page.
 
-This module needs no JAX: the command line answers `--help` with it. `encdec.search.methods` splits
-the options for the compiled search.
+`encdec.search.methods` splits the options for the compiled search.
 """
 
 import math
@@ -19,7 +18,14 @@ class SearchOptions:
     beam: int = 5
     """Beam width; 1 is greedy search."""
     length_penalty: float = 0.6
-    """Exponent of ((5 + length) / 6), which log-probabilities are divided by (Wu 2016)."""
+    """The power of the length that a hypothesis' log-probability is divided by."""
+    length_penalty_kind: Literal["wu", "mean"] = "wu"
+    """wu: the length is (5 + tokens) / 6 (Wu 2016); mean: it is the number of tokens, so that 1
+    gives the mean log-probability of a token."""
+    stop: Literal["never", "heuristic", "first"] = "never"
+    """When the beam of a sentence ends: never before no live hypothesis can beat the worst of as
+    many finished ones as the beam is wide; heuristic: when none would beat it if it ended now;
+    first: when so many have finished."""
     max_ratio: float = 2.0
     """A translation has at most this many tokens for each source token ..."""
     max_extra: int | None = None
@@ -29,8 +35,17 @@ class SearchOptions:
     ban: tuple[str, ...] = ()
     """Words or phrases that no translation contains. A text is banned as the tokens that the
     vocabulary makes of it; a subword vocabulary may still spell it by others."""
+    ban_ids: tuple[str, ...] = ()
+    """The same for tokens and sequences of tokens given as their ids, such as "17" or "17 4 9"."""
     ban_unknown: bool = False
     """No translation contains the unknown token."""
+    ban_special: bool = True
+    """No translation contains the padding or the start token."""
+    force_first: bool = False
+    """Every translation begins with what the vocabulary puts before each target, such as the token
+    of a language."""
+    force_end: bool = False
+    """A translation that reaches its limit has the end token as its last."""
     no_repeat_ngram: int = 0
     """No sequence of this many tokens comes twice in a translation; 0 allows all."""
     repetition_penalty: float = 1.0
@@ -57,6 +72,14 @@ class SearchOptions:
                 f"prefix = {self.prefix!r} is not a text: give one for all translations; "
                 "`prefixes` of `translate` has one for each"
             )
+        if isinstance(self.ban_ids, str):
+            raise InputError(f"ban_ids = {self.ban_ids!r} is one text: give ({self.ban_ids!r},)")
+        for ids in self.ban_ids:
+            if not ids.split() or not all(map(str.isdecimal, ids.split())):
+                raise InputError(
+                    f"ban_ids = {ids!r} cannot be used: give ids with spaces between, as in '17 4'"
+                )
+        check_literals(self)
         positive, finite = "above 0 and finite", "at least 0 and finite"
         small = "at least 0 and below 2^31"
         checks = {
