@@ -79,10 +79,10 @@ class SentencePieceVocabulary:
         return SpecialIds(model.pad_id(), model.bos_id(), model.eos_id(), model.unk_id())
 
     def encode(self, text: str) -> list[int]:
-        return self._model.encode(_well_formed(text))
+        return self._model.encode(well_formed(text))
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._model.encode([_well_formed(text) for text in texts])
+        return self._model.encode([well_formed(text) for text in texts])
 
     def decode(self, ids: Iterable[int]) -> str:
         pad, start, end, _ = self.specials
@@ -193,7 +193,7 @@ def too_large(size: int, most: int) -> InputError:
     )
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     """Replaces lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
@@ -204,7 +204,7 @@ def _nonblank(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         if text.strip():
             empty = False
-            yield _well_formed(text)
+            yield well_formed(text)
     if empty:
         raise InputError("there is no text to train sentencepiece on")
 
