@@ -75,8 +75,8 @@ class SentencePieceTable:
       added: tokens that are found first; the texts between them are cut one by one.
       reads_codes: whether a code such as >>fra<< at the beginning of a text is one piece (Marian).
       clean_up: whether white space before English punctuation is taken away after decoding.
-      punctuation: the language by whose Moses rules punctuation is normalized first; None leaves
-        the text as it is.
+      punctuation: the language by whose Moses rules punctuation is normalized first, empty for
+        the rules of no language; None leaves the text as it is.
     """
 
     proto: bytes

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -262,8 +263,8 @@ def _added_tokens(
         value = config.get(f"{name}_token") or _DEFAULTS.get(name, f"<{name}>")
         flags = value if isinstance(value, dict) else {"lstrip": name == "mask"}
         found.setdefault(_text(value), _token(_text(value), -1, flags, special=True))
-    extra = [*(config.get("additional_special_tokens") or ())]
-    extra += config.get("extra_special_tokens") or ()
+    lists = (config.get(f"{kind}_special_tokens") or () for kind in ("additional", "extra"))
+    extra = chain(*(part.values() if isinstance(part, dict) else part for part in lists))
     for value in (*special, *extra):
         flags = value if isinstance(value, dict) else {}
         found.setdefault(_text(value), _token(_text(value), -1, flags, special=True))

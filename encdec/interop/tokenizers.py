@@ -15,7 +15,7 @@ What each architecture puts around the ids of a text:
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from encdec.data.pretrained_pieces import Pieces, SentencePieceTable, TokenizerJson
 from encdec.data.pretrained_vocabulary import LanguagePlace, PretrainedVocabulary
@@ -45,7 +45,7 @@ class Framing(NamedTuple):
 
 FRAMINGS = {
     "Marian": Framing("default", None, ">>(.+)<<"),
-    "M2M100": Framing("before", "before", "__(.+)__", True),
+    "M2M100": Framing("before", "before", "__([a-z]{2,3})__", True),
     "Nllb": Framing("before", "before", "([a-z]{3}_[A-Z][a-z]{3})", True),
     "MBart": Framing("end", "start", "([a-z]{2}_[A-Z]{2})", True),
     "MBart50": Framing("before", "before", "([a-z]{2}_[A-Z]{2})", True),
@@ -87,7 +87,7 @@ def read_vocabularies(
     framing = FRAMINGS[family]
     if family == "Nllb" and tokenizer.config.get("legacy_behaviour"):
         framing = framing._replace(source="end")
-    punctuation = tokenizer.config.get("source_lang") or "en" if normalize_punctuation else None
+    punctuation = tokenizer.config.get("source_lang", "") if normalize_punctuation else None
     pieces = _pieces(tokenizer, family, punctuation)
     sizes = (fields.require("vocab_size"), fields.values.get("decoder_vocab_size"))
     rows = (sizes[0], sizes[1] or sizes[0])
@@ -102,13 +102,10 @@ def read_vocabularies(
                 "the target only"
             )
         return _choose(source, target_language, "target", folder), target
-    given = (source_language, target_language)
     stated = _stated_languages(tokenizer, fields, target)
-    if framing.source is None:
-        stated = given
     return (
-        _choose(source, given[0] or stated[0], "source", folder),
-        _choose(target, given[1] or stated[1], "target", folder),
+        _choose(source, source_language or stated[0], "source", folder),
+        _choose(target, target_language or stated[1], "target", folder),
     )
 
 
@@ -167,33 +164,34 @@ def _vocabulary(
         before=() if bos is None else (bos,),
         after=(end,) if place == "end" else (),
         language_place=place,
-        language_ids={} if place is None else _language_ids(pieces, framing.language),
+        language_ids={} if place is None else _language_ids(pieces, framing.language, size),
     )
 
 
-def _language_ids(pieces: Pieces, pattern: str) -> dict[str, int]:
-    """The ids of the tokens that name a language, by its code."""
+def _language_ids(pieces: Pieces, pattern: str, size: int) -> dict[str, int]:
+    """The ids of the tokens that name a language, by its code; without those of no row."""
     if isinstance(pieces, SentencePieceTable):
         tokens: Mapping[str, int] = pieces.table
     else:
         assert isinstance(pieces, TokenizerJson)
         tokens = {token.text: token.id for token in pieces.added if token.special}
     matches = ((re.fullmatch(pattern, text), i) for text, i in tokens.items())
-    return {match[1]: i for match, i in matches if match}
+    return {match[1]: i for match, i in matches if match and i < size}
 
 
 def _stated_languages(
     tokenizer: TokenizerFolder, fields: Fields, target: PretrainedVocabulary
 ) -> tuple[str | None, str | None]:
     """The languages that the files name."""
-    codes: dict[Any, str] = {i: code for code, i in target.language_ids.items()}
-    name = "generation_config.json"
-    settings = [tokenizer.object(name)] if tokenizer.has(name) else []
-    forced = None
+    if target.language_place is None:
+        return None, None
+    codes = {i: code for code, i in target.language_ids.items()}
     # mBART-25 starts with the language; the others are made to continue with it.
     field = "decoder_start_token_id" if target.language_place == "start" else "forced_bos_token_id"
-    for values in (*settings, fields.values):
-        forced = forced or codes.get(values.get(field))
+    name = "generation_config.json"
+    settings = [tokenizer.object(name)] if tokenizer.has(name) else []
+    ids = [values.get(field) for values in (*settings, fields.values)]
+    forced = next((codes[i] for i in ids if isinstance(i, int) and i in codes), None)
     return tokenizer.config.get("src_lang"), tokenizer.config.get("tgt_lang") or forced
 
 
@@ -208,16 +206,12 @@ def _family(tokenizer: TokenizerFolder, fields: Fields) -> str:
     if kind == "m2m_100":
         return "M2M100" if tokenizer.has("vocab.json") else "Nllb"
     if kind == "mbart":
-        # Their settings are alike, but mBART-50 knows more languages.
-        if tokenizer.has("tokenizer.json"):
-            pieces = tokenizer_files.tokenizer_json(tokenizer)
-            return (
-                "MBart" if pieces.id_of(language_codes.MBART_50.split()[-1]) is None else "MBart50"
-            )
-        raise InputError(
-            f"{tokenizer.path / 'tokenizer_config.json'} has no tokenizer_class: add "
-            "MBartTokenizer or MBart50Tokenizer"
+        # As for the hub library, unless the tokens tell that it is the larger one.
+        last = language_codes.MBART_50.split()[-1]
+        is_larger = tokenizer.has("tokenizer.json") and last in (
+            token.text for token in tokenizer_files.tokenizer_json(tokenizer).added
         )
+        return "MBart50" if is_larger else "MBart"
     if kind == "t5":
         files = ("tokenizer.json", "spiece.model")
         return "T5" if any(map(tokenizer.has, files)) else "ByT5"
