@@ -109,10 +109,11 @@ class PretrainedVocabulary:
         Raises:
           KeyError, TypeError, ValueError, RuntimeError: the values are damaged.
         """
+        pad, start, end, unknown = map(int, tree["specials"])
         return PretrainedVocabulary(
             pieces_from_json(tree["pieces"]),
             int(tree["size"]),
-            SpecialIds(*map(int, tree["specials"])),
+            SpecialIds(pad, start, end, unknown),
             tuple(tree["before"]),
             tuple(tree["after"]),
             tree["language_place"],
