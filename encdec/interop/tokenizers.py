@@ -13,7 +13,6 @@ What each architecture puts around the ids of a text:
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -170,11 +169,10 @@ def _vocabulary(
 
 def _language_ids(pieces: Pieces, pattern: str, size: int) -> dict[str, int]:
     """The ids of the tokens that name a language, by its code; without those of no row."""
+    assert isinstance(pieces, SentencePieceTable | TokenizerJson)
+    tokens = {token.text: token.id for token in pieces.added if token.special}
     if isinstance(pieces, SentencePieceTable):
-        tokens: Mapping[str, int] = pieces.table
-    else:
-        assert isinstance(pieces, TokenizerJson)
-        tokens = {token.text: token.id for token in pieces.added if token.special}
+        tokens = {**pieces.table, **tokens}  # Marian's languages are ordinary pieces
     matches = ((re.fullmatch(pattern, text), i) for text, i in tokens.items())
     return {match[1]: i for match, i in matches if match and i < size}
 
