@@ -6,40 +6,24 @@ language, is not part of it: see `pretrained_vocabulary`.
 
 import base64
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sentencepiece
 
+from encdec.data.added_tokens import AddedToken, Splitter
 from encdec.data.sentencepiece_model import well_formed
 from encdec.data.simple_vocabularies import byte_label
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+
 _CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 """White space that the hub library takes away from English, where a tokenizer says so."""
-
-
-class AddedToken(NamedTuple):
-    """A token that is found in a text before the text is cut into pieces.
-
-    Attributes:
-      text: what is searched for.
-      id: its id.
-      strip_left, strip_right: whether white space before or after it belongs to it.
-      special: whether it leaves no trace in decoded text.
-    """
-
-    text: str
-    id: int
-    strip_left: bool = False
-    strip_right: bool = False
-    special: bool = True
 
 
 class Pieces(Protocol):
@@ -92,8 +76,8 @@ class SentencePieceTable:
         return sentencepiece.SentencePieceProcessor(model_proto=self.proto)
 
     @cached_property
-    def _splitter(self) -> "_Splitter":
-        return _Splitter(self.added)
+    def _splitter(self) -> "Splitter":
+        return Splitter(self.added)
 
     @cached_property
     def _by_id(self) -> dict[int, str]:
@@ -235,8 +219,8 @@ class BytePieces:
     clean_up: bool = False
 
     @cached_property
-    def _splitter(self) -> "_Splitter":
-        return _Splitter(self.added)
+    def _splitter(self) -> "Splitter":
+        return Splitter(self.added)
 
     @cached_property
     def _by_id(self) -> dict[int, AddedToken]:
@@ -288,27 +272,6 @@ def pieces_from_json(tree: dict[str, Any]) -> Pieces:
         pieces = {"tokenizers": TokenizerJson, "bytes": BytePieces}[tree["kind"]](**fields)
     pieces.encode_all([""])  # reads the files, which may be damaged
     return pieces
-
-
-class _Splitter:
-    """Splits a text at added tokens, the longest of those that begin at the same character."""
-
-    def __init__(self, added: Iterable[AddedToken]) -> None:
-        self._tokens = {token.text: token for token in added if token.text}
-        longest_first = sorted(self._tokens, key=len, reverse=True)
-        self._regex = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
-
-    def __call__(self, text: str) -> list[str | AddedToken]:
-        """The tokens, and the texts between them that are not empty."""
-        if not self._tokens:
-            return [text] if text else []
-        parts = self._regex.split(text)  # every second is a token
-        for i in range(1, len(parts), 2):
-            if self._tokens[parts[i]].strip_right:
-                parts[i + 1] = parts[i + 1].lstrip()
-            if self._tokens[parts[i]].strip_left:
-                parts[i - 1] = parts[i - 1].rstrip()
-        return [self._tokens[part] if i % 2 else part for i, part in enumerate(parts) if part]
 
 
 def _cleaned(text: str, clean_up: bool) -> str:

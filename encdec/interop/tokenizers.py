@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from encdec.data.pretrained_pieces import Pieces, SentencePieceTable, TokenizerJson
 from encdec.data.pretrained_vocabulary import LanguagePlace, PretrainedVocabulary
-from encdec.interop import language_codes, tokenizer_files
+from encdec.interop import language_codes, tokenizer_kinds
 from encdec.interop.names import Fields
-from encdec.interop.tokenizer_files import TokenizerFolder
+from encdec.interop.tokenizer_files import TokenizerFolder, open_folder
 from encdec.types import InputError, SpecialIds
 
 
@@ -81,7 +81,7 @@ def read_vocabularies(
       InputError: a file is missing or damaged, a language is unknown, missing, or given for a
         tokenizer that has none.
     """
-    tokenizer = tokenizer_files.open_folder(folder)
+    tokenizer = open_folder(folder)
     family = _family(tokenizer, fields)
     framing = FRAMINGS[family]
     if family == "Nllb" and tokenizer.config.get("legacy_behaviour"):
@@ -207,7 +207,7 @@ def _family(tokenizer: TokenizerFolder, fields: Fields) -> str:
         # As for the hub library, unless the tokens tell that it is the larger one.
         last = language_codes.MBART_50.split()[-1]
         is_larger = tokenizer.has("tokenizer.json") and last in (
-            token.text for token in tokenizer_files.tokenizer_json(tokenizer).added
+            token.text for token in tokenizer_kinds.tokenizer_json(tokenizer).added
         )
         return "MBart50" if is_larger else "MBart"
     if kind == "t5":
@@ -223,26 +223,26 @@ def _pieces(
 ) -> tuple[Pieces, Pieces]:
     """The tokenizers of source and target."""
     if family == "Marian":
-        return tokenizer_files.marian(tokenizer, punctuation)
+        return tokenizer_kinds.marian(tokenizer, punctuation)
     if punctuation is not None:
         raise InputError("normalize_punctuation cannot be used: only Marian was trained with it")
     if family == "M2M100":
-        pieces = tokenizer_files.m2m100(tokenizer)
+        pieces = tokenizer_kinds.m2m100(tokenizer)
     elif family == "ByT5":
-        pieces = tokenizer_files.byt5(tokenizer)
+        pieces = tokenizer_kinds.byt5(tokenizer)
     elif tokenizer.has("tokenizer.json"):
-        pieces = tokenizer_files.tokenizer_json(tokenizer)
+        pieces = tokenizer_kinds.tokenizer_json(tokenizer)
     elif family == "Bart":
-        pieces = tokenizer_files.bart(tokenizer)
+        pieces = tokenizer_kinds.bart(tokenizer)
     elif family == "T5":
-        pieces = tokenizer_files.t5(tokenizer)
+        pieces = tokenizer_kinds.t5(tokenizer)
     elif family == "Pegasus":
-        pieces = tokenizer_files.pegasus(tokenizer)
+        pieces = tokenizer_kinds.pegasus(tokenizer)
     else:
         lists = {
             "Nllb": language_codes.NLLB.split(),
             "MBart": language_codes.MBART_50.split()[:25],
             "MBart50": language_codes.MBART_50.split(),
         }
-        pieces = tokenizer_files.fairseq(tokenizer, lists[family])
+        pieces = tokenizer_kinds.fairseq(tokenizer, lists[family])
     return pieces, pieces

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import sentencepiece
 import tokenizers
 
 from encdec.data import vocabulary
-from encdec.data.pretrained_pieces import AddedToken, BytePieces, SentencePieceTable, TokenizerJson
+from encdec.data.added_tokens import AddedToken
+from encdec.data.pretrained_pieces import BytePieces, SentencePieceTable, TokenizerJson
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.types import InputError, SpecialIds
 
@@ -176,3 +178,8 @@ def test_white_space_belongs_to_some_tokens() -> None:
 def test_the_longest_token_is_found() -> None:
     pieces = BytePieces((AddedToken("<a>", 0), AddedToken("<a>b", 1)), 2)
     assert pieces.encode_all(["<a>b<a>"]) == [[1, 0]]
+
+
+def test_it_can_be_sent_to_a_process(made: PretrainedVocabulary) -> None:
+    ids = made.encode_all(TEXTS)
+    assert pickle.loads(pickle.dumps(made)).encode_all(TEXTS) == ids

@@ -224,8 +224,9 @@ def changed(folder: Path, copy: Path, **files: Any) -> Path:
         ("marian", {"target__spm": b"no"}, "target.spm is damaged"),
         ("marian", {"vocab__json": b"{"}, "vocab.json is damaged"),
         ("marian", {"vocab__json": {"a": "b"}}, "vocab.json is damaged"),
-        ("marian", {"vocab__json": {"a": 0}}, "vocab.json has no <unk>"),
+        ("marian", {"vocab__json": {"a": 0}}, ": vocab.json has no <unk>"),
         ("marian", {"tokenizer_config__json": b"[]"}, "tokenizer_config.json is damaged"),
+        ("marian", {"tokenizer_config__json": {"added_tokens_decoder": {"1": 2}}}, "is damaged"),
         ("t5", {"tokenizer__json": b"{}"}, "tokenizer.json is damaged"),
         ("t5", {"tokenizer__json": b"\xff"}, "tokenizer.json is damaged"),
         ("t5", {"tokenizer__json": None}, "spiece.model cannot be read"),
@@ -291,3 +292,20 @@ def test_the_files_that_belong_to_a_tokenizer(made: Any) -> None:
     for name in MAKERS:
         folder = made(name)[1] / "saved"
         assert {*tokenizer_files(folder)} == {*folder.iterdir()}
+
+
+def test_settings_that_give_tokens_their_ids(tmp_path: Path) -> None:
+    """Some list all added tokens with ids, or name special tokens in an object."""
+    languages = {str(500 + i): {"content": code} for i, code in enumerate(("fra_Latn", "eng_Latn"))}
+    settings = {"tokenizer_class": "NllbTokenizer", "src_lang": "eng_Latn", "tgt_lang": "fra_Latn"}
+    settings |= {"extra_special_tokens": {"image_token": "<image>"}, "unk_token": "<unk>"}
+    settings |= {
+        "added_tokens_decoder": languages | {"650": {"content": "<word>", "special": False}}
+    }
+    write(tmp_path, sentencepiece__bpe__model=train(), tokenizer_config__json=settings)
+    values = {"model_type": "m2m_100", "vocab_size": 700}
+    source, target = read_vocabularies(tmp_path, Fields(values, "config.json"))
+    assert (source.before, target.before) == ((501,), (500,))
+    image = source.pieces.id_of("<image>")
+    assert source.encode("<image><word>") == [501, image, 650]
+    assert source.decode([501, image, 650]) == "<word>"
