@@ -13,6 +13,8 @@ import sentencepiece
 
 from tests.interop.hub_models import transformers
 
+IS_5 = transformers.__version__ >= "5"
+
 ALPHABETS = (
     "abcdefghijklmnopqrstuvwxyzéüßñ",
     "абвгдежзийклмнопрстуфхцчшщъыьэюя",
@@ -155,7 +157,7 @@ def with_languages(kind: str, model: str, codes: str) -> Callable[[Path], Any]:
     def make(folder: Path) -> Any:
         names = [f"{side}_lang" for side in ("src", "tgt")]
         write(folder, sentencepiece__bpe__model=train(model))
-        return getattr(transformers, f"{kind}Tokenizer").from_pretrained(
+        return getattr(transformers, f"{kind}TokenizerFast").from_pretrained(
             folder, **dict(zip(names, codes.split(), strict=True))
         )
 
@@ -165,14 +167,11 @@ def with_languages(kind: str, model: str, codes: str) -> Callable[[Path], Any]:
 def nllb(folder: Path, **how: Any) -> Any:
     from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
+    if IS_5:  # or it forgets the languages
+        how["extra_special_tokens"] = FAIRSEQ_LANGUAGE_CODES
     write(folder, sentencepiece__bpe__model=train("bpe"))
-    return transformers.NllbTokenizer.from_pretrained(
-        folder,
-        src_lang="eng_Latn",
-        tgt_lang="fra_Latn",
-        # Without them this version of the hub library forgets the languages.
-        extra_special_tokens=FAIRSEQ_LANGUAGE_CODES,
-        **how,
+    return transformers.NllbTokenizerFast.from_pretrained(
+        folder, src_lang="eng_Latn", tgt_lang="fra_Latn", **how
     )
 
 
@@ -189,7 +188,7 @@ def t5(kind: str, **how: Any) -> Callable[[Path], Any]:
 
 
 def umt5(folder: Path) -> Any:
-    t5("T5Tokenizer")(folder).save_pretrained(folder)
+    t5("T5TokenizerFast")(folder).save_pretrained(folder)
     (folder / "tokenizer_config.json").unlink()
     named = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
     return transformers.PreTrainedTokenizerFast.from_pretrained(folder, **named)
@@ -205,7 +204,7 @@ def bart(folder: Path) -> Any:
     )
     folder.mkdir(parents=True, exist_ok=True)
     trained.save_model(str(folder))
-    return transformers.BartTokenizer.from_pretrained(folder)
+    return transformers.BartTokenizerFast.from_pretrained(folder)
 
 
 MAKERS: dict[str, Callable[[Path], Any]] = {
@@ -217,10 +216,10 @@ MAKERS: dict[str, Callable[[Path], Any]] = {
     "mbart": with_languages("MBart", "unigram", "en_XX ro_RO"),
     "mbart50": with_languages("MBart50", "unigram", "en_XX sl_SI"),
     "bart": bart,
-    "t5": t5("T5Tokenizer"),
-    "mt5": t5("T5Tokenizer", extra_ids=0),
+    "t5": t5("T5TokenizerFast"),
+    "mt5": t5("T5TokenizerFast", extra_ids=0),
     "umt5": umt5,
-    "pegasus": t5("PegasusTokenizer"),
+    "pegasus": t5("PegasusTokenizerFast"),
     "byt5": lambda folder: transformers.ByT5Tokenizer(),
 }
 """By name, functions that train a tokenizer with files in a folder."""

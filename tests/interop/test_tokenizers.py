@@ -16,7 +16,7 @@ from encdec.interop.names import Fields
 from encdec.interop.tokenizer_files import tokenizer_files
 from encdec.interop.tokenizers import read_vocabularies
 from encdec.types import InputError
-from tests.interop.hub_tokenizers import CONFIGS, MAKERS, lines, t5_model, train, write
+from tests.interop.hub_tokenizers import CONFIGS, IS_5, MAKERS, lines, t5_model, train, write
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 TEXTS = ["", " ", "\t\n", *lines(2000, 7)]
@@ -71,8 +71,8 @@ def test_decoded_text_is_that_of_the_hub(name: str, made: Any) -> None:
     source, target = read(name, folder / "saved")
     draw = random.Random(3)
     known = max(tokenizer.get_vocab().values()) + 1
-    rows = [draw.choices(range(known), k=draw.randint(0, 12)) for _ in range(600)]
-    rows += [list(ids) for ids in tokenizer(text_target=TEXTS[:600]).input_ids]
+    rows = [draw.choices(range(known), k=draw.randint(0, 12)) for _ in range(400)]
+    rows += [list(ids) for ids in tokenizer(text_target=TEXTS[:400]).input_ids]
     if name == "marian":  # whose languages are not special in the hub library
         rows = [[i for i in ids if i not in source.language_ids.values()] for ids in rows]
     theirs = [tokenizer.decode(ids, skip_special_tokens=True) for ids in rows]
@@ -157,8 +157,10 @@ def test_the_hub_masks_spans_with_the_same_ids(made: Any) -> None:
 
 @pytest.mark.parametrize("name", ["marian", "t5", "bart", "byt5"])
 def test_white_space_before_punctuation(name: str, made: Any, tmp_path: Path) -> None:
-    """Taken away where the settings say so."""
+    """Taken away where the settings say so; not by byte pairs."""
     tokenizer, _ = made(name)
+    if name == "bart" and not IS_5:
+        pytest.skip("this version of the hub library did so for byte pairs too")
     tokenizer.clean_up_tokenization_spaces = True
     tokenizer.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
@@ -211,7 +213,7 @@ def changed(folder: Path, copy: Path, **files: Any) -> Path:
     shutil.copytree(folder, copy)
     for name, content in files.items():
         if content is None:
-            (copy / name.replace("__", ".")).unlink()
+            (copy / name.replace("__", ".")).unlink(missing_ok=True)
         else:
             write(copy, **{name: content})
     return copy
@@ -229,8 +231,12 @@ def changed(folder: Path, copy: Path, **files: Any) -> Path:
         ("marian", {"tokenizer_config__json": {"added_tokens_decoder": {"1": 2}}}, "is damaged"),
         ("t5", {"tokenizer__json": b"{}"}, "tokenizer.json is damaged"),
         ("t5", {"tokenizer__json": b"\xff"}, "tokenizer.json is damaged"),
-        ("t5", {"tokenizer__json": None}, "spiece.model cannot be read"),
-        ("nllb", {"tokenizer__json": None}, "sentencepiece.bpe.model cannot be read"),
+        ("t5", {"tokenizer__json": None, "spiece__model": None}, "spiece.model cannot be read"),
+        (
+            "nllb",
+            {"tokenizer__json": None, "sentencepiece__bpe__model": None},
+            "sentencepiece.bpe.model cannot be read",
+        ),
     ],
 )
 def test_missing_and_damaged_files(
