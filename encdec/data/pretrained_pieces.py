@@ -142,6 +142,9 @@ class SentencePieceTable:
 class TokenizerJson:
     """A tokenizer.json, which the `tokenizers` library runs.
 
+    The file is followed. Version 5 of the hub library builds some parts from the class of the
+    tokenizer instead: of files that version 4 saved it keeps white space at the end, for instance.
+
     Attributes:
       text: the file.
       clean_up: whether white space before English punctuation is taken away after decoding; never
