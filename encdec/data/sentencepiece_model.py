@@ -81,10 +81,10 @@ class SentencePieceVocabulary:
     before = after = ()
 
     def encode(self, text: str) -> list[int]:
-        return self._model.encode(_well_formed(text))
+        return self._model.encode(well_formed(text))
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._model.encode([_well_formed(text) for text in texts])
+        return self._model.encode([well_formed(text) for text in texts])
 
     def decode(self, ids: Iterable[int]) -> str:
         pad, start, end, _ = self.specials
@@ -195,7 +195,7 @@ def too_large(size: int, most: int) -> InputError:
     )
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     """Replaces lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
@@ -206,7 +206,7 @@ def _nonblank(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         if text.strip():
             empty = False
-            yield _well_formed(text)
+            yield well_formed(text)
     if empty:
         raise InputError("there is no text to train sentencepiece on")
 

@@ -102,7 +102,7 @@ class ByteVocabulary:
         return b"".join(parts).decode("utf-8", "replace")
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        return [_LABELS[i] if i < FIRST else _byte_label(i - FIRST) for i in ids]
+        return [_LABELS[i] if i < FIRST else byte_label(i - FIRST) for i in ids]
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
@@ -163,5 +163,5 @@ def split(kind: str, text: str) -> Sequence[str]:
     return text if kind == "chars" else text.split()
 
 
-def _byte_label(byte: int) -> str:
+def byte_label(byte: int) -> str:
     return "▁" if byte == 0x20 else chr(byte) if 0x20 < byte < 0x7F else f"x{byte:02X}"

@@ -1,4 +1,5 @@
-"""Text to token ids and back: characters, words, bytes or SentencePiece behind one interface.
+"""Text to token ids and back: characters, words, bytes, SentencePiece or the tokenizer of a model
+that was trained elsewhere, behind one interface.
 
 The special ids (padding, start, end, unknown) are the vocabulary's own: `Vocabulary.specials`.
 """
@@ -13,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sentencepiece_model import (
     UNKNOWN_LABEL,
     SentencePieceType,
@@ -154,6 +156,8 @@ def _from_json(tree: dict[str, Any]) -> Vocabulary:
         return ByteVocabulary()
     if kind == "ids":
         return IdVocabulary(int(tree["size"]))
+    if kind == "pretrained":
+        return PretrainedVocabulary.from_json(tree)
     if kind == "sentencepiece":
         vocabulary = SentencePieceVocabulary(base64.b64decode(tree["model"], validate=True))
         shown = vocabulary.decode([vocabulary.specials.unknown]).strip()

@@ -1,0 +1,147 @@
+"""The tokenizer of a model that was trained elsewhere, as a vocabulary."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from encdec.config.checks import nearest
+from encdec.data.pretrained_pieces import Pieces, pieces_from_json
+from encdec.data.sentencepiece_model import UNKNOWN_LABEL
+from encdec.types import InputError, SpecialIds
+
+LanguagePlace = Literal["before", "default", "start", "end"]
+_FEW = 12
+"""Languages that an error lists in full."""
+
+
+@dataclass(frozen=True)
+class PretrainedVocabulary:
+    """One side's tokenizer, with the tokens that the model wants around a text.
+
+    `encode` gives `before`, the ids of the text, `after`. The start and the end token are not part
+    of it, as in every vocabulary; the end token in `specials` is what is put last, for mBART-25
+    the language of the source. Special tokens that are written out in a text, such as `</s>`, are
+    read as tokens, as the hub library does.
+
+    In decoded text all special tokens leave no trace. Unlike in other vocabularies that includes
+    the unknown token, because the hub library skips it too. Ids without a piece, of which a padded
+    embedding has some, leave none either.
+
+    Attributes:
+      pieces: turns bare text into ids and back.
+      size: the rows of the model's embedding; the tokenizer may have fewer ids. A token whose id
+        is not below it is encoded as unknown.
+      specials: see `SpecialIds`.
+      before, after: ids around those of the text.
+      language_place: where the id of the language is: in `before`; in `before` unless a text
+        begins with a language itself, as `>>fra<<` ("default"); instead of the start token; or
+        instead of the end token. None where the tokenizer has no languages.
+      language_ids: the id of each language's token, by the code of the language.
+    """
+
+    pieces: Pieces
+    size: int
+    specials: SpecialIds
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    language_place: LanguagePlace | None = None
+    language_ids: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of the languages that `with_language` accepts, in the order of their ids."""
+        return tuple(sorted(self.language_ids, key=lambda code: self.language_ids[code]))
+
+    def with_language(self, code: str) -> "PretrainedVocabulary":
+        """The same tokenizer for texts in another language; of Marian, for another target.
+
+        Raises:
+          InputError: the tokenizer does not know the language, or has none.
+        """
+        i = language_id(self.language_ids, code)
+        if self.language_place == "start":
+            return replace(self, specials=self.specials._replace(start=i))
+        if self.language_place == "end":
+            return replace(self, specials=self.specials._replace(end=i))
+        return replace(self, before=(i,))
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        size, unknown, after = self.size, self.specials.unknown, self.after
+        return [
+            [*self._before(text), *(i if i < size else unknown for i in ids), *after]
+            for text, ids in zip(texts, self.pieces.encode_all(texts), strict=True)
+        ]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        pad, start, end, _ = self.specials
+        skipped = {pad, start, end, *self.before, *self.after, *self.language_ids.values()}
+        return self.pieces.decode([int(i) for i in ids if i not in skipped])
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        return [self._label(int(i)) for i in ids]
+
+    def sample_segmentation(
+        self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
+    ) -> list[int]:
+        return list(ids)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": "pretrained",
+            "pieces": self.pieces.to_json(),
+            "size": self.size,
+            "specials": list(self.specials),
+            "before": list(self.before),
+            "after": list(self.after),
+            "language_place": self.language_place,
+            "language_ids": dict(self.language_ids),
+        }
+
+    @staticmethod
+    def from_json(tree: dict[str, Any]) -> "PretrainedVocabulary":
+        """Builds the vocabulary again.
+
+        Raises:
+          KeyError, TypeError, ValueError, RuntimeError: the values are damaged.
+        """
+        pad, start, end, unknown = map(int, tree["specials"])
+        return PretrainedVocabulary(
+            pieces_from_json(tree["pieces"]),
+            int(tree["size"]),
+            SpecialIds(pad, start, end, unknown),
+            tuple(tree["before"]),
+            tuple(tree["after"]),
+            tree["language_place"],
+            tree["language_ids"],
+        )
+
+    def _before(self, text: str) -> tuple[int, ...]:
+        names_one = self.language_place == "default" and text.startswith(">>") and "<<" in text
+        return () if names_one else self.before
+
+    def _label(self, i: int) -> str:
+        label = self.pieces.label(i)
+        return UNKNOWN_LABEL if label is None or i == self.specials.unknown else label
+
+
+def language_id(language_ids: Mapping[str, int], code: str) -> int:
+    """The id of a language's token.
+
+    Raises:
+      InputError: there is none; the error names those that there are.
+    """
+    if code in language_ids:
+        return language_ids[code]
+    if not language_ids:
+        raise InputError(f"the language {code!r} cannot be chosen: the tokenizer has no languages")
+    known = sorted(language_ids)
+    listed = ", ".join(known[:_FEW]) + (f" and {len(known) - _FEW} more" * (len(known) > _FEW))
+    raise InputError(
+        f"the tokenizer does not know the language {code!r}{nearest(code, known) or ':'} "
+        f"it knows {listed}"
+    )
