@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from encdec.cli.languages import LanguageOptions
 from encdec.cli.parsing import parse_for_run
 from encdec.config.search import SearchOptions
 from encdec.files import cache_folder
@@ -26,6 +27,7 @@ class _Options:
     ] = "encoder-decoder"
     layer: Annotated[int | None, arg(help="Draw only this layer, counted from 1.")] = None
     head: Annotated[int | None, arg(help="Draw only this head, counted from 1.")] = None
+    languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
 
 
@@ -48,7 +50,7 @@ def run(arguments: list[str]) -> None:
     from encdec.plots.runs import attention_picture
 
     keep_compiled_programs(cache_folder())
-    translator = translators.load(options.run)
+    translator = options.languages.of(translators.load(options.run))
     length = translator.source_length(options.text)
     limit = translator.run.config.data.max_source_length
     if length > limit:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.evaluation_text import EvaluationText
+from encdec.cli.languages import LanguageOptions
 from encdec.cli.metric_choices import NAMES, MetricChoices
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DeviceConfig
@@ -48,6 +49,7 @@ class _EvaluateOptions:
     max_batch_tokens: Annotated[
         int, arg(help="The most source tokens in a batch, padding included.")
     ] = 8192
+    languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
@@ -71,7 +73,7 @@ def run(arguments: list[str]) -> None:
     from encdec.runs.metrics_log import json_line
 
     keep_compiled_programs(cache_folder())
-    translator = translators.load_on(options.devices, options.run)
+    translator = options.languages.of(translators.load_on(options.devices, options.run))
     config = translator.run.config
     metric_options = options.choices.options(config)
     text = options.text

@@ -6,6 +6,7 @@ that help texts and refusals do not wait for JAX.
 """
 
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from encdec.types import InputError
 
 COMMANDS = {
     "train": "train a run (the dates corpus and the Transformer by default)",
+    "import": "make a run of a model trained elsewhere (Marian, NLLB, mBART, T5, ...)",
     "translate": "translate lines of text",
     "evaluate": "compute metrics of a run on its held-out sentences, or on files",
     "score": "write the log-probability of given translations, for a test set or an n-best list",
@@ -28,7 +30,9 @@ COMMANDS = {
     "prepare": "fetch a corpus of TensorFlow Datasets to train on",
     "doctor": "describe the devices, versions and speed of this machine",
 }
-"""What each command does; the module `encdec.cli.COMMAND` has its `run(arguments)`."""
+"""What each command does; the module `encdec.cli.COMMAND` has its `run(arguments)`.
+
+A name that Python keeps for itself has an underscore there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name, *rest = arguments
         if name not in COMMANDS:
             raise InputError(f"unknown command {name!r}{nearest(name, COMMANDS)} (encdec --help)")
-        importlib.import_module(f"encdec.cli.{name}").run(rest)
+        module = f"{name}_" if keyword.iskeyword(name) else name
+        importlib.import_module(f"encdec.cli.{module}").run(rest)
     except InputError as error:
         print(f"encdec: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from encdec.cli.languages import LanguageOptions
 from encdec.cli.parsing import check_batch_tokens, parse
 from encdec.config import DeviceConfig
 from encdec.files import cache_folder, writer
@@ -71,6 +72,7 @@ class _ScoreOptions:
     max_batch_tokens: Annotated[
         int, arg(help="The most source or target tokens in a batch, padding included.")
     ] = 8192
+    languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
 
@@ -108,7 +110,7 @@ def run(arguments: list[str]) -> None:
     from encdec.parallel.devices import keep_compiled_programs
 
     keep_compiled_programs(cache_folder())
-    translator = translators.load_on(options.devices, options.run)
+    translator = options.languages.of(translators.load_on(options.devices, options.run))
     inputs = [*options.source, *options.target, *options.nbest, *options.tsv]
     with writer(options.output, inputs) as out:
         while window := list(islice(lines, _WINDOW)):

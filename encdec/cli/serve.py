@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from encdec.cli.languages import LanguageOptions
 from encdec.cli.parsing import parse_for_run
 from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
@@ -28,6 +29,7 @@ class _Options:
     ] = "127.0.0.1"
     port: Annotated[int, arg(help="Port to listen on; 0 takes any free port.")] = 8000
     limits: Annotated[Limits, OmitArgPrefixes] = field(default_factory=Limits)
+    languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
@@ -51,7 +53,7 @@ def run(arguments: list[str]) -> None:
     from encdec.parallel.devices import keep_compiled_programs
 
     keep_compiled_programs(cache_folder())
-    translator = translators.load_on(options.devices, options.run)
+    translator = options.languages.of(translators.load_on(options.devices, options.run))
     with _listen(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         search = app.served_search(options.search, options.limits)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from encdec.cli.languages import LanguageOptions
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DeviceConfig
 from encdec.config.search import EnsembleOptions, SearchOptions
@@ -55,6 +56,7 @@ class _TranslateOptions:
     max_batch_tokens: Annotated[
         int, arg(help="The most source tokens in a batch, padding included.")
     ] = 8192
+    languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     ensemble: Annotated[EnsembleOptions, OmitArgPrefixes] = field(default_factory=EnsembleOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
@@ -88,7 +90,7 @@ def run(arguments: list[str]) -> None:
     keep_compiled_programs(cache_folder())
     layout = Layout.parse(options.devices.layout)
     dtype = compute_dtype(options.devices.precision)
-    translator = load_ensemble(options.runs, layout, dtype, options.ensemble)
+    translator = options.languages.of(load_ensemble(options.runs, layout, dtype, options.ensemble))
     inputs = [options.input] if options.input else []
     with _reader(options.input) as lines, writer(options.output, inputs) as out:
         first = 1

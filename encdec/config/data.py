@@ -6,7 +6,7 @@ from typing import Literal
 from encdec.config.checks import check_literals, check_ranges, require
 from encdec.types import InputError
 
-VocabularyKind = Literal["chars", "words", "bytes", "sentencepiece"]
+VocabularyKind = Literal["chars", "words", "bytes", "sentencepiece", "pretrained"]
 
 
 CORPUS_SETTINGS = (
@@ -65,7 +65,8 @@ class DataConfig:
     target_language: str = "en"
     """The same for the target side, and the language to translate to."""
     vocabulary: VocabularyKind = "sentencepiece"
-    """Kind of the tokens; words are separated by white space."""
+    """Kind of the tokens; words are separated by white space; pretrained is the tokenizer of an
+    imported model."""
     target_vocabulary: VocabularyKind | None = None
     """Kind of the target tokens; by default as on the source side."""
     sentencepiece_model: Literal["unigram", "bpe"] = "unigram"

@@ -11,6 +11,7 @@ import numpy as np
 
 from encdec import files
 from encdec.config import DataConfig, RunConfig
+from encdec.config.data import VocabularyKind
 from encdec.data import vocabulary
 from encdec.data.batches import SubwordSampling
 from encdec.data.bucketing import Bucketing, make_buckets, select_by_length
@@ -48,7 +49,7 @@ def build_vocabularies(
     """
     preprocess = [side.preprocess for side in preprocessings(data)]
 
-    def build(kind: vocabulary.Kind, sides: tuple[int, ...]) -> Vocabulary:
+    def build(kind: VocabularyKind, sides: tuple[int, ...]) -> Vocabulary:
         most = max(1, data.vocabulary_sentences // len(sides))
         pairs = random_subset(train, len(train), most, seed)
         texts = (preprocess[side](pair[side]) for pair in pairs for side in sides)

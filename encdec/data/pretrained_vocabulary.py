@@ -54,6 +54,17 @@ class PretrainedVocabulary:
         """The codes of the languages that `with_language` accepts, in the order of their ids."""
         return tuple(sorted(self.language_ids, key=lambda code: self.language_ids[code]))
 
+    @property
+    def language(self) -> str | None:
+        """The code of the language that is chosen; None where there is none."""
+        places = {
+            "start": (self.specials.start,),
+            "end": (self.specials.end,),
+            None: (),
+        }
+        chosen = places.get(self.language_place, self.before)
+        return next((code for code, i in self.language_ids.items() if i in chosen), None)
+
     def with_language(self, code: str) -> "PretrainedVocabulary":
         """The same tokenizer for texts in another language; of Marian, for another target.
 
@@ -127,6 +138,33 @@ class PretrainedVocabulary:
     def _label(self, i: int) -> str:
         label = self.pieces.label(i)
         return UNKNOWN_LABEL if label is None or i == self.specials.unknown else label
+
+
+def with_languages(
+    source: PretrainedVocabulary,
+    target: PretrainedVocabulary,
+    source_language: str | None,
+    target_language: str | None,
+) -> tuple[PretrainedVocabulary, PretrainedVocabulary]:
+    """Both sides of a model for other languages; None leaves that of a side.
+
+    Of Marian the source names the language to translate to.
+
+    Raises:
+      InputError: a language is not known, or that side has none.
+    """
+    of_source, of_target = source_language, target_language
+    if source.language_place == "default":
+        if of_source is not None:
+            raise InputError(
+                f"source_language = {of_source!r} cannot be used: the model knows languages to "
+                "translate to only"
+            )
+        of_source, of_target = of_target, None
+    return (
+        source if of_source is None else source.with_language(of_source),
+        target if of_target is None else target.with_language(of_target),
+    )
 
 
 def language_id(language_ids: Mapping[str, int], code: str) -> int:

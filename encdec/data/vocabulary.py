@@ -10,10 +10,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from encdec.config.data import VocabularyKind
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sentencepiece_model import (
     UNKNOWN_LABEL,
@@ -32,8 +33,6 @@ from encdec.data.simple_vocabularies import (
 )
 from encdec.files import write_text
 from encdec.types import InputError, SpecialIds
-
-Kind = Literal["chars", "words", "bytes", "sentencepiece"]
 
 _FORMAT = "encdec vocabulary 1"
 
@@ -91,7 +90,7 @@ class Vocabulary(Protocol):
 
 
 def build(
-    kind: Kind,
+    kind: VocabularyKind,
     texts: Iterable[str],
     size: int | None,
     model_type: SentencePieceType = "unigram",
@@ -107,8 +106,13 @@ def build(
 
     Raises:
       InputError: there is no text, or the texts do not allow the size; the error names one that
-        they allow.
+        they allow. Or the kind cannot be built from texts.
     """
+    if kind == "pretrained":
+        raise InputError(
+            "vocabulary = 'pretrained' comes with an imported model: begin from its run by "
+            "init_from, or choose another kind"
+        )
     if kind == "bytes":
         if size not in (None, FIRST + 256):
             raise InputError(f"vocabulary_size = {size} cannot be used: bytes have 260 tokens")

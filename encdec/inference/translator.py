@@ -1,5 +1,6 @@
 """The translator: text in; translations with scores and alignments out."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ class Translator:
     def members(self) -> "tuple[Translator, ...]":
         """The translators that decode together: this one, or those of an ensemble."""
         return (self,)
+
+    def with_languages(self, source: str | None, target: str | None) -> "Translator":
+        """This translator for other languages of a multilingual model; None leaves that of a side.
+
+        Raises:
+          InputError: the model does not know a language, or has none to choose from.
+        """
+        other = copy.copy(self)
+        other.run = runs.with_languages(self.run, source, target)
+        other._specials = other.run.tgt_vocabulary.specials
+        return other
 
     def __call__(
         self,

@@ -5,7 +5,9 @@ pytorch_model.bin                 likewise; read only where PyTorch is installed
 """
 
 import json
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 
 from encdec.types import InputError
 
+_KINDS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+"""Names of types in safetensors."""
 _SAFETENSORS, _PICKLES = "model.safetensors", "pytorch_model.bin"
 
 
@@ -23,11 +27,18 @@ class StoredArray(NamedTuple):
 
     Attributes:
       shape: of the array.
+      kind: the type that it was saved in, such as "bfloat16".
       read: returns it as float32, or in the type that it was saved in if that is no float.
     """
 
     shape: tuple[int, ...]
+    kind: str
     read: Callable[[], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """The number of its elements."""
+        return math.prod(self.shape)
 
 
 def stored_arrays(folder: Path) -> dict[str, StoredArray]:
@@ -68,10 +79,14 @@ def _of_safetensors(file: Path) -> dict[str, StoredArray]:
     try:
         with safe_open(file, "numpy") as opened:
             names: list[str] = opened.keys()
-            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+            slices = {name: opened.get_slice(name) for name in names}
+            facts = {n: (tuple(s.get_shape()), s.get_dtype()) for n, s in slices.items()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file} cannot be read: {error}") from error
-    return {n: StoredArray(shape, lambda n=n: read(n)) for n, shape in shapes.items()}  # type: ignore[misc]
+    return {
+        n: StoredArray(shape, _KINDS.get(kind, kind), partial(read, n))
+        for n, (shape, kind) in facts.items()
+    }
 
 
 def _of_pickle(file: Path) -> dict[str, StoredArray]:
@@ -92,7 +107,10 @@ def _of_pickle(file: Path) -> dict[str, StoredArray]:
         floats = tensor.float() if tensor.is_floating_point() else tensor
         return np.asarray(floats.numpy())
 
-    return {n: StoredArray(tuple(t.shape), lambda n=n: read(n)) for n, t in tensors.items()}  # type: ignore[misc]
+    return {
+        n: StoredArray(tuple(t.shape), str(t.dtype).removeprefix("torch."), partial(read, n))
+        for n, t in tensors.items()
+    }
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:

@@ -8,18 +8,21 @@
     metrics.jsonl     measurements, one JSON object per line
     tensorboard/      the same measurements as curves
     attention.png     attention of one translation, if the model has any
+    original/         of an imported model: its settings and tokenizer files as they came
 
 The folder can be moved and copied; it does not depend on the files of the corpus.
 """
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from encdec import config as configs
 from encdec.config import RunConfig, SearchOptions
-from encdec.data import vocabulary
+from encdec.data import pretrained_vocabulary, vocabulary
+from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sources import Pairs
 from encdec.data.text import preprocessings, with_preprocessing
 from encdec.data.vocabulary import Vocabulary
@@ -28,6 +31,9 @@ from encdec.types import InputError
 
 FORMAT = 2
 """The number of the format of `config.json`; it grows when a field changes its name or meaning."""
+
+ORIGINAL = "original"
+"""The folder in a run of an imported model with its own settings and tokenizer files."""
 
 _VERSIONS = {1: "0.1"}
 """The version of this library that opens runs of each earlier format."""
@@ -45,6 +51,7 @@ class Run:
       src_vocabulary, tgt_vocabulary: with the preprocessing that the settings describe.
       held_out: sentence pairs to evaluate on; the model is not trained on them.
       init: SHA-256 of the parameters that training began with; None if they were random.
+      original: the folder of an imported model's own files; None for other runs.
     """
 
     path: Path
@@ -55,6 +62,7 @@ class Run:
     tgt_vocabulary: Vocabulary
     held_out: Pairs
     init: str | None = None
+    original: Path | None = None
 
 
 def create(run: Run) -> None:
@@ -71,6 +79,8 @@ def create(run: Run) -> None:
         vocabulary.save(run.tgt_vocabulary, run.path / "target.vocab")
         rows = [json.dumps(pair, ensure_ascii=False) for pair in zip(*run.held_out, strict=True)]
         write_text(run.path / "heldout.jsonl", "".join(row + "\n" for row in rows))
+        if run.original and run.original != run.path / ORIGINAL:
+            shutil.copytree(run.original, run.path / ORIGINAL, dirs_exist_ok=True)
         _write_config(run)
     except OSError as error:
         raise InputError(f"run folder {run.path} cannot be written: {error.strerror}") from error
@@ -81,6 +91,7 @@ def is_vacant(path: Path) -> bool:
     if not path.is_dir():
         return not path.exists()
     files = {path / name for name in ("source.vocab", "target.vocab", "heldout.jsonl")}
+    files.add(path / ORIGINAL)
     temporary = {file for target in (*files, path / "config.json") for file in leftovers(target)}
     return set(path.iterdir()) <= files | temporary
 
@@ -141,6 +152,34 @@ def load(path: str | Path) -> Run:
         tgt_vocabulary=with_preprocessing(target, before_target),
         held_out=held_out,
         init=tree["init"],
+        original=path / ORIGINAL if (path / ORIGINAL).is_dir() else None,
+    )
+
+
+def with_languages(run: Run, source: str | None, target: str | None) -> Run:
+    """The run for other languages of its model; None leaves that of a side.
+
+    Raises:
+      InputError: the model does not know a language, or the run has none to choose from.
+    """
+    of_source, of_target = run.src_vocabulary, run.tgt_vocabulary
+    if not (
+        isinstance(of_source, PretrainedVocabulary) and isinstance(of_target, PretrainedVocabulary)
+    ):
+        raise InputError(f"{run.path} is not a run of a model with languages to choose from")
+    of_source, of_target = pretrained_vocabulary.with_languages(
+        of_source, of_target, source, target
+    )
+    data = replace(
+        run.config.data,
+        source_language=source or run.config.data.source_language,
+        target_language=target or run.config.data.target_language,
+    )
+    return replace(
+        run,
+        config=replace(run.config, data=data),
+        src_vocabulary=of_source,
+        tgt_vocabulary=of_target,
     )
 
 

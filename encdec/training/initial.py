@@ -25,10 +25,12 @@ class Initial(NamedTuple):
       params: float32 pytree: the parameters before the first step, as on a single device.
       vocabularies: the source and target vocabulary of these parameters; None to build vocabularies
         from the corpus.
+      original: the folder of an imported model's own files, which the new run gets too.
     """
 
     params: Params
     vocabularies: tuple[Vocabulary, Vocabulary] | None = None
+    original: Path | None = None
 
 
 Init = Params | Initial | Run | str | Path
@@ -95,12 +97,19 @@ def _of_run(config: RunConfig, folder: str) -> Initial:
     origin = runs.load(folder)
     check_model_matches(origin.config, config, folder)
     params, _ = best_params(origin)
+    has, asks = (
+        (of.data.source_language, of.data.target_language) for of in (origin.config, config)
+    )
+    if config.data.vocabulary == "pretrained" and has != asks:
+        # A language that stays is left as it is: Marian's have no source language to choose.
+        changed = (new if new != old else None for old, new in zip(has, asks, strict=True))
+        origin = runs.with_languages(origin, *changed)
     ways = preprocessings(config.data)
     source, target = (
         with_preprocessing(v.vocabulary if isinstance(v, PreprocessedVocabulary) else v, way)
         for v, way in zip((origin.src_vocabulary, origin.tgt_vocabulary), ways, strict=True)
     )
-    return Initial(params, (source, target))
+    return Initial(params, (source, target), origin.original)
 
 
 def check_same_start(run: Run, initial: Initial | None) -> None:

@@ -182,7 +182,7 @@ def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:
     if run is None:
         if initial is not None:
             check_params(initial.params, abstract_params(new))
-            new = replace(new, init=digest(initial.params))
+            new = replace(new, init=digest(initial.params), original=initial.original)
         roles_of_run(new)  # refuses patterns and ranks that do not fit
         runs.create(new)
         return new

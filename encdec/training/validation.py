@@ -1,12 +1,12 @@
 """Validation: metrics of translations, or the loss on batches."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from encdec.config.search import SearchOptions
 from encdec.data.sources import Pairs
 from encdec.evaluation.compute import validation_metrics
 from encdec.evaluation.options import metric_options
@@ -40,7 +40,7 @@ def translation_metrics(run: Run, valid: Pairs, layout: Layout, dtype: Any) -> E
 
     def validate(params: Params) -> dict[str, float]:
         translator = Translator(run, params, None, layout, dtype)
-        greedy = SearchOptions(beam=1)
+        greedy = replace(run.config.search, beam=1, sample=False)
         evaluation = evaluate(translator, sample, greedy, metrics=names, options=options)
         sentences, seconds = evaluation.metrics.sentences, evaluation.seconds
         return {"sentences": sentences, **evaluation.values, "seconds": seconds}

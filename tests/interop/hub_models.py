@@ -19,8 +19,8 @@ def _bart_like(kind: str, **changes: Any) -> Callable[[], Any]:
     settings = {
         "vocab_size": V,
         "d_model": 12,
-        "encoder_layers": 2,
-        "decoder_layers": 3,
+        "encoder_layers": 3,  # with fewer than the decoder has, `generate` of theirs fails
+        "decoder_layers": 2,
         "encoder_ffn_dim": 20,
         "decoder_ffn_dim": 20,
         "encoder_attention_heads": 3,
@@ -31,8 +31,8 @@ def _bart_like(kind: str, **changes: Any) -> Callable[[], Any]:
     if kind == "Marian":
         settings |= {"pad_token_id": V - 1, "decoder_start_token_id": V - 1, "eos_token_id": 0}
     suffix = "MTModel" if kind == "Marian" else "ForConditionalGeneration"
-    return lambda: getattr(transformers, kind + suffix)(
-        getattr(transformers, f"{kind}Config")(**settings | changes)
+    return lambda **more: getattr(transformers, kind + suffix)(
+        getattr(transformers, f"{kind}Config")(**settings | changes | more)
     )
 
 
@@ -42,14 +42,14 @@ def _t5_like(kind: str, **changes: Any) -> Callable[[], Any]:
         "d_model": 12,
         "d_kv": 5,
         "d_ff": 20,
-        "num_layers": 2,
-        "num_decoder_layers": 3,
+        "num_layers": 3,
+        "num_decoder_layers": 2,
         "num_heads": 3,
         "relative_attention_num_buckets": 8,
         "relative_attention_max_distance": 12,
     }
-    return lambda: getattr(transformers, f"{kind}ForConditionalGeneration")(
-        getattr(transformers, f"{kind}Config")(**settings | changes)
+    return lambda **more: getattr(transformers, f"{kind}ForConditionalGeneration")(
+        getattr(transformers, f"{kind}Config")(**settings | changes | more)
     )
 
 
@@ -81,11 +81,11 @@ MODELS = {
 """By name; each is a function, as making one takes a moment."""
 
 
-def make(name: str) -> Any:
+def make(name: str, **settings: Any) -> Any:
     """A model in evaluation, with biases and norms that are not 0 and 1, and its own output where
-    the name says so."""
+    the name says so; `settings` are further fields of its config.json."""
     torch.manual_seed(0)
-    model = MODELS[name]().eval()
+    model = MODELS[name](**settings).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:

@@ -124,8 +124,8 @@ def write(folder: Path, like: Path, arrays: dict[str, np.ndarray], **changes: An
         ({"d_model": None}, "has no d_model: an importer cannot guess it"),
         ({"activation_function": "mish"}, "activation_function = 'mish' is not supported"),
         ({"decoder_ffn_dim": 24}, "encoder_ffn_dim = 20 and decoder_ffn_dim = 24"),
-        ({"encoder_layers": 3}, "has no model.encoder.layers.2."),
-        ({"decoder_layers": 2}, "has model.decoder.layers.2."),
+        ({"encoder_layers": 4}, "has no model.encoder.layers.3."),
+        ({"decoder_layers": 1}, "has model.decoder.layers.1."),
         ({"max_position_embeddings": 63}, "has the shape [66, 12], but the settings want [65, 12]"),
         (
             {"encoder_ffn_dim": 19, "decoder_ffn_dim": 19},

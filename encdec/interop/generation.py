@@ -1,0 +1,158 @@
+"""How a model in the hub library's format generates text, as search options of ours."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from encdec.config import SearchOptions
+from encdec.interop.names import Fields
+from encdec.types import InputError, SpecialIds
+
+_DEFAULT_MAX_LENGTH = 20
+"""Tokens, the start token included, where the settings name no length."""
+
+_STOPS: dict[Any, str] = {True: "first", False: "heuristic", None: "heuristic", "never": "never"}
+
+_IGNORED = {
+    "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+    "penalty_alpha": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "min_p": None,
+    "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "exponential_decay_length_penalty": None,
+    "sequence_bias": None,
+    "begin_suppress_tokens": None,
+    "guidance_scale": None,
+    "renormalize_logits": False,
+    "force_words_ids": None,
+    "constraints": None,
+}
+"""Settings that we do not follow, and the values at which they change nothing."""
+
+
+def search_options(
+    settings: Mapping[str, Any],
+    path: str,
+    specials: SpecialIds,
+    before: tuple[int, ...],
+    *,
+    has_languages: bool,
+    say: Callable[[str], None],
+) -> SearchOptions:
+    """The search options that find what the hub library's `generate` finds with these settings.
+
+    A length there counts the start token, which ours does not.
+
+    Args:
+      settings: generation_config.json, or config.json where there is none.
+      path: that file, for errors.
+      specials: of the target vocabulary.
+      before: what the target vocabulary puts before each target.
+      has_languages: whether that is a language, which is always forced.
+      say: is called with a line for each setting that is not followed.
+
+    Raises:
+      InputError: a setting has a value that no search of ours has.
+    """
+
+    def get(name: str, default: Any) -> Any:
+        value = settings.get(name)
+        return default if value is None else value
+
+    ends = get("eos_token_id", specials.end)
+    if ends not in (specials.end, [specials.end]):
+        raise InputError(f"{path}: eos_token_id = {ends} is not supported: give one end token")
+    forced = get("forced_bos_token_id", None)
+    if forced is not None and not has_languages and before != (forced,):
+        raise InputError(
+            f"{path}: forced_bos_token_id = {forced} cannot be used: the tokenizer does not put "
+            "that token before a target"
+        )
+    forced_end = get("forced_eos_token_id", None)
+    if forced_end not in (None, specials.end, [specials.end]):
+        raise InputError(
+            f"{path}: forced_eos_token_id = {forced_end} is not the end token, {specials.end}"
+        )
+    for name, neutral in _IGNORED.items():
+        if get(name, neutral) != neutral:
+            say(f"{path}: {name} = {settings[name]} is not followed")
+    sample = bool(get("do_sample", False))
+    beam = get("num_beams", 1)
+    if sample and beam > 1:
+        say(f"{path}: do_sample with num_beams = {beam} becomes {beam} independent draws")
+    banned, never = _banned(settings, specials)
+    drawn: dict[str, Any] = {}
+    if sample:
+        drawn = {
+            "temperature": get("temperature", 1.0),
+            "top_k": get("top_k", 50),
+            "top_p": get("top_p", 1.0),
+        }
+    try:
+        return SearchOptions(
+            beam=beam,
+            length_penalty=float(get("length_penalty", 1.0)),
+            length_penalty_kind="mean",
+            stop=_STOPS[settings.get("early_stopping")],  # type: ignore[arg-type]
+            max_ratio=0.0,
+            max_extra=_most_tokens(settings, path, say),
+            min_length=_least_tokens(settings),
+            ban_ids=banned,
+            ban_special=never,
+            force_first=forced is not None or has_languages,
+            force_end=forced_end is not None,
+            no_repeat_ngram=get("no_repeat_ngram_size", 0),
+            repetition_penalty=float(get("repetition_penalty", 1.0)),
+            sample=sample,
+            **drawn,
+        )
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _most_tokens(settings: Mapping[str, Any], path: str, say: Callable[[str], None]) -> int:
+    """The most tokens of a translation, the end token included."""
+    if settings.get("max_new_tokens") is not None:
+        return int(settings["max_new_tokens"])
+    if settings.get("max_length") is None:
+        say(
+            f"{path} names no max_length: translations have at most {_DEFAULT_MAX_LENGTH - 1} "
+            "tokens, as the hub library has it; --max-extra gives another limit"
+        )
+        return _DEFAULT_MAX_LENGTH - 1
+    return int(settings["max_length"]) - 1
+
+
+def _least_tokens(settings: Mapping[str, Any]) -> int:
+    """The fewest tokens of a translation, the end token included."""
+    least = settings.get("min_length") or 0
+    new = settings.get("min_new_tokens")
+    return max(least, new + 1 if new else 0)
+
+
+def _banned(settings: Mapping[str, Any], specials: SpecialIds) -> tuple[tuple[str, ...], bool]:
+    """The phrases that are banned, as ids, and whether padding and start are never chosen.
+
+    The hub library allows these two unless its settings ban them.
+    """
+    phrases = [*(settings.get("bad_words_ids") or ())]
+    phrases += [[token] for token in settings.get("suppress_tokens") or ()]
+    special = [[token] for token in {specials.pad, specials.start} - {specials.end}]
+    never = all(token in phrases for token in special)
+    if never:
+        phrases = [phrase for phrase in phrases if phrase not in special]
+    return tuple(" ".join(map(str, phrase)) for phrase in phrases), never
+
+
+def read_settings(fields: Fields, generation: Fields | None) -> tuple[Mapping[str, Any], str]:
+    """The settings of generation, and the file that they are from.
+
+    Args:
+      fields: config.json, in which older models keep them.
+      generation: generation_config.json; None where there is none.
+    """
+    chosen = generation or fields
+    return chosen.values, chosen.path

@@ -1,0 +1,177 @@
+"""A model of the hub library becomes a run: its texts, its settings, its files, its refusals."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import encdec
+from encdec.cli.main import main
+from encdec.interop.array_files import stored_arrays
+from encdec.interop.import_model import import_model
+from encdec.runs import checkpoints
+from encdec.runs import run as runs
+from encdec.types import InputError
+from tests.interop.hub_models import make, save, torch
+from tests.interop.hub_tokenizers import MAKERS, lines
+
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
+
+TEXTS = [text[:20] for text in lines(24, seed=5, rare=0.02)]
+MODELS = {
+    "marian": "marian",
+    "marian-two-vocabularies": "marian-two-vocabularies",
+    "m2m100": "m2m100",
+    "nllb": "m2m100",
+    "mbart": "mbart",
+    "mbart50": "mbart",
+    "bart": "bart",
+    "pegasus": "pegasus",
+    "t5": "t5-untied",
+    "mt5": "mt5",
+    "umt5": "umt5",
+    "byt5": "t5",
+}
+"""The model for each tokenizer."""
+
+
+def whole(kind: str, folder: Path) -> tuple[Any, Any]:
+    """A model with its tokenizer, as the hub library saves both in a folder."""
+    tokenizer = MAKERS[kind](folder / "files")
+    tokenizer.save_pretrained(folder)
+    size = max(tokenizer.get_vocab().values(), default=0) + 1
+    settings: dict[str, Any] = {
+        "vocab_size": max(size, len(tokenizer)) + (0 if "marian" in kind else 3),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    start = tokenizer.pad_token_id
+    if kind in ("m2m100", "nllb", "mbart50", "bart"):
+        start = tokenizer.eos_token_id
+    if kind == "mbart":
+        start = tokenizer.convert_tokens_to_ids("ro_RO")
+    if kind == "marian-two-vocabularies":
+        settings["decoder_vocab_size"] = settings["vocab_size"]
+    model = make(MODELS[kind], **settings, decoder_start_token_id=start)
+    generation = {
+        "num_beams": 3,
+        "max_length": 12,
+        "decoder_start_token_id": start,
+        "early_stopping": True,
+    }
+    if "marian" in kind:
+        generation["bad_words_ids"] = [[tokenizer.pad_token_id]]
+    if kind == "bart":
+        generation |= {"forced_bos_token_id": 0, "no_repeat_ngram_size": 2}
+    if kind in ("m2m100", "nllb", "mbart50"):
+        language = {"m2m100": "__fr__", "nllb": "fra_Latn", "mbart50": "sl_SI"}[kind]
+        generation["forced_bos_token_id"] = tokenizer.convert_tokens_to_ids(language)
+    for name, value in generation.items():
+        setattr(model.generation_config, name, value)
+    save(model, folder)
+    return model, tokenizer
+
+
+def theirs(model: Any, tokenizer: Any, texts: list[str]) -> list[str]:
+    batch = tokenizer(texts, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        found = model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in found]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_texts_become_the_texts_of_the_hub_library(kind: str, tmp_path: Path) -> None:
+    model, tokenizer = whole(kind, tmp_path / "model")
+    imported = import_model(tmp_path / "model", tmp_path / "run")
+    texts = [text for text in TEXTS if text.strip()]
+    ours = encdec.load(imported.path).translate(texts)
+    expected = theirs(model, tokenizer, texts)
+    assert [translation.text for translation in ours] == expected
+    assert len({*expected}) > 1
+
+
+@pytest.fixture(scope="module")
+def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("marian") / "model"
+    whole("marian", folder)
+    return folder
+
+
+def test_a_run_holds_all_that_translating_needs(
+    marian: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(marian, tmp_path / "model")
+    main(["import", str(tmp_path / "model"), "--run", str(tmp_path / "run")])
+    assert "parameters\ntry: echo" in capsys.readouterr().out
+    expected = encdec.load(tmp_path / "run").translate(TEXTS)
+    shutil.rmtree(tmp_path / "model")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    assert [one.text for one in encdec.load(moved).translate(TEXTS)] == [t.text for t in expected]
+    run = runs.load(moved)
+    assert (run.config.search.beam, run.config.search.length_penalty_kind) == (3, "mean")
+    assert run.config.search.ban_special
+    names = {file.name for file in (moved / "original").iterdir()}
+    assert {"config.json", "generation_config.json", "vocab.json", "source.spm"} <= names
+    assert checkpoints.steps(moved, "best") == [0]
+    (tmp_path / "text").write_text("".join(f"{text}\n" for text in TEXTS[:5]))
+    main(["translate", str(moved), "--input", str(tmp_path / "text"), "--beam", "2"])
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+def test_languages_are_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, tokenizer = whole("nllb", tmp_path / "model")
+    run = import_model(tmp_path / "model", tmp_path / "run", target_language="deu_Latn").path
+    translator = encdec.load(run)
+    languages = (("eng_Latn", "deu_Latn"), ("fra_Latn", "zho_Hans"))
+    for source, target in languages:
+        tokenizer.src_lang = source
+        model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(target)
+        chosen = translator.with_languages(source, target)
+        texts = [text for text in TEXTS if text.strip()]
+        assert [t.text for t in chosen.translate(texts)] == theirs(model, tokenizer, texts)
+    (tmp_path / "text").write_text("one\n")
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), "--input", str(tmp_path / "text"), "--target-language", "xx"])
+    message = capsys.readouterr().err
+    assert "does not know the language 'xx'" in message
+    assert "deu_Latn" in message or "ace_Arab" in message
+
+
+def test_what_cannot_be_imported_is_refused_before_a_folder_is_made(
+    marian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+
+    def refused(match: str, model: Path = marian, **how: Any) -> None:
+        with pytest.raises(InputError, match=match):
+            import_model(model, run, **how)
+        assert not run.exists()
+
+    refused("is not a folder: give one that the hub library saved", tmp_path / "none")
+    refused("option|--target-language: the tokenizer does not know", target_language="xyz")
+    refused("--source-language cannot be used", source_language="eng")
+    missing = tmp_path / "missing"
+    shutil.copytree(marian, missing)
+    (missing / "source.spm").unlink()
+    refused("source.spm", missing)
+    monkeypatch.setattr("encdec.interop.import_model._PEAK", 1e9)
+    refused("GiB of memory to be read", marian)
+    monkeypatch.undo()
+    import_model(marian, run)
+    with pytest.raises(InputError, match="is there already: name another run folder"):
+        import_model(marian, run)
+
+
+def test_halves_are_converted_and_it_is_said(marian: Path, tmp_path: Path) -> None:
+    model = make("marian", **json.loads((marian / "config.json").read_text())).half()
+    shutil.copytree(marian, tmp_path / "model")
+    save(model, tmp_path / "model")
+    said: list[str] = []
+    run = import_model(tmp_path / "model", tmp_path / "run", say=said.append)
+    assert any("arrays of float16 become float32" in line for line in said)
+    params = encdec.load(run.path)._params
+    array = stored_arrays(tmp_path / "model")["model.shared.weight"].read()
+    np.testing.assert_array_equal(params["tgt_embedding"]["embedding"], array)
