@@ -21,6 +21,9 @@ from encdec.models.interface import EncoderDecoder
 from encdec.runs.checkpoints import flat
 from encdec.types import InputError, Params
 
+NAMES_FILE = "arrays.json"
+"""In the folder of an imported model's own files: the names of its arrays, a JSON list."""
+
 _UNUSED = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
 """Arrays that old files have and no model reads."""
 

@@ -5,6 +5,7 @@ and the options that it generates by. Its folder `original/` keeps the settings 
 tokenizer as they came, for an export in the same format.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from encdec.config import DataConfig, RunConfig, SearchOptions
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sources import Pairs
+from encdec.files import write_text
 from encdec.interop import hub
 from encdec.interop.array_files import StoredArray
 from encdec.interop.generation import search_options
@@ -79,6 +81,7 @@ def import_model(
             checkpoints.save("best", 0, {"params": params}, {})
         original = path / runs.ORIGINAL
         original.mkdir()
+        write_text(original / hub.NAMES_FILE, json.dumps([*opened.arrays]) + "\n")
         for file in [*(folder / name for name in _SETTINGS), *tokenizer_files(folder)]:
             if file.is_file():
                 shutil.copyfile(file, original / file.name)

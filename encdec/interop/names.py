@@ -93,3 +93,17 @@ def to_ours(array: np.ndarray, shape: tuple[int, ...], entry: Entry, name: str) 
             f"{name} has the shape {list(array.shape)}, but the settings want {list(wanted)}"
         )
     return turned.reshape(shape)
+
+
+def to_theirs(array: np.ndarray, entry: Entry) -> np.ndarray:
+    """The inverse of `to_ours`: our parameter as an array of the other format.
+
+    A bias of the logits is [1, V] there, and other biases are flat.
+    """
+    if entry.input_axes:
+        inputs = int(np.prod(array.shape[: entry.input_axes]))
+        return np.ascontiguousarray(array.reshape(inputs, -1).T)
+    if entry.ours == "logits.bias":
+        return array[None]
+    is_bias = entry.ours.rsplit(".", 1)[-1] in ("bq", "bk", "bv")
+    return np.ascontiguousarray(array.reshape(-1) if is_bias else array)
