@@ -1,0 +1,250 @@
+"""CTranslate2 computes with an exported Transformer what our module computes."""
+
+import warnings
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from encdec.config import TransformerConfig
+from encdec.interop.ctranslate2 import write_model
+from encdec.models import registry
+from encdec.search.sampling import greedy
+from encdec.types import Params, SpecialIds
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    ctranslate2 = pytest.importorskip("ctranslate2")
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore"),  # those of CTranslate2 are its own
+]
+
+SRC, TGT = 31, 37
+MAX_LEN = 20
+SENTENCES = 200
+
+
+class Dialect(NamedTuple):
+    """Settings, and the special tokens of source and target."""
+
+    config: TransformerConfig
+    src_specials: SpecialIds = SpecialIds()
+    tgt_specials: SpecialIds = SpecialIds()
+    joint: bool = True
+    add_source_bos: bool = False
+
+
+SIZES: dict[str, Any] = {
+    "layers": 2,
+    "decoder_layers": 3,
+    "width": 12,
+    "feed_forward": 20,
+    "heads": 3,
+    "max_positions": 64,
+}
+PAPER = TransformerConfig(**SIZES)
+BART = TransformerConfig(
+    **SIZES,
+    norm_epsilon=1e-5,
+    embedding_norm=True,
+    activation="gelu",
+    biases="all",
+    output_bias=True,
+    positions="learned",
+    position_offset=2,
+    scale_embeddings=False,
+    tie_embeddings=True,
+)
+MBART = replace(BART, norm="pre", scale_embeddings=True)
+MARIAN = TransformerConfig(
+    **SIZES,
+    norm_epsilon=1e-5,
+    activation="silu",
+    biases="all",
+    output_bias=True,
+    positions="sinusoidal-halves",
+    tie_embeddings=True,
+)
+PEGASUS = replace(MARIAN, norm="pre", activation="relu")
+M2M100 = replace(
+    PEGASUS, positions="sinusoidal-tensor2tensor", position_offset=2, output_bias=False
+)
+T5 = TransformerConfig(
+    **SIZES,
+    head_width=5,
+    norm="pre",
+    norm_type="rms",
+    biases="none",
+    output_bias=False,
+    positions="relative",
+    relative_buckets=8,
+    relative_max_distance=12,
+    scale_embeddings=False,
+    scale_scores=False,
+    scale_outputs=True,
+    tie_embeddings=True,
+)
+GATED_T5 = replace(
+    T5, gated=True, activation="gelu-tanh", scale_outputs=False, tie_embeddings=False
+)
+
+LAST = TGT - 1
+OF_MARIAN = SpecialIds(pad=LAST, start=LAST, end=0, unknown=1)
+OF_BART = SpecialIds(pad=1, start=0, end=2, unknown=3)
+STARTS_WITH_END = OF_BART._replace(start=2)
+OF_T5 = SpecialIds(pad=0, start=0, end=1, unknown=2)
+
+DIALECTS = {
+    "paper": Dialect(PAPER, joint=False),
+    "paper-tied": Dialect(replace(PAPER, tie_embeddings=True)),
+    "paper-tied-target": Dialect(replace(PAPER, tie_embeddings=True), joint=False),
+    "paper-shared": Dialect(replace(PAPER, share_embeddings=True, output_bias=False)),
+    "paper-rms-embedding-norm": Dialect(
+        replace(PAPER, norm_type="rms", norm_epsilon=0.1, embedding_norm=True, head_width=7)
+    ),
+    "marian": Dialect(MARIAN, OF_MARIAN, OF_MARIAN),
+    "marian-untied": Dialect(replace(MARIAN, tie_embeddings=False), OF_MARIAN, OF_MARIAN),
+    "bart": Dialect(BART, OF_BART, STARTS_WITH_END, add_source_bos=True),
+    "bart-untied": Dialect(replace(BART, tie_embeddings=False), OF_BART, STARTS_WITH_END),
+    "mbart": Dialect(MBART, OF_BART, OF_BART._replace(start=5)),
+    "mbart-untied": Dialect(replace(MBART, tie_embeddings=False), OF_BART, STARTS_WITH_END),
+    "pegasus": Dialect(PEGASUS, OF_T5, OF_T5),
+    "pegasus-untied": Dialect(replace(PEGASUS, tie_embeddings=False), OF_T5, OF_T5),
+    "m2m100": Dialect(M2M100, STARTS_WITH_END, STARTS_WITH_END),
+    "m2m100-untied": Dialect(
+        replace(M2M100, tie_embeddings=False), STARTS_WITH_END, STARTS_WITH_END
+    ),
+    "t5": Dialect(T5, OF_T5, OF_T5),
+    "t5-gated": Dialect(GATED_T5, OF_T5, OF_T5),
+    "umt5": Dialect(replace(GATED_T5, relative_every_layer=True), OF_T5, OF_T5),
+    "t5-scaled": Dialect(
+        replace(GATED_T5, scale_scores=True, biases="feed-forward", norm="post", activation="silu"),
+        OF_T5,
+        OF_T5,
+    ),
+}
+GREEDY = [name for name in DIALECTS if not name.startswith("paper-")] + ["paper-tied"]
+
+
+def tokens_of(count: int, specials: SpecialIds) -> list[str]:
+    names = {specials.pad: "<pad>", specials.unknown: "<unk>", specials.end: "</s>"}
+    names = {specials.start: "<s>"} | names
+    return [names.get(i, f"t{i}") for i in range(count)]
+
+
+class Exported(NamedTuple):
+    """One model on either side, and sources without special tokens."""
+
+    dialect: Dialect
+    apply: Any
+    translator: Any
+    src_tokens: list[str]
+    tgt_tokens: list[str]
+    sources: list[list[int]]
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The sources with special tokens, int32 [B, S], and their mask."""
+        specials = self.dialect.src_specials
+        first = [specials.start] if self.dialect.add_source_bos else []
+        rows = [[*first, *source, specials.end] for source in self.sources]
+        src = np.full((len(rows), max(map(len, rows))), specials.pad, np.int32)
+        for row, tokens in zip(src, rows, strict=True):
+            row[: len(tokens)] = tokens
+        return src, np.arange(src.shape[1]) < np.array([[len(row)] for row in rows])
+
+    def their_sources(self) -> list[list[str]]:
+        return [[self.src_tokens[i] for i in source] for source in self.sources]
+
+
+def random_params(model: Any, dialect: Dialect) -> Params:
+    """Larger than at the start of training, so that outputs are not alike; no bias is 0."""
+    params = registry.init(model, jax.random.key(0))
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(1)
+    noisy = [np.asarray(x) + rng.normal(0, 0.3, x.shape).astype(np.float32) for x in leaves]
+    params = jax.tree.unflatten(tree, noisy)
+    if dialect.tgt_specials == OF_MARIAN:  # Marian starts from zero, not from an embedding
+        for side in params.keys() & {"src_embedding", "tgt_embedding"}:
+            params[side]["embedding"][LAST] = 0
+    return params
+
+
+def export(name: str, folder: Path, count: int) -> Exported:
+    dialect = DIALECTS[name]
+    config, src_specials, tgt_specials, joint, add_source_bos = dialect
+    sizes = (TGT if joint else SRC, TGT)
+    model = registry.build(config, *sizes, joint=joint)
+    params = random_params(model, dialect)
+    tokens = [tokens_of(size, src_specials) for size in sizes]
+    write_model(
+        folder / "model",
+        config,
+        params,
+        *tokens,
+        src_specials=src_specials,
+        tgt_specials=tgt_specials,
+        add_source_bos=add_source_bos,
+    )
+    translator = ctranslate2.Translator(
+        str(folder / "model"), device="cpu", compute_type="float32", intra_threads=1
+    )
+    rng = np.random.default_rng(2)
+    plain = sorted(set(range(sizes[0])) - {*src_specials, *tgt_specials})
+    sources = [rng.choice(plain, rng.integers(1, 13)).tolist() for _ in range(count)]
+    return Exported(dialect, partial(model.apply, {"params": params}), translator, *tokens, sources)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_log_probabilities_are_ours(name: str, tmp_path: Path) -> None:
+    exported = export(name, tmp_path, 12)
+    specials = exported.dialect.tgt_specials
+    rng = np.random.default_rng(3)
+    plain = sorted(set(range(TGT)) - {*specials})
+    targets = [rng.choice(plain, n).tolist() for n in rng.integers(1, 16, len(exported.sources))]
+    theirs = exported.translator.score_batch(
+        exported.their_sources(), [[exported.tgt_tokens[i] for i in t] for t in targets]
+    )
+    tgt_in = np.full((len(targets), 16), specials.pad, np.int32)
+    for row, target in zip(tgt_in, targets, strict=True):
+        row[: len(target) + 1] = [specials.start, *target]
+    logits = np.array(jax.jit(exported.apply)(*exported.arrays(), tgt_in))
+    logits[..., list({specials.pad, specials.start} - {specials.end})] = -np.inf
+    log_probs = np.array(jax.nn.log_softmax(logits))
+    for ours, target, result in zip(log_probs, targets, theirs, strict=True):
+        expected = [ours[i, token] for i, token in enumerate([*target, specials.end])]
+        np.testing.assert_allclose(result.log_probs, expected, rtol=0, atol=2e-4)
+    assert log_probs.max(-1).mean() > -2  # not close to uniform
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_greedy_tokens_are_ours(name: str, tmp_path: Path) -> None:
+    exported = export(name, tmp_path, SENTENCES)
+    specials = exported.dialect.tgt_specials
+    theirs = exported.translator.translate_batch(
+        exported.their_sources(), beam_size=1, max_decoding_length=MAX_LEN, max_batch_size=32
+    )
+
+    @jax.jit
+    def search(src: Any, mask: Any) -> Any:
+        memory = exported.apply(src, mask, method="encode")
+        cache = exported.apply(memory, 1, MAX_LEN, method="init_cache")
+        step: Any = partial(exported.apply, method="decode_step")
+        limits = jnp.full(SENTENCES, MAX_LEN)
+        return greedy(step, memory, cache, limits, max_len=MAX_LEN, specials=specials)
+
+    result = search(*exported.arrays())
+    ours = [
+        [exported.tgt_tokens[i] for i in tokens[:length] if i != specials.end]
+        for tokens, length in zip(result.tokens[:, 0], result.lengths[:, 0], strict=True)
+    ]
+    equal = sum(a == b.hypotheses[0] for a, b in zip(ours, theirs, strict=True))
+    print(f"{name}: {equal} of {SENTENCES}, {len({tuple(o) for o in ours})} different")
+    assert equal >= 0.99 * SENTENCES
+    assert len({tuple(tokens) for tokens in ours}) > SENTENCES / 4
