@@ -1,5 +1,7 @@
 """CTranslate2 computes with an exported Transformer what our module computes."""
 
+import re
+import sys
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -13,7 +15,7 @@ import pytest
 from encdec.config import TransformerConfig
 from encdec.interop.ctranslate2 import write_model
 from encdec.models import registry
-from encdec.types import Params, SpecialIds
+from encdec.types import InputError, Params, SpecialIds
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -255,3 +257,66 @@ def test_scores_and_greedy_tokens_are_ours(name: str, tmp_path: Path) -> None:
         equal += row[: len(whole)].argmax(-1).tolist() == whole
     assert equal >= 0.99 * len(translations)
     assert len({tuple(target) for target in translations}) > len(translations) / 2
+
+
+def write_tiny(folder: Path, src: list[str], tgt: list[str], **changes: Any) -> None:
+    """Writes a model of 5 source and 6 target tokens, or fails to."""
+    config = TransformerConfig(layers=1, width=4, feed_forward=4, heads=2)
+    shapes = registry.abstract(registry.build(config, 5, 6))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    specials = {"src_specials": SpecialIds(), "tgt_specials": SpecialIds()} | changes
+    write_model(folder, config, params, src, tgt, **specials)
+
+
+@pytest.mark.parametrize(
+    ("src", "tgt", "message"),
+    [
+        (4, 6, "src_tokens has 4 tokens, but the model has 5: give one for each id"),
+        (5, 7, "tgt_tokens has 7 tokens, but the model has 6"),
+        (["<pad>", "<s>", "</s>", "<unk>", "<s>"], 6, "src_tokens has '<s>' more than once"),
+        (["<pad>", "<s>", "<end>", "<unk>", "a"], 6, "the end token is '<end>' in src_tokens and"),
+        (
+            ["<pad>", "<s>", "</s>", "?", "a"],
+            6,
+            "the unknown token is '?' in src_tokens and '<unk>",
+        ),
+        (
+            ["<pad>", "<go>", "</s>", "<unk>", "a"],
+            6,
+            "start token of the source, '<go>', is not in",
+        ),
+    ],
+    ids=str,
+)
+def test_vocabularies_that_do_not_fit_are_refused(
+    src: int | list[str], tgt: int, message: str, tmp_path: Path
+) -> None:
+    src_tokens = tokens_of(src, SpecialIds()) if isinstance(src, int) else src
+    with pytest.raises(InputError, match=re.escape(message)):
+        write_tiny(tmp_path / "model", src_tokens, tokens_of(tgt, SpecialIds()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_it_cannot_be_written_or_loaded_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = (tokens_of(5, SpecialIds()), tokens_of(6, SpecialIds()))
+    with pytest.raises(InputError, match="is there already"):
+        write_tiny(tmp_path, *tokens)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/model cannot be written: (File exists|Not a dir)"):
+        write_tiny(tmp_path / "file" / "model", *tokens)
+    monkeypatch.setitem(sys.modules, "ctranslate2.specs", None)
+    with pytest.raises(InputError, match=r"CTranslate2 is not installed: pip install 'encdec\["):
+        write_tiny(tmp_path / "model", *tokens)
+
+
+def test_matrices_that_are_one_are_written_once(tmp_path: Path) -> None:
+    """An untied model has two matrices more, but for some bytes of names."""
+    sizes = {}
+    for name in ("m2m100", "m2m100-untied"):
+        export(name, tmp_path / name)
+        model = tmp_path / name / "model"
+        sizes[name] = (model / "model.bin").stat().st_size
+        assert (model / "shared_vocabulary.json").is_file()
+    assert sizes["m2m100-untied"] - sizes["m2m100"] > 1.9 * TGT * SIZES["width"] * 4
