@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from encdec.config import (
@@ -63,6 +65,41 @@ def test_joined_sentences_are_all_sentences_in_runs() -> None:
     sizes = {len(s.split()) for s in made.src}
     assert sizes <= set(range(1, long.MOST_JOINED + 1))
     assert {1, long.MOST_JOINED} <= sizes
+
+
+def test_arrays_of_ctranslate2_are_read(tmp_path: Path) -> None:
+    aren = script("aren_transliteration")
+
+    def name(text: str) -> bytes:
+        return struct.pack("<H", len(text) + 1) + text.encode() + b"\0"
+
+    array = np.arange(6, dtype="<f4").reshape(2, 3)
+    head = struct.pack("<I", 2) + name("Kind") + struct.pack("<II", 7, 1)
+    sizes = struct.pack("<BIIBI", 2, 2, 3, 4, 6)
+    path = tmp_path / "model.bin"
+    path.write_bytes(head + name("a/b") + sizes + array.tobytes())
+    (found,) = aren.read_arrays(path).items()
+    assert found[0] == "a/b"
+    np.testing.assert_array_equal(found[1], array)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "model.bin cannot be read: No such file"),
+        (struct.pack("<I", 6), "model.bin has version 6 of the format: version 2 is read here"),
+        (struct.pack("<I", 2), "model.bin is not a model of CTranslate2, or damaged"),
+    ],
+    ids=["missing", "newer", "damaged"],
+)
+def test_what_is_no_model_of_ctranslate2_is_named(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "model.bin").write_bytes(content)
+    aren = script("aren_transliteration")
+    with pytest.raises(InputError, match=message):
+        aren.main(aren.Options(tmp_path))
 
 
 def test_scan_lines_are_taken_apart(tmp_path: Path) -> None:
