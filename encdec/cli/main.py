@@ -25,7 +25,7 @@ COMMANDS = {
     "attend": "draw what each token of a translation attended to",
     "info": "describe a run: its model, its progress and its metrics",
     "plot": "draw learning curves, or metrics by source length, of one or more runs",
-    "export": "write weights and a greedy search that work without this package",
+    "export": "write a run for the hub library, CTranslate2, or JAX alone",
     "serve": "serve a page to translate in, on this machine only",
     "prepare": "fetch a corpus of TensorFlow Datasets to train on",
     "doctor": "describe the devices, versions and speed of this machine",

@@ -48,7 +48,7 @@ class TransformerConfig(ModelConfig):
     more at the end of each stack."""
     norm_type: Literal["layer", "rms"] = "layer"
     """layer: layer norm (Ba 2016); rms: no mean and no bias (Zhang 2019)."""
-    norm_epsilon: float = 1e-6
+    norm_epsilon: float = 1e-5
     """What a norm adds to the variance."""
     embedding_norm: bool = False
     """A norm of embeddings plus positions (BART)."""

@@ -1,103 +1,129 @@
 """A run made into files that others can use without this package.
 
-    model.safetensors   the parameters, float32, by their names in the Linen module
-    config.json         settings of the run, and `extra_length`
-    source.vocab        the vocabularies of the run
-    target.vocab
-    greedy.stablehlo    src int32 [B, S] -> tokens int32 [B, T], lengths int32 [B]
+| format | what | read by |
+|---|---|---|
+| transformers | parameters, settings, tokenizer (`encdec.interop.hub_export`) | the hub library |
+| ctranslate2 | the same for CTranslate2 (`encdec.interop.ctranslate2`) | CTranslate2 |
+| stablehlo | greedy search as a program (`encdec.interop.stablehlo`), vocabularies | JAX |
+| safetensors | parameters by their names in the Linen module, vocabularies | anything |
 
-The vocabularies say how text becomes token ids (see `encdec.data.vocabulary`). For characters and
-words, token i of `table` has the id 4 + i; byte b has the id 4 + b; SentencePiece has the ids of
-its own model. In all of them padding is 0, start 1, end 2 and unknown 3.
-
-The program contains the parameters. It is for any number of rows B and one length S: each row of
-src holds the tokens of a sentence, the end token, then padding. It needs JAX and nothing else:
-`import jax.export`, then `jax.export.deserialize(bytearray(data)).call(src)`.
+The last two have the run's config.json, source.vocab and target.vocab. The vocabularies say how
+text becomes token ids (see `encdec.data.vocabulary`). For characters and words, token i of `table`
+has the id 4 + i; byte b has the id 4 + b; SentencePiece has the ids of its own model. In all of
+them padding is 0, start 1, end 2 and unknown 3.
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from jax import export
+import numpy as np
 from safetensors.numpy import save_file
 
-from encdec.config.search import SearchOptions
+from encdec.config import TransformerConfig
+from encdec.data.pretrained_vocabulary import PretrainedVocabulary
+from encdec.data.vocabulary import Vocabulary
 from encdec.files import atomic_folder
-from encdec.inference.decoding import max_target_lengths, search
+from encdec.interop import ctranslate2, hub_export
+from encdec.interop.stablehlo import greedy_program
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
-from encdec.runs.parameters import best_params, build_model
+from encdec.runs.parameters import best_params
 from encdec.runs.run import Run
-from encdec.search.methods import Sentences, split
-from encdec.types import Array, InputError, Params
+from encdec.types import InputError, Params
 
-PLATFORMS = ("cpu", "cuda", "tpu")
-"""The backends that the program can run on."""
+Say = Callable[[str], None]
 
 
-def greedy_program(run: Run, params: Params, source_length: int) -> export.Exported:
-    """The greedy search of a run with these parameters, for sources of one length.
-
-    It maps src int32 [B, source_length] to tokens int32 [B, T], each row the tokens of a
-    translation, the end token, then padding, and to lengths int32 [B], end tokens included.
-    """
-    options = SearchOptions(beam=1)
-    max_len = int(source_length * options.max_ratio) + run.extra_length
-    static, arrays = split(options, run.tgt_vocabulary.specials, max_len=max_len)
-    model, weights = build_model(run), jnp.ones(1)  # an ensemble of one
-
-    def program(src: Array) -> tuple[Array, Array]:
-        src_mask = src != run.src_vocabulary.specials.pad
-        lengths = src_mask.sum(1, dtype=jnp.int32)
-        max_lengths = max_target_lengths(lengths, options.max_ratio, run.extra_length)
-        no_prefix = jnp.zeros((src.shape[0], 0), jnp.int32)
-        sentences = Sentences(max_lengths, lengths, no_prefix)  # only sampling reads example ids
-        result = search(
-            (params,),
-            ((src, src_mask),),
-            sentences,
-            arrays,
-            weights,
-            models=(model,),
-            dtype=jnp.float32,
-            static=static,
-            mean="probabilities",
-        )
-        return result.tokens[:, 0], result.lengths[:, 0]
-
-    (batch,) = export.symbolic_shape("b")
-    src = jax.ShapeDtypeStruct((batch, source_length), jnp.int32)
-    return export.export(jax.jit(program), platforms=PLATFORMS)(src)
-
-
-def export_run(path: Path, out: Path, source_length: int) -> list[Path]:
-    """Writes the files that the head of this module lists, or nothing if one cannot be written.
+def export_run(
+    path: Path,
+    out: Path,
+    to: str,
+    *,
+    source_length: int = 64,
+    say: Say = lambda line: None,
+) -> list[Path]:
+    """Writes the files of a format, or nothing if one cannot be written.
 
     Args:
       path: the run folder.
       out: a folder that does not exist yet.
-      source_length: S in tokens, the end token included.
+      to: transformers, ctranslate2, stablehlo or safetensors.
+      source_length: of stablehlo, S in tokens, the end token included.
+      say: is called with a line for each thing that the format has otherwise.
 
     Returns:
       The files.
 
     Raises:
-      InputError: there is no run or no checkpoint, or the folder `out` exists.
+      InputError: there is no run or no checkpoint, the folder `out` exists, or the format cannot
+        hold the run.
     """
     if out.exists():
         raise InputError(f"{out} is there already: name a folder that does not exist yet")
     run = runs.load(path)
     params, _ = best_params(run)
-    program = greedy_program(run, jax.tree.map(jnp.asarray, params), source_length)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(out) as folder:
-            save_file(checkpoints.flat(params), folder / "model.safetensors")
-            for name in ("config.json", "source.vocab", "target.vocab"):
-                shutil.copyfile(run.path / name, folder / name)
-            (folder / "greedy.stablehlo").write_bytes(program.serialize())
+            if to == "transformers":
+                hub_export.write_model(run, params, folder, say)
+            elif to == "ctranslate2":
+                _write_ctranslate2(run, params, folder)
+            else:
+                if to == "safetensors":
+                    save_file(_contiguous(params), folder / "model.safetensors")
+                else:
+                    program = greedy_program(run, jax.tree.map(jnp.asarray, params), source_length)
+                    (folder / "greedy.stablehlo").write_bytes(program.serialize())
+                for name in ("config.json", "source.vocab", "target.vocab"):
+                    shutil.copyfile(run.path / name, folder / name)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from error
     return sorted(out.iterdir())
+
+
+def _contiguous(params: Params) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(leaf) for name, leaf in checkpoints.flat(params).items()}
+
+
+def _write_ctranslate2(run: Run, params: Params, folder: Path) -> None:
+    """A model of CTranslate2, and the files of its tokenizer."""
+    config = run.config.model
+    if not isinstance(config, TransformerConfig):
+        raise InputError(
+            f"{run.path} is a run of {run.config.model_name}: CTranslate2 has only Transformers; "
+            "export it as stablehlo or safetensors"
+        )
+    source, target = run.src_vocabulary, run.tgt_vocabulary
+    sides = {"source": source, "target": target}
+    tokens = {side: token_names(v, run.path, side) for side, v in sides.items()}
+    same = tokens["source"] == tokens["target"]
+    ctranslate2.write_model(
+        folder,
+        config,
+        params,
+        tokens["source"],
+        tokens["source"] if same else tokens["target"],
+        src_specials=source.specials,
+        tgt_specials=target.specials,
+    )
+    if run.original:
+        hub_export.copy_tokenizer(run, folder)
+    else:
+        for side, vocabulary in sides.items():
+            model = hub_export.sentencepiece_of(vocabulary, run.path, side)
+            (folder / f"{side}.spm").write_bytes(model.proto)
+
+
+def token_names(vocabulary: Vocabulary, path: Path, side: str) -> list[str]:
+    """A name for each id of a vocabulary, all different; pieces as the tokenizer writes them."""
+    if not isinstance(vocabulary, PretrainedVocabulary):
+        return hub_export.pieces_of(hub_export.sentencepiece_of(vocabulary, path, side))
+    names: list[str] = []
+    for i in range(vocabulary.size):
+        label = vocabulary.pieces.label(i)
+        names.append(f"<unused_{i}>" if label is None else label)
+    return names

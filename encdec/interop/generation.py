@@ -7,8 +7,8 @@ from encdec.config import SearchOptions
 from encdec.interop.names import Fields
 from encdec.types import InputError, SpecialIds
 
-_DEFAULT_MAX_LENGTH = 20
-"""Tokens, the start token included, where the settings name no length."""
+_DEFAULT_TOKENS = 20
+"""Tokens of a translation where the settings name no length."""
 
 _STOPS: dict[Any, str] = {True: "first", False: "heuristic", None: "heuristic", "never": "never"}
 
@@ -119,10 +119,10 @@ def _most_tokens(settings: Mapping[str, Any], path: str, say: Callable[[str], No
         return int(settings["max_new_tokens"])
     if settings.get("max_length") is None:
         say(
-            f"{path} names no max_length: translations have at most {_DEFAULT_MAX_LENGTH - 1} "
-            "tokens, as the hub library has it; --max-extra gives another limit"
+            f"{path} names no max_length: translations have at most {_DEFAULT_TOKENS} tokens, as "
+            "the hub library has it; --max-extra gives another limit"
         )
-        return _DEFAULT_MAX_LENGTH - 1
+        return _DEFAULT_TOKENS
     return int(settings["max_length"]) - 1
 
 

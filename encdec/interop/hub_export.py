@@ -84,25 +84,24 @@ def write_model(
     made = _original(run, config, params) if run.original else _ours(run, config, params, say)
     _check_held(made.config, made.fields, run.path)
     architecture = hub.ARCHITECTURES[made.fields["model_type"]]
-    entries = {
-        entry.ours: entry
-        for entry in architecture.table(made.config, run.config.data.joint_vocabulary)
-    }
+    shares = "src_embedding" not in made.params
+    entries = {entry.ours: entry for entry in architecture.table(made.config, shares)}
     arrays: dict[str, np.ndarray] = {}
     for name, leaf in flat(made.params).items():
         for theirs in _names(entries[name], made.names):
             arrays[theirs] = to_theirs(np.asarray(leaf, np.float32), entries[name])
-    for side in ("src", "tgt"):  # sines and cosines are no parameters, but some files have them
-        for theirs in entries[f"{side}_positions.table"].theirs if made.names else ():
-            if theirs in (made.names or ()) and theirs not in arrays:
-                rows = made.fields["max_position_embeddings"]
-                table = SINUSOIDS[made.config.positions](rows, made.config.width)
-                arrays[theirs] = np.asarray(table, np.float32)
+    for name in ("src_positions.table", "tgt_positions.table"):
+        # Sines and cosines are no parameters, but some files have them.
+        names = entries[name].theirs if name in entries else ()
+        for theirs in set(made.names or ()).intersection(names) - arrays.keys():
+            rows = made.fields["max_position_embeddings"]
+            sines = SINUSOIDS[made.config.positions](rows, made.config.width)
+            arrays[theirs] = np.asarray(sines, np.float32)
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     _write_json(folder / "config.json", made.fields)
     _write_json(folder / "generation_config.json", made.generation)
     if run.original:
-        _copy_tokenizer(run, folder)
+        copy_tokenizer(run, folder)
     else:
         _write_tokenizer(run, folder)
 
@@ -230,7 +229,7 @@ def _check_held(config: TransformerConfig, fields: dict[str, Any], path: Path) -
             )
 
 
-def _copy_tokenizer(run: Run, folder: Path) -> None:
+def copy_tokenizer(run: Run, folder: Path) -> None:
     """The tokenizer files of an imported model, for its languages of now."""
     assert run.original is not None
     for file in tokenizer_files(run.original):

@@ -29,13 +29,13 @@ from encdec.data.vocabulary import Vocabulary
 from encdec.files import leftovers, write_text
 from encdec.types import InputError
 
-FORMAT = 2
+FORMAT = 3
 """The number of the format of `config.json`; it grows when a field changes its name or meaning."""
 
 ORIGINAL = "original"
 """The folder in a run of an imported model with its own settings and tokenizer files."""
 
-_VERSIONS = {1: "0.1"}
+_VERSIONS = {1: "0.1", 2: "0.2"}
 """The version of this library that opens runs of each earlier format."""
 
 

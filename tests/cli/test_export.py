@@ -42,7 +42,10 @@ def test_the_exported_search_finds_the_same_tokens(
 ) -> None:
     """On 200 sentences, in a process that imports JAX but neither encdec nor Flax."""
     path, out = small_run(tmp_path / "run", model).path, tmp_path / "out"
-    assert encdec("export", path, "--out", out, "--source-length", LENGTH).code == 0
+    assert (
+        encdec("export", path, "--to", "stablehlo", "--out", out, "--source-length", LENGTH).code
+        == 0
+    )
     opened = translator.load(path)
     source, target = opened.run.src_vocabulary, opened.run.tgt_vocabulary
     texts = list(dates(300, 1).train.src[:200])
@@ -61,7 +64,7 @@ def test_the_exported_search_finds_the_same_tokens(
 
 def test_weights_and_settings_are_exported(encdec, tmp_path: Path) -> None:
     path, out = small_run(tmp_path / "run").path, tmp_path / "out"
-    assert encdec("export", path, "--out", out).code == 0
+    assert encdec("export", path, "--to", "safetensors", "--out", out).code == 0
     run = runs.load(path)
     params, _ = best_params(run)
     weights = load_file(out / "model.safetensors")
@@ -71,6 +74,9 @@ def test_weights_and_settings_are_exported(encdec, tmp_path: Path) -> None:
     written = json.loads((out / "config.json").read_text())
     assert configs.from_json(written["config"]) == run.config
     assert (out / "source.vocab").read_bytes() == (path / "source.vocab").read_bytes()
-    refused(encdec("export", path, "--out", out), "is there already")
-    refused(encdec("export", path, "--out", out / "b", "--source-length", 1), "from 2 to")
-    refused(encdec("export", path, "--out", out / "b", "--source-length", 9999), "from 2 to")
+    refused(encdec("export", path, "--to", "safetensors", "--out", out), "is there already")
+    program = ("export", path, "--to", "stablehlo", "--out", out / "b", "--source-length")
+    refused(encdec(*program, 1), "from 2 to")
+    refused(encdec(*program, 9999), "from 2 to")
+    other = ("export", path, "--to", "safetensors", "--out", out / "b", "--source-length", 9)
+    refused(encdec(*other), "source_length is for stablehlo")

@@ -133,7 +133,7 @@ def test_tokens_are_those_of_generate(name: str, tmp_path: Path) -> None:
         found = ours(tmp_path, num_beams=beams)
         same = sum(a == b for a, b in zip(expected, found, strict=True))
         assert same == B, f"{same} of {B} with {beams} beams"
-    assert len({tuple(row) for row in found}) > 10
+    assert len({tuple(row) for row in found}) > 5
 
 
 def test_lengths_and_what_is_not_followed() -> None:
@@ -147,9 +147,9 @@ def test_lengths_and_what_is_not_followed() -> None:
         has_languages=False,
         say=said.append,
     )
-    assert options({}).max_extra == 19
+    assert options({}).max_extra == 20
     assert said == [
-        "g.json names no max_length: translations have at most 19 tokens, as the hub library has "
+        "g.json names no max_length: translations have at most 20 tokens, as the hub library has "
         "it; --max-extra gives another limit"
     ]
     said.clear()

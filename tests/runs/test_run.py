@@ -63,10 +63,10 @@ def test_text_is_preprocessed_as_the_settings_say(made: Run, tmp_path: Path) -> 
         ("config.json", "{", "config.json is damaged"),
         ("config.json", "[]", "config.json is not the config.json of a run"),
         ("config.json", '{"format": 99}', "run format 99, .* a newer encdec may open it"),
-        ("config.json", '{"format": 1}', "run format 1, .* opens format 2: encdec 0.1 opens it"),
+        ("config.json", '{"format": 1}', "run format 1, .* opens format 3: encdec 0.1 opens it"),
         (
             "config.json",
-            '{"format": 2, "corpus": ""}',
+            '{"format": 3, "corpus": ""}',
             "damaged: config, extra_length, init, vocabularies missing",
         ),
         ("heldout.jsonl", '["one"', "heldout.jsonl is damaged"),

@@ -1,0 +1,70 @@
+"""The greedy search of a run as a StableHLO program, which needs JAX and nothing else.
+
+    greedy.stablehlo    src int32 [B, S] -> tokens int32 [B, T], lengths int32 [B]
+
+The program contains the parameters. It is for any number of rows B and one length S: each row of
+src holds the tokens of a sentence, the end token, then padding. `import jax.export`, then
+`jax.export.deserialize(bytearray(data)).call(src)`.
+"""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from encdec.inference.decoding import max_target_lengths, search
+from encdec.runs.parameters import build_model
+from encdec.runs.run import Run
+from encdec.search.constraints import banned_ids
+from encdec.search.methods import Sentences, split
+from encdec.types import Array, InputError, Params
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+"""The backends that the program can run on."""
+
+
+def greedy_program(run: Run, params: Params, source_length: int) -> export.Exported:
+    """The greedy search of a run with these parameters, for sources of one length.
+
+    It maps src int32 [B, source_length] to tokens int32 [B, T], each row the tokens of a
+    translation, the end token, then padding, and to lengths int32 [B], end tokens included.
+    """
+    target = run.tgt_vocabulary
+    options = replace(run.config.search, beam=1, sample=False)
+    extra = run.extra_length if options.max_extra is None else options.max_extra
+    max_len = int(source_length * options.max_ratio) + extra
+    longest = run.config.model.longest_sentence
+    if longest is not None:
+        if source_length > longest:
+            raise InputError(
+                f"source_length = {source_length} cannot be used: the model has {longest} positions"
+            )
+        max_len = min(max_len, longest)
+    banned = banned_ids(options, target)
+    static, arrays = split(options, target.specials, max_len=max_len, banned=banned)
+    first = jnp.array(target.before if options.force_first else (), jnp.int32)
+    model, weights = build_model(run), jnp.ones(1)  # an ensemble of one
+
+    def program(src: Array) -> tuple[Array, Array]:
+        src_mask = src != run.src_vocabulary.specials.pad
+        lengths = src_mask.sum(1, dtype=jnp.int32)
+        max_lengths = jnp.minimum(max_target_lengths(lengths, options.max_ratio, extra), max_len)
+        prefix = jnp.broadcast_to(first, (src.shape[0], len(first)))
+        sentences = Sentences(max_lengths, lengths, prefix)  # only sampling reads example ids
+        result = search(
+            (params,),
+            ((src, src_mask),),
+            sentences,
+            arrays,
+            weights,
+            models=(model,),
+            dtype=jnp.float32,
+            static=static,
+            mean="probabilities",
+        )
+        return result.tokens[:, 0], result.lengths[:, 0]
+
+    (batch,) = export.symbolic_shape("b")
+    src = jax.ShapeDtypeStruct((batch, source_length), jnp.int32)
+    return export.export(jax.jit(program), platforms=PLATFORMS)(src)
