@@ -5,11 +5,16 @@
     shared_vocabulary.json  the tokens; or source_vocabulary.json and target_vocabulary.json
 
 `ctranslate2.Translator(folder)` reads the folder and translates lists of tokens. It computes what
-our module computes, in every setting of `TransformerConfig`, and token ids stay the same. Two
-things differ. A bias of -10,000 keeps the padding and the start token out of its translations; our
-search excludes them as well, but leaves the other log-probabilities as they are. And no sentence
-may be longer than the table of position encodings: `max_positions` where they are learned, 2,048
-tokens where they are sinusoidal, any length where they are relative.
+our module computes, in every setting of `TransformerConfig`, and token ids stay the same.
+`compute_type="int8"` makes it smaller and faster. What differs:
+
+- A bias of -10,000 keeps the padding and the start token out of its translations. Our search
+  excludes them as well, but leaves the other log-probabilities as they are.
+- No sentence may be longer than the table of position encodings: `max_positions` where they are
+  learned, 2,048 tokens where they are sinusoidal, any length where they are relative.
+- It gives at least one token unless `min_decoding_length=0`, and its beam search has another rule
+  for when to stop.
+- Before version 4.8.3 it ignores `relative_every_layer` and uses the first layer's positions.
 """
 
 from collections.abc import Iterable, Mapping
