@@ -17,6 +17,7 @@ our module computes, in every setting of `TransformerConfig`, and token ids stay
 - Before version 4.8.3 it ignores `relative_every_layer` and uses the first layer's positions.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,11 @@ def _check_tokens(name: str, tokens: list[str], embedding: np.ndarray) -> None:
             f"{name} has {len(tokens)} tokens, but the model has {len(embedding)}: give one for "
             "each id"
         )
-    if len(set(tokens)) < len(tokens):
-        twice = next(token for i, token in enumerate(tokens) if token in tokens[:i])
+    ((commonest, count),) = Counter(tokens).most_common(1)
+    if count > 1:
         raise InputError(
-            f"{name} has {twice!r} more than once: CTranslate2 needs a different token for each id"
+            f"{name} has {commonest!r} more than once: CTranslate2 needs a different token for "
+            "each id"
         )
 
 
