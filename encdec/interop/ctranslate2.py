@@ -5,13 +5,19 @@
     shared_vocabulary.json  the tokens; or source_vocabulary.json and target_vocabulary.json
 
 `ctranslate2.Translator(folder)` reads the folder and translates lists of tokens. It computes what
-our module computes, in every setting of `TransformerConfig`, and token ids stay the same. Two
-things differ. A bias of -10,000 keeps the padding and the start token out of its translations; our
-search excludes them as well, but leaves the other log-probabilities as they are. And no sentence
-may be longer than the table of position encodings: `max_positions` where they are learned, 2,048
-tokens where they are sinusoidal, any length where they are relative.
+our module computes, in every setting of `TransformerConfig`, and token ids stay the same.
+`compute_type="int8"` makes it smaller and faster. What differs:
+
+- A bias of -10,000 keeps the padding and the start token out of its translations. Our search
+  excludes them as well, but leaves the other log-probabilities as they are.
+- No sentence may be longer than the table of position encodings: `max_positions` where they are
+  learned, 2,048 tokens where they are sinusoidal, any length where they are relative.
+- It gives at least one token unless `min_decoding_length=0`, and its beam search has another rule
+  for when to stop.
+- Before version 4.8.3 it ignores `relative_every_layer` and uses the first layer's positions.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -130,10 +136,11 @@ def _check_tokens(name: str, tokens: list[str], embedding: np.ndarray) -> None:
             f"{name} has {len(tokens)} tokens, but the model has {len(embedding)}: give one for "
             "each id"
         )
-    if len(set(tokens)) < len(tokens):
-        twice = next(token for i, token in enumerate(tokens) if token in tokens[:i])
+    ((commonest, count),) = Counter(tokens).most_common(1)
+    if count > 1:
         raise InputError(
-            f"{name} has {twice!r} more than once: CTranslate2 needs a different token for each id"
+            f"{name} has {commonest!r} more than once: CTranslate2 needs a different token for "
+            "each id"
         )
 
 

@@ -248,9 +248,15 @@ def test_scores_and_greedy_tokens_are_ours(name: str, tmp_path: Path) -> None:
     ours = our_log_probs(exported, targets)
 
     scored = translator.score_batch(sources, [[tgt_tokens[i] for i in t] for t in targets])
-    for row, target, result in zip(ours, targets, scored, strict=True):
-        expected = [row[i, token] for i, token in enumerate([*target, specials.end])]
-        np.testing.assert_allclose(result.log_probs, expected, rtol=0, atol=1e-3)
+    expected = [
+        row[i, token]
+        for row, target in zip(ours, targets, strict=True)
+        for i, token in enumerate([*target, specials.end])
+    ]
+    differences = np.abs(np.subtract(expected, [p for r in scored for p in r.log_probs]))
+    # Where attention is sharp, a rounding error grows: a few tokens differ by more than the rest.
+    assert np.quantile(differences, 0.99) < 1e-4
+    assert differences.max() < 5e-3
     equal = 0
     for row, target in zip(ours[RANDOM:], translations, strict=True):
         whole = target if len(target) == MAX_LEN else [*target, specials.end]
