@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 
 from encdec.config import TransformerConfig
-from encdec.files import atomic_folder
 from encdec.models.transformer_positions import SINUSOIDS
 from encdec.types import InputError, Params, SpecialIds
 
@@ -51,12 +50,12 @@ def write_model(
     add_source_bos: bool = False,
     add_source_eos: bool = True,
 ) -> None:
-    """Writes a folder that `ctranslate2.Translator` reads, or nothing if it cannot be written.
+    """Writes the files that `ctranslate2.Translator` reads.
 
     The decoder starts with the start token of the target.
 
     Args:
-      folder: must not exist.
+      folder: an empty folder.
       config: settings of the model.
       params: its parameters, whole, not split over devices.
       src_tokens, tgt_tokens: the token of each id, the special ones included. Where both are the
@@ -67,12 +66,11 @@ def write_model(
       add_source_eos: CTranslate2 puts the end token after each source, as our own pipeline does.
 
     Raises:
-      InputError: CTranslate2 is not installed, the folder exists or cannot be written, or a
-        vocabulary does not fit the parameters or the format.
+      InputError: CTranslate2 is not installed, or a vocabulary does not fit the parameters or the
+        format.
+      OSError: a file cannot be written.
     """
     spec = _empty_spec(config)
-    if folder.exists():
-        raise InputError(f"{folder} is there already: name a folder that does not exist yet")
     params = _as_numpy(params)
     of_target = params["tgt_embedding"]["embedding"]
     of_source = params.get("src_embedding", params["tgt_embedding"])["embedding"]
@@ -94,12 +92,7 @@ def write_model(
     spec.config.layer_norm_epsilon = config.norm_epsilon
     spec.validate()
     spec.optimize(None)  # what is equal, such as tied matrices, is written once
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_folder(folder) as temporary:
-            spec.save(str(temporary))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+    spec.save(str(folder))
 
 
 def _empty_spec(config: TransformerConfig) -> Any:

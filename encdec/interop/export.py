@@ -101,14 +101,19 @@ def _write_ctranslate2(run: Run, params: Params, folder: Path) -> None:
     sides = {"source": source, "target": target}
     tokens = {side: token_names(v, run.path, side) for side, v in sides.items()}
     same = tokens["source"] == tokens["target"]
+    of_source = source.specials
+    if same:  # the end token of a source may be its language, which the format does not know
+        of_source = target.specials
     ctranslate2.write_model(
         folder,
         config,
         params,
         tokens["source"],
         tokens["source"] if same else tokens["target"],
-        src_specials=source.specials,
+        src_specials=of_source,
         tgt_specials=target.specials,
+        # The tokenizer of an imported model writes the end token itself.
+        add_source_eos=run.original is None,
     )
     if run.original:
         hub_export.copy_tokenizer(run, folder)

@@ -90,13 +90,14 @@ def write_model(
     for name, leaf in flat(made.params).items():
         for theirs in _names(entries[name], made.names):
             arrays[theirs] = to_theirs(np.asarray(leaf, np.float32), entries[name])
-    for name in ("src_positions.table", "tgt_positions.table"):
-        # Sines and cosines are no parameters, but some files have them.
-        names = entries[name].theirs if name in entries else ()
-        for theirs in set(made.names or ()).intersection(names) - arrays.keys():
-            rows = made.fields["max_position_embeddings"]
-            sines = SINUSOIDS[made.config.positions](rows, made.config.width)
-            arrays[theirs] = np.asarray(sines, np.float32)
+    tables = ("src_positions.table", "tgt_positions.table")
+    positions = {theirs for name in tables if name in entries for theirs in entries[name].theirs}
+    has_positions = made.names or (positions if made.fields["model_type"] == "pegasus" else ())
+    # Sines and cosines are no parameters, but some files have them.
+    for theirs in positions.intersection(has_positions) - arrays.keys():
+        rows = made.fields["max_position_embeddings"]
+        sines = SINUSOIDS[made.config.positions](rows, made.config.width)
+        arrays[theirs] = np.asarray(sines, np.float32)
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     _write_json(folder / "config.json", made.fields)
     _write_json(folder / "generation_config.json", made.generation)
@@ -184,7 +185,7 @@ def _ours(
 
 def _generation(config: RunConfig, run: Run, say: Callable[[str], None]) -> dict[str, Any]:
     """How a run that was trained here generates."""
-    search, (pad, start, end, _) = config.search, run.tgt_vocabulary.specials
+    search, (pad, start, end, unknown) = config.search, run.tgt_vocabulary.specials
     extra = run.extra_length if search.max_extra is None else search.max_extra
     longest = int(search.max_ratio * config.data.max_source_length) + extra
     if search.length_penalty_kind == "wu" and search.length_penalty and search.beam > 1:
@@ -194,6 +195,7 @@ def _generation(config: RunConfig, run: Run, say: Callable[[str], None]) -> dict
             f"{search.length_penalty:g} --stop {search.stop} has it here"
         )
     banned = [[pad], [start]] if search.ban_special else []
+    banned += [[unknown]] if search.ban_unknown else []
     banned += [[*map(int, ids.split())] for ids in search.ban_ids]
     settings: dict[str, Any] = {
         "decoder_start_token_id": start,

@@ -94,7 +94,8 @@ def test_the_hub_library_finds_what_we_find(case: str, tmp_path: Path) -> None:
             found = model.generate(**batch, num_beams=beam)
         for one, row in zip(ours, found.tolist(), strict=True):
             assert one.tgt_ids == row[1 : 1 + len(one.tgt_ids)]
-            assert one.text == tokenizer.decode(row, skip_special_tokens=True)
+            if "⁇" not in one.text:  # there the unknown token leaves no trace
+                assert one.text == tokenizer.decode(row, skip_special_tokens=True)
     again = import_model(tmp_path / "out", tmp_path / "again")
     assert again.config.search == replace(SEARCH, stop="never")
     back = encdec.load(again.path).translate(texts)
