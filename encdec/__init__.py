@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from encdec.inference.scoring import Scores, score
     from encdec.inference.translation import Translation
     from encdec.inference.translator import Translator, load
+    from encdec.interop.export import export_run
+    from encdec.interop.import_model import import_model
     from encdec.models.interface import EncoderDecoder
     from encdec.ops.cross_entropy import LogitFactors
     from encdec.search.interface import History, Processor
@@ -45,6 +47,8 @@ __all__ = [
     "Translation",
     "Translator",
     "evaluate",
+    "export_run",
+    "import_model",
     "load",
     "load_ensemble",
     "preset",
@@ -71,6 +75,8 @@ _HOMES = {
     "Translation": "inference.translation",
     "Translator": "inference.translator",
     "evaluate": "inference.evaluate",
+    "export_run": "interop.export",
+    "import_model": "interop.import_model",
     "load": "inference.translator",
     "load_ensemble": "inference.ensemble",
     "preset": "config.presets",

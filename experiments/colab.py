@@ -215,6 +215,29 @@ for source, reference in list(zip(*held_out, strict=True))[:5]:
 attention_picture(translator, translator(held_out.src[0]))
 
 # %% [markdown]
+# ## A model that others trained
+#
+# Name a translation model on the hub, such as `Helsinki-NLP/opus-mt-en-de`, or a folder that
+# Transformers saved. With a file of your own above, the model is fine-tuned on it.
+
+# %%
+HUB_MODEL = ""
+if HUB_MODEL:
+    imported = RUNS / Path(HUB_MODEL).name
+    if not imported.exists():
+        encdec.import_model(HUB_MODEL, imported)
+    translator = encdec.load(imported)
+    if OWN_TSV:
+        origin = translator.run.config
+        training = replace(origin.training, max_steps=500, warmup=50, learning_rate=1e-4)
+        tuned = shorten(replace(origin, training=training))
+        translator = encdec.train(
+            tuned, pairs, run=RUNS / f"{imported.name}-{name}", init=imported
+        ).translator
+    for text in ["Two men are cooking.", "Good morning!"] if not OWN_TSV else pairs.src[:5]:
+        print(f"{text}   {translator(text).text}")
+
+# %% [markdown]
 # ## More
 #
 # `!encdec --help` lists the other commands: BLEU by length, significance, export, a page to translate

@@ -109,6 +109,7 @@ def test_every_option_exists(arguments: list[str], tmp_path: Path, monkeypatch) 
     monkeypatch.setattr("encdec.inference.translator.load", stop)
     monkeypatch.setattr("encdec.runs.run.load", stop)
     monkeypatch.setattr("encdec.data.tfds.prepare", stop)
+    monkeypatch.setattr("encdec.interop.import_model.import_model", stop)
     with pytest.raises(FileNotFoundError):
         cli.main(arguments)
 

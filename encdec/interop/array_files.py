@@ -28,12 +28,13 @@ class StoredArray(NamedTuple):
     Attributes:
       shape: of the array.
       kind: the type that it was saved in, such as "bfloat16".
-      read: returns it as float32, or in the type that it was saved in if that is no float.
+      read: returns it, or the given rows of it, as float32, or in the type that it was saved in if
+        that is no float.
     """
 
     shape: tuple[int, ...]
     kind: str
-    read: Callable[[], np.ndarray]
+    read: Callable[..., np.ndarray]
 
     @property
     def size(self) -> int:
@@ -72,9 +73,10 @@ def _files(folder: Path, name: str) -> list[Path]:
 
 
 def _of_safetensors(file: Path) -> dict[str, StoredArray]:
-    def read(name: str) -> np.ndarray:
+    def read(name: str, rows: slice | None = None) -> np.ndarray:
         with safe_open(file, "numpy") as opened:
-            return _as_float32(opened.get_tensor(name))
+            part = opened.get_tensor(name) if rows is None else opened.get_slice(name)[rows]
+            return _as_float32(part)
 
     try:
         with safe_open(file, "numpy") as opened:
@@ -102,8 +104,8 @@ def _of_pickle(file: Path) -> dict[str, StoredArray]:
     except Exception as error:  # PyTorch raises errors of many types
         raise InputError(f"{file} cannot be read by PyTorch ({type(error).__name__})") from error
 
-    def read(name: str) -> np.ndarray:
-        tensor = tensors[name]
+    def read(name: str, rows: slice | None = None) -> np.ndarray:
+        tensor = tensors[name] if rows is None else tensors[name][rows]
         floats = tensor.float() if tensor.is_floating_point() else tensor
         return np.asarray(floats.numpy())
 

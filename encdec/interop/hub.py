@@ -4,6 +4,7 @@ The format of each architecture is a table of names, in a file of its own.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from encdec.types import InputError, Params
 NAMES_FILE = "arrays.json"
 """In the folder of an imported model's own files: the names of its arrays, a JSON list."""
 
+_ROWS = 1 << 12
+"""Rows of two matrices that are compared at a time."""
 _UNUSED = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
 """Arrays that old files have and no model reads."""
 
@@ -120,8 +123,11 @@ def read_params(model: HubModel) -> Params:
       InputError: an array has another shape than the settings say.
     """
     shapes = registry.abstract(build(model))
-    leaves = [_read(model, name, leaf.shape) for name, leaf in flat(shapes).items()]
-    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+    sizes = {name: leaf.shape for name, leaf in flat(shapes).items()}
+    # The largest first: while it is read, its file is in memory as well.
+    order = sorted(sizes, key=lambda name: -math.prod(sizes[name]))
+    leaves = {name: _read(model, name, sizes[name]) for name in order}
+    return jax.tree.unflatten(jax.tree.structure(shapes), [leaves[name] for name in sizes])
 
 
 def _read(model: HubModel, ours: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -165,8 +171,11 @@ def _differ(arrays: Mapping[str, StoredArray], one: str, other: str) -> bool:
     """
     if one == other:
         return False
-    same_shape = arrays[one].shape == arrays[other].shape
-    return not same_shape or not np.array_equal(arrays[one].read(), arrays[other].read())
+    a, b = arrays[one], arrays[other]
+    if a.shape != b.shape:
+        return True
+    blocks = (slice(start, start + _ROWS) for start in range(0, a.shape[0], _ROWS))
+    return not all(np.array_equal(a.read(rows), b.read(rows)) for rows in blocks)
 
 
 def _check_names(model: HubModel, embeddings: set[str], folder: Path) -> None:

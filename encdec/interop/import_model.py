@@ -78,7 +78,8 @@ def import_model(
     try:
         path.mkdir(parents=True, exist_ok=True)
         with Checkpoints(path) as checkpoints:
-            checkpoints.save("best", 0, {"params": params}, {})
+            checkpoints.save("best", 0, {"params": params}, {}, copy=False)
+            checkpoints.wait()
         original = path / runs.ORIGINAL
         original.mkdir()
         write_text(original / hub.NAMES_FILE, json.dumps([*opened.arrays]) + "\n")

@@ -99,8 +99,9 @@ def bart(folder: TokenizerFolder) -> Pieces:
 
     table = folder.table("vocab.json")
     merges = read(folder.path / "merges.txt").decode("utf-8", "replace").split("\n")
-    pairs = [tuple(line.split(" ")) for line in merges if not line.startswith("#version") and line]
+    split = (line.split(" ") for line in merges if line and not line.startswith("#version"))
     try:
+        pairs = [(first, second) for first, second in split]
         tokenizer = tokenizers.Tokenizer(models.BPE(vocab=table, merges=pairs))
     except Exception as error:  # the library raises no other class
         raise InputError(

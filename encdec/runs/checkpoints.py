@@ -19,6 +19,16 @@ from encdec.types import InputError
 
 Kind = Literal["latest", "best", "recent"]
 
+_FILE_BYTES = 1 << 26
+"""Bytes of a file of arrays: as many are in memory, compressed, before they are written."""
+
+
+class _NotCopied(np.ndarray):
+    """An array of which Orbax takes no copy before it writes it."""
+
+    def __deepcopy__(self, _: Any) -> "_NotCopied":
+        return self
+
 
 class Checkpoints:
     """Writes the checkpoints of a run folder, in the background.
@@ -75,16 +85,20 @@ class Checkpoints:
         self._wait_for_all(f"{kind} checkpoint has been looked for")
         return exists
 
-    def save(self, kind: Kind, step: int, tree: Any, note: dict[str, Any]) -> None:
+    def save(
+        self, kind: Kind, step: int, tree: Any, note: dict[str, Any], *, copy: bool = True
+    ) -> None:
         """Saves a pytree of arrays; it replaces the oldest checkpoint of its kind.
 
         The arrays are copied before this returns, so their buffers may be donated afterwards.
+        Without `copy` they must not change until `wait` returns.
 
         Args:
           kind: see the docstring of the module.
           step: the number of updates that training had made.
           tree: the arrays.
           note: JSON values to save with them.
+          copy: see above; without it the arrays must be NumPy's.
         """
         manager = self._managers.get(kind)
         if manager is None:  # this process does not write
@@ -95,9 +109,10 @@ class Checkpoints:
             name: {"type": _describe(leaf), "crc": _crc32(leaf)} for name, leaf in leaves.items()
         }
         meta = {"leaves": described, "note": note}
-        args = ocp.args.Composite(
-            arrays=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta)
-        )
+        if not copy:
+            leaves = {name: leaf.view(_NotCopied) for name, leaf in leaves.items()}
+        arrays = ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=_FILE_BYTES)
+        args = ocp.args.Composite(arrays=arrays, meta=ocp.args.JsonSave(meta))
         manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
@@ -210,4 +225,5 @@ def flat(tree: Any) -> dict[str, Any]:
 
 
 def _crc32(leaf: Any) -> int:
-    return zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+    flat_bytes = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+    return zlib.crc32(flat_bytes)
