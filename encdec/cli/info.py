@@ -43,6 +43,8 @@ def run(arguments: list[str]) -> None:
 
 def info(run: "Run") -> dict[str, Any]:
     """Returns the facts about a run as JSON values, without those that are not known yet."""
+    from encdec.data.pretrained_vocabulary import PretrainedVocabulary
+    from encdec.interop.hub import imported_kind
     from encdec.runs import checkpoints
     from encdec.runs.metrics_log import metric_rows
     from encdec.runs.parameters import parameter_count
@@ -55,8 +57,18 @@ def info(run: "Run") -> dict[str, Any]:
         "model": config.model_name,
         "parameters": parameter_count(run),
         "vocabulary": {"source": run.src_vocabulary.size, "target": run.tgt_vocabulary.size},
-        "steps": {"done": latest[-1] if latest else 0, "of": config.training.max_steps},
     }
+    if run.is_import:
+        facts["imported"] = imported_kind(run)
+    else:
+        facts["steps"] = {"done": latest[-1] if latest else 0, "of": config.training.max_steps}
+    vocabulary = run.tgt_vocabulary
+    if isinstance(vocabulary, PretrainedVocabulary) and vocabulary.languages:
+        facts["languages"] = {
+            "from": config.data.source_language,
+            "to": config.data.target_language,
+            "known": len(vocabulary.languages),
+        }
     if trained := trained_count(run):
         facts["trainable"] = trained
     if run.init:

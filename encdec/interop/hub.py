@@ -20,6 +20,7 @@ from encdec.interop.names import Entry, Fields, to_ours
 from encdec.models import registry
 from encdec.models.interface import EncoderDecoder
 from encdec.runs.checkpoints import flat
+from encdec.runs.run import Run
 from encdec.types import InputError, Params
 
 NAMES_FILE = "arrays.json"
@@ -107,6 +108,12 @@ def open_folder(folder: Path) -> HubModel:
     model = HubModel(fields, config, *sizes, joint, arrays, entries)
     _check_names(model, {*architecture.sources, *architecture.targets}, folder)
     return model
+
+
+def imported_kind(run: Run) -> str:
+    """The kind of an imported model, as its own settings name it."""
+    assert run.original is not None
+    return str(read_fields(run.original / "config.json").require("model_type"))
 
 
 def build(model: HubModel) -> EncoderDecoder:

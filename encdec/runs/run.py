@@ -64,6 +64,11 @@ class Run:
     init: str | None = None
     original: Path | None = None
 
+    @property
+    def is_import(self) -> bool:
+        """Whether it is an imported model as it came, which was not trained here."""
+        return self.original is not None and self.corpus is None and self.init is None
+
 
 def create(run: Run) -> None:
     """Writes a new run folder.
@@ -228,6 +233,11 @@ def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
     Raises:
       InputError: another setting differs, or the corpus does.
     """
+    if run.is_import:
+        raise InputError(
+            f"{run.path} is an imported model: begin a run from it, `encdec train --init-from "
+            f"{run.path} --run ANOTHER`"
+        )
     for name, (has, asks) in _differences(run.config, wanted).items():
         raise InputError(
             f"{run.path} holds a run with {name} = {has!r}, not {asks!r}: resume it as it is by "

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,8 +15,10 @@ import encdec
 from encdec.cli.main import main
 from encdec.interop.array_files import stored_arrays
 from encdec.interop.import_model import import_model
+from encdec.parallel.layout import Layout
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
+from encdec.runs.parameters import abstract_params
 from encdec.types import InputError
 from tests.interop.hub_models import make, save, torch
 from tests.interop.hub_tokenizers import MAKERS, lines
@@ -38,8 +43,11 @@ MODELS = {
 """The model for each tokenizer."""
 
 
-def whole(kind: str, folder: Path) -> tuple[Any, Any]:
-    """A model with its tokenizer, as the hub library saves both in a folder."""
+def whole(kind: str, folder: Path, **changes: Any) -> tuple[Any, Any]:
+    """A model with its tokenizer, as the hub library saves both in a folder.
+
+    `changes` are further fields of its config.json.
+    """
     tokenizer = MAKERS[kind](folder / "files")
     tokenizer.save_pretrained(folder)
     size = max(tokenizer.get_vocab().values(), default=0) + 1
@@ -55,7 +63,7 @@ def whole(kind: str, folder: Path) -> tuple[Any, Any]:
         start = tokenizer.convert_tokens_to_ids("ro_RO")
     if kind == "marian-two-vocabularies":
         settings["decoder_vocab_size"] = settings["vocab_size"]
-    model = make(MODELS[kind], **settings, decoder_start_token_id=start)
+    model = make(MODELS[kind], **settings | changes, decoder_start_token_id=start)
     generation = {
         "num_beams": 3,
         "max_length": 12,
@@ -175,3 +183,58 @@ def test_halves_are_converted_and_it_is_said(marian: Path, tmp_path: Path) -> No
     params = encdec.load(run.path)._params
     array = stored_arrays(tmp_path / "model")["model.shared.weight"].read()
     np.testing.assert_array_equal(params["tgt_embedding"]["embedding"], array)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_it_is_fine_tuned_resumed_and_sharded_like_any_run(tmp_path: Path) -> None:
+    """Killed after two of four steps, a run ends with the same parameters to the bit."""
+    whole("nllb", tmp_path / "model", encoder_attention_heads=2, decoder_attention_heads=2)
+    imported = import_model(tmp_path / "model", tmp_path / "run")
+    pairs = [(text, text[::-1]) for text in lines(40, 6, rare=0) if text.strip()]
+    config = imported.config
+    data = replace(config.data, batch_tokens=256, num_buckets=1, target_language="deu_Latn")
+    training = replace(
+        config.training, max_steps=4, schedule="constant", warmup=1, evaluate_every=2
+    )
+    config = replace(config, data=data, training=training)
+    straight = encdec.train(config, pairs, run=tmp_path / "straight", init=imported)
+    short = replace(config, training=replace(training, max_steps=2))
+    stopped = tmp_path / "stopped"
+    encdec.train(short, pairs, run=stopped, init=imported)
+    shutil.rmtree(imported.path)  # a run that was begun needs its origin no more
+    resumed = encdec.train(
+        replace(config, fine_tuning=runs.load(stopped).config.fine_tuning), pairs, run=stopped
+    )
+    assert (resumed.step, resumed.trained_steps) == (4, 2)
+    latest = [
+        checkpoints.load(run.run.path, "best", {"params": abstract_params(run.run)})[0]
+        for run in (straight, resumed)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *latest)
+    vocabulary = resumed.run.tgt_vocabulary
+    assert vocabulary.tokens(vocabulary.before) == ["deu_Latn"]
+    assert (resumed.run.path / "original" / "tokenizer.json").is_file()
+
+    texts = [text for text, _ in pairs[:8]]
+    expected = [one.text for one in resumed.translator.translate(texts)]
+    split = encdec.load(stopped, Layout(2, 2))
+    assert [one.text for one in split.translate(texts)] == expected
+
+
+@pytest.fixture
+def standard_promotion() -> Iterator[None]:
+    with jax.numpy_dtype_promotion("standard"):  # Optax's Adam raises a float to an int
+        yield
+
+
+def test_attention_of_all_layers_and_heads_is_drawn(
+    marian: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = import_model(marian, tmp_path / "run").path
+    translator = encdec.load(run)
+    translation = translator("abc def")
+    maps = translator.attention(translation)
+    assert maps.shape[:2] == (2 * 3, len(translation.tgt_ids))  # layers x heads
+    np.testing.assert_allclose(maps.sum(-1), 1, rtol=1e-5)
+    main(["attend", str(run), "abc def", "--out", str(tmp_path / "a.png"), "--maps", "encoder"])
+    assert (tmp_path / "a.png").stat().st_size > 1000
