@@ -148,7 +148,7 @@ def training_iterator(
 
 
 def inference_batches(
-    src: Tokens, max_batch_tokens: int
+    src: Tokens, max_batch_tokens: int, costs: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Sources in batches of few shapes, the longest first; each source comes once.
 
@@ -156,13 +156,15 @@ def inference_batches(
       src: the sentences.
       max_batch_tokens: the most tokens of a batch, padding included; a longer sentence gets a
         batch to itself.
+      costs: int [n], for each sentence a number of tokens that it counts for if it has fewer; None
+        for none.
 
     Yields:
       Indices of n sentences, int64 [n]; src int32 [B, S] and src_mask bool [B, S]. n <= B, and the
       rows after the n-th are padding.
     """
     lengths = src.lengths()
-    for indices, rows in _chunks(lengths, max_batch_tokens):
+    for indices, rows in _chunks(lengths, max_batch_tokens, costs):
         length = round_length(int(lengths[indices].max()))
         yield indices, *src.padded(indices, rows, length)
 
@@ -190,11 +192,16 @@ def round_length(length: int) -> int:
     return -(-length // step) * step
 
 
-def _chunks(lengths: np.ndarray, max_batch_tokens: int) -> Iterator[tuple[np.ndarray, int]]:
+def _chunks(
+    lengths: np.ndarray, max_batch_tokens: int, costs: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, int]]:
     """Sentences of each batch, longest first, int64 [n], and its number of rows, a power of two."""
     order = np.argsort(-lengths, kind="stable")
     while len(order):
-        fit = max(1, max_batch_tokens // round_length(int(lengths[order[0]])))
+        cost = round_length(int(lengths[order[0]]))
+        if costs is not None:  # a longer sentence does not cost less
+            cost = max(cost, int(costs[order[0]]))
+        fit = max(1, max_batch_tokens // cost)
         rows = min(1 << (fit.bit_length() - 1), 1 << (len(order) - 1).bit_length())
         yield order[:rows], rows
         order = order[rows:]

@@ -4,8 +4,12 @@ from functools import lru_cache, partial
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from encdec.models import registry
+from encdec.models.interface import EncoderDecoder
 from encdec.models.loss import cast
 from encdec.parallel import pmap
 from encdec.parallel.layout import Layout
@@ -73,6 +77,27 @@ def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
       extra: target tokens in addition.
     """
     return (lengths > 0).astype(np.int32) * (lengths * ratio + extra).astype(np.int32)
+
+
+@lru_cache(maxsize=32)
+def cache_bytes(model: EncoderDecoder, beams: int) -> int:
+    """Bytes of float32 that the caches of a sentence grow by with each target token.
+
+    Args:
+      model: the module; `shards` must be None.
+      beams: W, hypotheses of a sentence.
+    """
+
+    def caches(params: Params) -> tuple[Cache, Cache]:
+        mask = jnp.ones((1, 1), bool)
+        apply = partial(model.apply, {"params": params})
+        memory = apply(model.example_source(), mask, method="encode")
+        one, two = (apply(memory, beams, room, method="init_cache") for room in (1, 2))
+        return one, two
+
+    shapes = jax.eval_shape(caches, registry.abstract(model))
+    one, two = (sum(4 * leaf.size for leaf in jax.tree.leaves(each)) for each in shapes)
+    return int(two - one)
 
 
 @lru_cache(maxsize=128)

@@ -16,6 +16,7 @@ from encdec.data.tokens import Tokens, tokens_of
 from encdec.inference.alignment import self_attention_maps
 from encdec.inference.decoding import (
     Source,
+    cache_bytes,
     max_target_lengths,
     search_program,
 )
@@ -33,6 +34,9 @@ from encdec.search.interface import Processor, check_processors
 from encdec.search.methods import Sentences, split
 from encdec.search.types import SearchResult
 from encdec.types import Array, Batch, InputError, MapKind, Params
+
+_CACHE_BYTES = 1 << 31
+"""The most bytes on a device for the caches of a batch, if every translation reached its limit."""
 
 
 class Translator:
@@ -126,7 +130,8 @@ class Translator:
           alignments: whether translations have their attention.
           max_source_length: source tokens after this many are cut off; None cuts nothing.
           max_batch_tokens: the most source tokens in a batch, padding included; a longer text gets
-            a batch to itself.
+            a batch to itself. A batch has fewer where translations may be so long that their caches
+            would need more than 2 GiB on a device.
           progress: called after each batch with the number of its texts.
 
         Raises:
@@ -156,7 +161,9 @@ class Translator:
         )
         if progress:
             progress(len(texts) - len(real))
-        for rows, src, src_mask in inference_batches(sources[0], max_batch_tokens):
+        places = _CACHE_BYTES // max(self._bytes_per_token(options.beam), 1)
+        costs = -(-constraints.max_lengths.astype(np.int64) * max_batch_tokens // places)
+        for rows, src, src_mask in inference_batches(sources[0], max_batch_tokens, costs):
             others = [_padded_rows(tokens, rows, len(src)) for tokens in sources[1:]]
             batch: tuple[Source, ...] = ((src, src_mask), *others)
             result = self._search(batch, rows, options, constraints, processors, alignments)
@@ -310,6 +317,11 @@ class Translator:
             result._replace(attention=None), self._layout
         )
         return gathered._replace(attention=self._all_heads(result.attention))
+
+    def _bytes_per_token(self, beams: int) -> int:
+        """Bytes of a device that a sentence's caches grow by with each token."""
+        members = sum(cache_bytes(build_model(member.run), beams) for member in self.members)
+        return members // self._layout.model
 
     def _limits(self, lengths: np.ndarray, options: SearchOptions) -> np.ndarray:
         """The most tokens that translations of sources of these lengths may have: int32 [n]."""

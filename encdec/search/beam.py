@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from encdec.ops.selection import top_k
 from encdec.search.interface import History, Processor, State, init_states, process
 from encdec.search.rooms import InitCache, unroll
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
@@ -259,7 +260,7 @@ def _candidates(s: _State, ranked: Array, model_log_probs: Array) -> _Candidates
     rows, beams, width = ranked.shape
     totals = (s.live[..., None] + ranked).reshape(rows, -1)
     # Few enough that their end tokens leave W that go on; a small V has no more.
-    best, places = jax.lax.top_k(totals, min(2 * beams, beams * width))
+    best, places = top_k(totals, min(2 * beams, beams * width))
     log_probs = best
     if s.processed is not None:
         model_totals = s.processed.log_probs[..., None] + model_log_probs

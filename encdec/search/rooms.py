@@ -17,7 +17,7 @@ InitCache = Callable[[int], Cache]
 State = TypeVar("State", bound=Any)
 """A NamedTuple with `step` int32 [], `done` bool and `cache`."""
 
-_FIRST = 32
+_FIRST = 16
 """Tokens in the first room."""
 
 

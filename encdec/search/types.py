@@ -39,7 +39,9 @@ def log_probs(logits: Array, banned: Sequence[int] = ()) -> Array:
     Their probability is not redistributed, so that the other log-probabilities are those of the
     model.
     """
-    scores = jax.nn.log_softmax(logits.astype(jnp.float32))
+    logits = logits.astype(jnp.float32)
+    # Unlike those of log_softmax, this difference is computed where it is read, and not kept.
+    scores = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     ids = jnp.arange(logits.shape[-1])
     for never in banned:
         scores = jnp.where(ids == never, -jnp.inf, scores)
