@@ -31,7 +31,7 @@ from encdec.parallel.collectives import Axis
 from encdec.runs.checkpoints import flat
 from encdec.runs.parameters import abstract_params, build_model
 from encdec.runs.run import Run
-from encdec.training.name_patterns import match
+from encdec.training.name_patterns import is_bias, match
 from encdec.types import Array, InputError, Params
 
 
@@ -101,7 +101,10 @@ def assign_roles(config: FineTuningConfig, shapes: Params, split: Params) -> Rol
     """
     names, axes = flat(shapes), flat(split)
     if config.lora_rank:
-        inputs = {name: input_axes(leaf.shape, axes[name]) for name, leaf in names.items()}
+        inputs = {
+            name: 0 if is_bias(name) else input_axes(leaf.shape, axes[name])
+            for name, leaf in names.items()
+        }
         targets = _low_rank_targets(config, names, inputs)
         roles = [Role(False, inputs[n] if n in targets else 0, axes[n]) for n in names]
         return Roles(_like(shapes, roles), config.lora_rank, config.lora_scale)
@@ -143,7 +146,8 @@ def _low_rank_targets(
     if config.lora_targets:
         targets = match("lora_targets", config.lora_targets, matrices, "matrix")
     else:
-        targets = {n for n in matrices if "embedding" not in n and not n.startswith("logits")}
+        not_by_default = ("embedding", "logits", "positions", "_bias_")
+        targets = {n for n in matrices if not any(part in n for part in not_by_default)}
     if not targets:
         raise InputError(
             "lora_rank is for matrices, and this model has only embeddings and the output "

@@ -6,6 +6,13 @@ from collections.abc import Iterable, Sequence
 from encdec.config import nearest
 from encdec.types import InputError
 
+_BIASES = ("bias", "bq", "bk", "bv", "bo")
+
+
+def is_bias(name: str) -> bool:
+    """Whether a parameter is a bias, by its dotted name; those of attention are [H, K]."""
+    return name.rsplit(".", 1)[-1] in _BIASES
+
 
 def match(
     field: str, patterns: Sequence[str], names: Iterable[str], what: str = "parameter"

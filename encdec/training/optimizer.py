@@ -1,12 +1,14 @@
 """Learning-rate schedules and optimizers, from Optax."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from encdec.config import TrainingConfig
+from encdec.training.name_patterns import is_bias
 from encdec.types import Array, Params
 
 
@@ -60,20 +62,18 @@ def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     return optax.chain(*parts)
 
 
-def _matrices(params: Params) -> Params:
-    return jax.tree.map(lambda p: p.ndim > 1, params)
-
-
-def _not_embeddings(params: Params) -> Params:
+def _matrices(params: Params, without: str | None = None) -> Params:
     def decays(path: jax.tree_util.KeyPath, p: Array) -> bool:
-        return p.ndim > 1 and "embedding" not in jax.tree_util.keystr(path)
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        is_matrix = p.ndim > 1 and not is_bias(name)
+        return is_matrix and (without is None or without not in name)
 
     return jax.tree_util.tree_map_with_path(decays, params)
 
 
 WEIGHT_DECAY_MASKS: dict[str, Callable[[Params], Params] | None] = {
     "matrices": _matrices,
-    "not-embeddings": _not_embeddings,
+    "not-embeddings": partial(_matrices, without="embedding"),
     "all": None,
 }
 """For each `weight_decay_mask`: from parameters to a bool pytree, True for those that decay; None

@@ -250,3 +250,16 @@ def test_scaling_measures_every_layout(monkeypatch, capsys) -> None:
     assert 0 < float(cells[5]) < float(one.split("|")[5])  # a device holds less
     assert float(cells[9]) < 1e-5
     assert min(int(cell) for cell in cells[6:9]) > 1
+
+
+def test_a_pretrained_model_is_trained_with_settings_of_its_own_run(tmp_path: Path) -> None:
+    pretrained = script("pretrained")
+    run = small_run(tmp_path / "run")
+    options = pretrained.Options("model", Path("a.tsv"), Path("b.tsv"), steps=20)
+    whole, low_rank = (pretrained.settings(run, options, rank) for rank in (0, 8))
+    assert (whole.model, whole.search) == (run.config.model, run.config.search)
+    assert whole.data.joint_vocabulary == run.config.data.joint_vocabulary
+    assert whole.training.warmup < whole.training.max_steps == 20
+    assert low_rank.training.learning_rate == pytest.approx(10 * whole.training.learning_rate)
+    with pytest.raises(InputError, match="none is not a folder"):
+        pretrained.imported(replace(options, model=tmp_path / "none", runs=tmp_path / "runs"))

@@ -30,7 +30,7 @@ from encdec.training.fine_tuning import (
     split_axes,
     trainable_count,
 )
-from encdec.training.optimizer import optimizer
+from encdec.training.optimizer import WEIGHT_DECAY_MASKS, optimizer
 from encdec.training.step import TrainState, init_state, train_step
 from encdec.types import Batch, InputError, Params, SpecialIds
 from tests.batches import padded_batch
@@ -111,6 +111,20 @@ def test_what_counts_as_a_matrix() -> None:
     assert input_axes((8, 2, 4), 1) == 1  # [D, H, K]
     assert input_axes((2, 4, 8), 0) == 2  # [H, K, D]
     assert [input_axes(shape, -1) for shape in ((), (7,), (2, 3, 5), (2, 3, 5, 7))] == [0] * 4
+
+
+def test_biases_of_heads_and_tables_of_positions_are_no_matrices() -> None:
+    config = replace(SMALL, biases="all", positions="relative")
+    model = registry.build(config, 11, 13)
+    low_rank = assign_roles(
+        FineTuningConfig(lora_rank=2), registry.abstract(model), registry.split_axes(model)
+    )
+    added = {name for name, role in flat(low_rank.of).items() if role.input_axes}
+    assert "encoder_0.attention.wq" in added
+    assert not {name for name in added if name.endswith((".bq", ".bk", ".bv", ".table"))}
+    decays = flat(WEIGHT_DECAY_MASKS["matrices"](registry.abstract(model)))
+    assert decays["encoder_0.attention.wq"]
+    assert not decays["encoder_0.attention.bq"]
 
 
 @pytest.mark.parametrize(
