@@ -107,13 +107,8 @@ def find_folder(model: str | Path) -> Path:
             f"{model} is not a folder: give one that the hub library saved, or a name on the hub "
             "such as Helsinki-NLP/opus-mt-en-de"
         )
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise InputError(
-            f"{model} is not a folder here, and huggingface_hub, which would download it, is not "
-            "installed: pip install 'encdec[hub]'"
-        ) from error
+    from huggingface_hub import snapshot_download
+
     wanted = ["*.json", "*.safetensors", "*.model", "*.spm", "*.txt"]
     try:
         return Path(snapshot_download(str(model), allow_patterns=wanted))

@@ -238,3 +238,14 @@ def test_attention_of_all_layers_and_heads_is_drawn(
     np.testing.assert_allclose(maps.sum(-1), 1, rtol=1e-5)
     main(["attend", str(run), "abc def", "--out", str(tmp_path / "a.png"), "--maps", "encoder"])
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_name_on_the_hub_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
+    with pytest.raises(InputError, match=r"cannot be downloaded \(OSError\): check the name and"):
+        import_model("Helsinki-NLP/opus-mt-en-de", tmp_path / "run")
