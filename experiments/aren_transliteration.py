@@ -187,12 +187,13 @@ def transliterate(folder: Path, words: list[str], beams: int) -> list[str]:
     def search(params: Params, src: Any, mask: Any) -> Any:
         bound = partial(model.apply, {"params": params})
         memory = bound(src, mask, method="encode")
-        cache = bound(memory, beams, MAX_LETTERS, method="init_cache")
+        init_cache: Any = partial(bound, memory, beams, method="init_cache")
         step: Any = partial(bound, method="decode_step")
         method = greedy if beams == 1 else partial(beam_search, beams=beams)
         specials = SpecialIds(PAD, START, END, len(latin) - 1)
         limits = jnp.full(len(words), MAX_LETTERS)
-        return method(step, memory, cache, limits, max_len=MAX_LETTERS, specials=specials)
+        common: Any = {"max_len": MAX_LETTERS, "specials": specials, "banned": (PAD, START)}
+        return method(step, memory, init_cache, limits, **common)
 
     result = search(params_of(arrays), src, np.arange(src.shape[1]) < lengths[:, None])
     return [

@@ -211,14 +211,18 @@ def search(
     """Searches translations of exactly max_len tokens; one beam is greedy search."""
     bound = partial(model.apply, {"params": params})
     memory = bound(src, jnp.ones(src.shape, bool), method="encode")
-    cache = bound(memory, beams, max_len, method="init_cache")
+    init_cache: Any = partial(bound, memory, beams, method="init_cache")
     one_token: Any = partial(bound, method="decode_step")
     step = endless(one_token)
     max_lengths = jnp.full(len(src), max_len)
-    common: dict[str, Any] = {"max_len": max_len, "specials": SpecialIds()}
+    common: dict[str, Any] = {
+        "max_len": max_len,
+        "specials": SpecialIds(),
+        "banned": SpecialIds()[:2],
+    }
     if beams == 1:
-        return greedy(step, memory, cache, max_lengths, **common)
-    return beam_search(step, memory, cache, max_lengths, beams=beams, **common)
+        return greedy(step, memory, init_cache, max_lengths, **common)
+    return beam_search(step, memory, init_cache, max_lengths, beams=beams, **common)
 
 
 def search_run(model: nn.Module, params: Params, batch: Batch, beams: int) -> Run:

@@ -94,11 +94,12 @@ def pronounce(params: Params, words: tuple[str, ...]) -> list[str]:
     def search(params: Params, src: Any, mask: Any) -> Any:
         bound = partial(model.apply, {"params": params})
         memory = bound(src, mask, method="encode")
-        cache = bound(memory, 1, MAX_PHONEMES, method="init_cache")
+        init_cache: Any = partial(bound, memory, 1, method="init_cache")
         step: Any = partial(bound, method="decode_step")
         limits = jnp.full(len(words), MAX_PHONEMES)
         specials = SpecialIds(PAD, START, END, UNKNOWN)
-        return greedy(step, memory, cache, limits, max_len=MAX_PHONEMES, specials=specials)
+        common: Any = {"max_len": MAX_PHONEMES, "specials": specials, "banned": (PAD, START)}
+        return greedy(step, memory, init_cache, limits, **common)
 
     found = search(params, src, mask)
     return [

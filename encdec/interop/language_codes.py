@@ -20,7 +20,7 @@ M2M100 = """
 WMT21 = """
     en ha is ja cs ru zh de
 """
-"""Of the M2M100 models that took part in WMT 2021."""
+"""Of the M2M100 models of the WMT shared task, in its order."""
 NLLB = """
     ace_Arab ace_Latn acm_Arab acq_Arab aeb_Arab afr_Latn ajp_Arab aka_Latn amh_Ethi apc_Arab
     arb_Arab ars_Arab ary_Arab arz_Arab asm_Beng ast_Latn awa_Deva ayr_Latn azb_Arab azj_Latn
