@@ -181,8 +181,9 @@ def _differ(arrays: Mapping[str, StoredArray], one: str, other: str) -> bool:
     a, b = arrays[one], arrays[other]
     if a.shape != b.shape:
         return True
-    blocks = (slice(start, start + _ROWS) for start in range(0, a.shape[0], _ROWS))
-    return not all(np.array_equal(a.read(rows), b.read(rows)) for rows in blocks)
+    rows = a.shape[0]
+    blocks = (slice(i, min(i + _ROWS, rows)) for i in range(0, rows, _ROWS))
+    return not all(np.array_equal(a.read(block), b.read(block)) for block in blocks)
 
 
 def _check_names(model: HubModel, embeddings: set[str], folder: Path) -> None:
