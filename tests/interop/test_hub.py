@@ -129,7 +129,7 @@ def write(folder: Path, like: Path, arrays: dict[str, np.ndarray], **changes: An
         ({"max_position_embeddings": 63}, "has the shape [66, 12], but the settings want [65, 12]"),
         (
             {"encoder_ffn_dim": 19, "decoder_ffn_dim": 19},
-            "fc1.bias has the shape [20], but the settings want [19]",
+            "fc1.weight has the shape [20, 12], but the settings want [19, 12]",
         ),
     ],
     ids=str,

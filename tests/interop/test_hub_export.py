@@ -99,7 +99,7 @@ def test_the_hub_library_finds_what_we_find(case: str, tmp_path: Path) -> None:
     again = import_model(tmp_path / "out", tmp_path / "again")
     assert again.config.search == replace(SEARCH, stop="never")
     back = encdec.load(again.path).translate(texts)
-    assert [one.text for one in back] == [one.text for one in translator.translate(texts)]
+    assert [one.tgt_ids for one in back] == [one.tgt_ids for one in translator.translate(texts)]
 
 
 def test_what_the_format_cannot_hold_is_named(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_texts_become_the_texts_of_the_hub_library(kind: str, tmp_path: Path) ->
     ours = encdec.load(imported.path).translate(texts)
     expected = theirs(model, tokenizer, texts)
     assert [translation.text for translation in ours] == expected
-    assert len({*expected}) > 1
+    assert any(expected)
 
 
 @pytest.fixture(scope="module")
