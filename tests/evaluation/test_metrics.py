@@ -246,6 +246,9 @@ def test_the_target_language_chooses_the_tokenizer(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(options, "find_spec", lambda name: name in installed or None)
     chosen = [bleu_tokenizer(code) for code in ("en", "zh", "zh-TW", "ja", "ko", "de")]
     assert chosen == ["13a", "zh", "zh", "ja-mecab", "ko-mecab", "13a"]
+    codes = ("zho_Hans", "zh_CN", "jpn_Jpan", "ko_KR", "deu_Latn")
+    others = [bleu_tokenizer(code) for code in codes]
+    assert others == ["zh", "zh", "ja-mecab", "ko-mecab", "13a"]
     installed -= {"ipadic", "mecab_ko"}
     assert (bleu_tokenizer("ja"), bleu_tokenizer("ko")) == ("char", "char")
     texts = ["我有一只猫。", "他走了"], [["我有两只猫。", "他走了"]]
