@@ -26,6 +26,8 @@ class ModelConfig:
     """Whether training may feed the decoder tokens that the model drew itself."""
     attention_kinds: ClassVar[tuple[MapKind, ...]] = ()
     """The kinds of attention maps that the model has."""
+    formats: ClassVar[tuple[str, ...]] = ()
+    """The formats of other libraries that a model can be written in."""
 
     @property
     def attention_grid(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ class TransformerConfig(ModelConfig):
     split_fields = ("heads", "feed_forward")
     supports_remat = True
     attention_kinds = ("encoder-decoder", "encoder", "decoder")
+    formats = ("transformers", "ctranslate2")
 
     layers: int = 4
     """Layers of the encoder, and of the decoder (N in the paper)."""

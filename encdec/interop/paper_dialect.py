@@ -69,7 +69,7 @@ def _with_biases(layer: Params) -> Params:
     """A layer whose attention has biases of zero."""
     result = dict(layer)
     for name, part in layer.items():
-        if "attention" in name:
+        if name.endswith("attention"):
             biases = {
                 f"b{letter}": np.zeros(part[f"w{letter}"].shape[1:], np.float32) for letter in "qkv"
             }

@@ -122,7 +122,7 @@ def test_what_the_format_cannot_hold_is_named(tmp_path: Path) -> None:
     small_run(tmp_path / "chars")
     refused(tmp_path / "chars", "has a source vocabulary of chars")
     small_run(tmp_path / "seq2seq", Seq2SeqConfig(embed=4, hidden=6))
-    refused(tmp_path / "seq2seq", "is a run of seq2seq: the hub library has only Transformers")
+    refused(tmp_path / "seq2seq", "is a run of seq2seq, which transformers does not have")
 
 
 def test_wus_penalty_is_said(tmp_path: Path) -> None:

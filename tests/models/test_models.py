@@ -14,6 +14,7 @@ from encdec.config import (
     Seq2SeqConfig,
     TransformerConfig,
 )
+from encdec.data.batches import round_length
 from encdec.models import registry
 from encdec.types import InputError, SpecialIds
 from tests import oracles
@@ -258,15 +259,19 @@ def without_dropout(config: ModelConfig):
 
 
 def test_more_tokens_than_learned_positions_are_refused() -> None:
+    """Padding may go beyond them, up to the next length that batches have."""
     config = TransformerConfig(
-        layers=1, width=8, feed_forward=12, heads=2, positions="learned", max_positions=S - 1
+        layers=1, width=8, feed_forward=12, heads=2, positions="learned", max_positions=S
     )
     model, (src, tgt) = registry.build(config, SRC, TGT), sentences()
     params = {"params": registry.init(model, jax.random.key(0))}
-    fits = model.apply(params, src[:, :-1], src[:, :-1] != PAD, tgt)
-    assert np.isfinite(fits).all()
-    with pytest.raises(InputError, match=rf"{S} tokens, .* max_positions = {S - 1}"):
-        model.apply(params, src, src != PAD, tgt)
+    expected = model.apply(params, src, src != PAD, tgt)
+    longer = round_length(S)
+    padded = np.pad(src, [(0, 0), (0, longer - S)], constant_values=PAD)
+    np.testing.assert_allclose(model.apply(params, padded, padded != PAD, tgt), expected, atol=1e-5)
+    wide = np.pad(padded, [(0, 0), (0, 1)], constant_values=PAD)
+    with pytest.raises(InputError, match=rf"{longer + 1} tokens, .* max_positions = {S}"):
+        model.apply(params, wide, wide != PAD, tgt)
 
 
 def test_one_compilation_a_shape(bound: Bound) -> None:
