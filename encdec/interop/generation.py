@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from encdec.config import SearchOptions
-from encdec.interop.names import Fields
 from encdec.types import InputError, SpecialIds
 
 _DEFAULT_TOKENS = 20
@@ -145,14 +144,3 @@ def _banned(settings: Mapping[str, Any], specials: SpecialIds) -> tuple[tuple[st
     if never:
         phrases = [phrase for phrase in phrases if phrase not in special]
     return tuple(" ".join(map(str, phrase)) for phrase in phrases), never
-
-
-def read_settings(fields: Fields, generation: Fields | None) -> tuple[Mapping[str, Any], str]:
-    """The settings of generation, and the file that they are from.
-
-    Args:
-      fields: config.json, in which older models keep them.
-      generation: generation_config.json; None where there is none.
-    """
-    chosen = generation or fields
-    return chosen.values, chosen.path
