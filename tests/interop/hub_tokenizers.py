@@ -13,8 +13,6 @@ import sentencepiece
 
 from tests.interop.hub_models import transformers
 
-IS_5 = transformers.__version__ >= "5"
-
 ALPHABETS = (
     "abcdefghijklmnopqrstuvwxyzéüßñ",
     "абвгдежзийклмнопрстуфхцчшщъыьэюя",
@@ -167,8 +165,7 @@ def with_languages(kind: str, model: str, codes: str) -> Callable[[Path], Any]:
 def nllb(folder: Path, **how: Any) -> Any:
     from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
-    if IS_5:  # or it forgets the languages
-        how["extra_special_tokens"] = FAIRSEQ_LANGUAGE_CODES
+    how["extra_special_tokens"] = FAIRSEQ_LANGUAGE_CODES  # or it forgets the languages
     write(folder, sentencepiece__bpe__model=train("bpe"))
     return transformers.NllbTokenizerFast.from_pretrained(
         folder, src_lang="eng_Latn", tgt_lang="fra_Latn", **how

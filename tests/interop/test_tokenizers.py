@@ -16,7 +16,7 @@ from encdec.interop.names import Fields
 from encdec.interop.tokenizer_files import tokenizer_files
 from encdec.interop.tokenizers import read_vocabularies
 from encdec.types import InputError
-from tests.interop.hub_tokenizers import CONFIGS, IS_5, MAKERS, lines, t5_model, train, write
+from tests.interop.hub_tokenizers import CONFIGS, MAKERS, lines, t5_model, train, write
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 TEXTS = ["", " ", "\t\n", *lines(2000, 7)]
@@ -159,8 +159,6 @@ def test_the_hub_masks_spans_with_the_same_ids(made: Any) -> None:
 def test_white_space_before_punctuation(name: str, made: Any, tmp_path: Path) -> None:
     """Taken away where the settings say so; not by byte pairs."""
     tokenizer, _ = made(name)
-    if name == "bart" and not IS_5:
-        pytest.skip("this version of the hub library did so for byte pairs too")
     tokenizer.clean_up_tokenization_spaces = True
     tokenizer.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
