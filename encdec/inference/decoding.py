@@ -1,7 +1,7 @@
-"""Search and self-attention of a batch under given parameters: pure functions, then programs."""
+"""What is decoded with: the parameters of one model or of several, bound to a search."""
 
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,61 +11,80 @@ import numpy as np
 from encdec.models import registry
 from encdec.models.interface import EncoderDecoder
 from encdec.models.loss import cast
-from encdec.parallel import pmap
-from encdec.parallel.layout import Layout
 from encdec.search import methods
 from encdec.search.ensemble import ensemble
+from encdec.search.loop import Search
 from encdec.search.methods import ArrayOptions, Sentences, StaticOptions
-from encdec.search.types import SearchResult
-from encdec.types import Array, Cache, Params
+from encdec.types import Array, Cache, Memory, Params
 
 Source = tuple[Array | np.ndarray, Array | np.ndarray]
 """src and src_mask, as in `Batch`."""
 
 
-def search(
-    params: tuple[Params, ...],
-    sources: tuple[Source, ...],
-    sentences: Sentences,
-    arrays: ArrayOptions,
-    weights: Array,
-    *,
-    models: tuple[nn.Module, ...],
-    dtype: Any,
-    static: StaticOptions,
-    mean: str,
-) -> SearchResult:
-    """Encodes a batch and searches, with one model or with an ensemble.
+class Shared(NamedTuple):
+    """What all devices and all batches have in common.
 
-    Args:
-      params: the parameters of each model, as one device holds them.
-      sources: the same B source sentences for each model, in the ids of its own vocabulary.
-      sentences: length limit, number and prefix of each sentence.
-      arrays, static: the options, see `encdec.search.methods.split`.
-      weights: float32 [number of models], the weight of each in the ensemble; not used for one
-        model.
-      models: static; all have the same target vocabulary.
-      dtype: static; the type of matrix products.
-      mean: static; how an ensemble combines its models, see `encdec.search.ensemble`.
-
-    Returns:
-      The result of `encdec.search.methods.search`.
+    Attributes:
+      arrays: the options that are arguments of programs.
+      weights: float32 [number of models], in an ensemble; not used for one model.
     """
-    steps, memories, init_caches = [], [], []
-    for model, model_params, (src, src_mask) in zip(models, params, sources, strict=True):
-        bound: Any = partial(model.apply, {"params": cast(model_params, dtype)})
-        memory = bound(src, src_mask, method="encode")
-        memories.append(memory)
-        init_caches.append(partial(bound, memory, static.beam, method="init_cache"))
-        steps.append(partial(bound, method="decode_step"))
-    if len(models) == 1:
-        return methods.search(steps[0], memories[0], init_caches[0], sentences, arrays, static)
 
-    def init_cache(room: int) -> Cache:
-        return tuple(init(room) for init in init_caches)
+    arrays: ArrayOptions
+    weights: Any
 
-    step = ensemble(steps, weights, mean=mean)
-    return methods.search(step, tuple(memories), init_cache, sentences, arrays, static)
+
+class Model(NamedTuple):
+    """What is decoded with: one model, or an ensemble; hashable.
+
+    Attributes:
+      models: all have the same target vocabulary.
+      dtype: the type of matrix products.
+      mean: how an ensemble combines its models, see `encdec.search.ensemble`.
+    """
+
+    models: tuple[nn.Module, ...]
+    dtype: Any
+    mean: str
+
+    def encode(self, params: tuple[Params, ...], sources: tuple[Source, ...]) -> Memory:
+        """The memory of each model.
+
+        Args:
+          params: the parameters of each model, as one device holds them.
+          sources: the same B source sentences for each model, in the ids of its own vocabulary.
+        """
+        bound = zip(self._bound(params), sources, strict=True)
+        return tuple(apply(*source, method="encode") for apply, source in bound)
+
+    def search(
+        self,
+        params: tuple[Params, ...],
+        memory: Memory,
+        sentences: Sentences,
+        shared: Shared,
+        static: StaticOptions,
+    ) -> Search:
+        """The parts of the search.
+
+        Args:
+          params: as in `encode`.
+          memory: from there.
+          sentences: length limit, number and prefix of each sentence.
+          shared, static: the options, see `encdec.search.methods.split`.
+        """
+        bound = self._bound(params)
+        steps = [partial(apply, method="decode_step") for apply in bound]
+
+        def init_cache(room: int) -> Cache:
+            pairs = zip(bound, memory, strict=True)
+            return tuple(apply(m, static.beam, room, method="init_cache") for apply, m in pairs)
+
+        step = ensemble(steps, shared.weights, mean=self.mean)
+        return methods.parts(step, memory, init_cache, sentences, shared.arrays, static)
+
+    def _bound(self, params: tuple[Params, ...]) -> list[Any]:
+        pairs = zip(self.models, params, strict=True)
+        return [partial(m.apply, {"params": cast(p, self.dtype)}) for m, p in pairs]
 
 
 def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
@@ -98,9 +117,3 @@ def cache_bytes(model: EncoderDecoder, beams: int) -> int:
     shapes = jax.eval_shape(caches, registry.abstract(model))
     one, two = (sum(4 * leaf.size for leaf in jax.tree.leaves(each)) for each in shapes)
     return int(two - one)
-
-
-@lru_cache(maxsize=128)
-def search_program(layout: Layout, **static: Any) -> Any:
-    """`search` compiled for the devices of a layout, once for each set of static arguments."""
-    return pmap.parallelize(partial(search, **static), layout, (True, True, True, False, False))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ from encdec.data.batches import inference_batches, round_length
 from encdec.data.tokens import Tokens, tokens_of
 from encdec.inference.alignment import self_attention_maps
 from encdec.inference.decoding import (
+    Model,
+    Shared,
     Source,
     cache_bytes,
     max_target_lengths,
-    search_program,
 )
 from encdec.inference.scoring import log_probs_program
+from encdec.inference.segments import find
 from encdec.inference.translation import Translation, blank_translation, read_translations
 from encdec.models import registry
-from encdec.parallel import sharding
+from encdec.parallel import devices, sharding
 from encdec.parallel.devices import compute_dtype
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs import run as runs
@@ -36,7 +39,11 @@ from encdec.search.types import SearchResult
 from encdec.types import Array, Batch, InputError, MapKind, Params
 
 _CACHE_BYTES = 1 << 31
-"""The most bytes on a device for the caches of a batch, if every translation reached its limit."""
+"""The most bytes on a device for the caches of all batches at work, if every translation reached
+its limit."""
+
+_MOST_WORKERS = 8
+"""Batches at work on a CPU, which share its memory."""
 
 
 class Translator:
@@ -129,9 +136,9 @@ class Translator:
           processors: further search rules, see `encdec.search.interface.Processor`.
           alignments: whether translations have their attention.
           max_source_length: source tokens after this many are cut off; None cuts nothing.
-          max_batch_tokens: the most source tokens in a batch, padding included; a longer text gets
-            a batch to itself. A batch has fewer where translations may be so long that their caches
-            would need more than 2 GiB on a device.
+          max_batch_tokens: the most source tokens in a batch, padding included, and on a CPU for
+            each hypothesis; a longer text gets a batch to itself. A batch has fewer where
+            translations may be so long that their caches would need more than 2 GiB on a device.
           progress: called after each batch with the number of its texts.
 
         Raises:
@@ -161,18 +168,29 @@ class Translator:
         )
         if progress:
             progress(len(texts) - len(real))
-        places = _CACHE_BYTES // max(self._bytes_per_token(options.beam), 1)
+        workers = self._workers()
+        if self._is_cpu:  # it is fastest with fewer rows than a GPU, whatever these are
+            max_batch_tokens = max(max_batch_tokens // options.beam, 1)
+        places = _CACHE_BYTES // workers // max(self._bytes_per_token(options.beam), 1)
         costs = -(-constraints.max_lengths.astype(np.int64) * max_batch_tokens // places)
-        for rows, src, src_mask in inference_batches(sources[0], max_batch_tokens, costs):
+
+        def find(
+            batch: tuple[np.ndarray, np.ndarray, np.ndarray],
+        ) -> tuple[np.ndarray, SearchResult]:
+            rows, src, src_mask = batch
             others = [_padded_rows(tokens, rows, len(src)) for tokens in sources[1:]]
-            batch: tuple[Source, ...] = ((src, src_mask), *others)
-            result = self._search(batch, rows, options, constraints, processors, alignments)
-            for row, index in enumerate(rows):
-                results[real[index]] = read_translations(
-                    result, row, sources[0][index], count, self.run
-                )
-            if progress:
-                progress(len(rows))
+            padded: tuple[Source, ...] = ((src, src_mask), *others)
+            return rows, self._search(padded, rows, options, constraints, processors, alignments)
+
+        batches = inference_batches(sources[0], max_batch_tokens, costs)
+        with ThreadPoolExecutor(workers) as pool:
+            for rows, result in pool.map(find, batches) if workers > 1 else map(find, batches):
+                for row, index in enumerate(rows):
+                    results[real[index]] = read_translations(
+                        result, row, sources[0][index], count, self.run
+                    )
+                if progress:
+                    progress(len(rows))
         return results
 
     def log_probs(self, batch: Batch) -> np.ndarray:
@@ -296,14 +314,6 @@ class Translator:
             banned=constraints.banned,
             processors=processors,
         )
-        members = [member._static for member in self.members]
-        program = search_program(
-            self._layout,
-            models=tuple(member["model"] for member in members),
-            dtype=self._static["dtype"],
-            static=static,
-            mean=self._mean,
-        )
         missing = [(0, size - len(rows)), (0, 0)]
         sentences: Any = (
             np.pad(constraints.max_lengths[rows], missing[:1]),
@@ -311,12 +321,38 @@ class Translator:
             np.pad(constraints.prefix[rows], missing),
         )
         sharded = self._rows((sources, Sentences(*sentences)))
-        params = tuple(member._params for member in self.members)
-        result: SearchResult = program(params, *sharded, arrays, self._weights)
+        return find(
+            self._layout,
+            Model(
+                tuple(member._static["model"] for member in self.members),
+                self._static["dtype"],
+                self._mean,
+            ),
+            static,
+            tuple(member._params for member in self.members),
+            Shared(arrays, self._weights),
+            *sharded,
+            cache_grows=self._bytes_per_token(options.beam) > 0,
+            gather=self._gather,
+        )
+
+    def _gather(self, result: SearchResult) -> SearchResult:
+        """The NumPy arrays of a result on the devices."""
         gathered: SearchResult = sharding.gather_batch(
             result._replace(attention=None), self._layout
         )
         return gathered._replace(attention=self._all_heads(result.attention))
+
+    def _workers(self) -> int:
+        """How many batches are searched at a time.
+
+        The small products of a step leave cores idle: a CPU does better with several batches.
+        """
+        return min(devices.core_count(), _MOST_WORKERS) if self._is_cpu else 1
+
+    @property
+    def _is_cpu(self) -> bool:
+        return self._layout.size == 1 and jax.default_backend() == "cpu"
 
     def _bytes_per_token(self, beams: int) -> int:
         """Bytes of a device that a sentence's caches grow by with each token."""
@@ -367,7 +403,7 @@ def load(path: str | Path, layout: Layout = SINGLE_DEVICE, dtype: Any = jnp.floa
     return Translator(run, sharding.shard(params, split, layout), step, layout, dtype)
 
 
-def load_on(devices: DeviceConfig, path: str | Path) -> Translator:
+def load_on(options: DeviceConfig, path: str | Path) -> Translator:
     """Opens a run folder as `load` does, with the layout and precision of a command's options."""
-    layout = Layout.parse(devices.layout)
-    return load(path, layout, compute_dtype(devices.precision))
+    layout = Layout.parse(options.layout)
+    return load(path, layout, compute_dtype(options.precision))

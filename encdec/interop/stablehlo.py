@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from encdec.inference.decoding import max_target_lengths, search
+from encdec.inference.decoding import Model, Shared, max_target_lengths
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.search.constraints import banned_ids
+from encdec.search.loop import unroll
 from encdec.search.methods import Sentences, split
 from encdec.types import Array, InputError, Params
 
@@ -44,7 +45,8 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     banned = banned_ids(options, target)
     static, arrays = split(options, target.specials, max_len=max_len, banned=banned)
     first = jnp.array(target.before if options.force_first else (), jnp.int32)
-    model, weights = build_model(run), jnp.ones(1)  # an ensemble of one
+    model = Model((build_model(run),), jnp.float32, "probabilities")
+    shared = Shared(arrays, jnp.ones(1))
 
     def program(src: Array) -> tuple[Array, Array]:
         src_mask = src != run.src_vocabulary.specials.pad
@@ -52,17 +54,8 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
         max_lengths = jnp.minimum(max_target_lengths(lengths, options.max_ratio, extra), max_len)
         prefix = jnp.broadcast_to(first, (src.shape[0], len(first)))
         sentences = Sentences(max_lengths, lengths, prefix)  # only sampling reads example ids
-        result = search(
-            (params,),
-            ((src, src_mask),),
-            sentences,
-            arrays,
-            weights,
-            models=(model,),
-            dtype=jnp.float32,
-            static=static,
-            mean="probabilities",
-        )
+        memory = model.encode((params,), ((src, src_mask),))
+        result = unroll(model.search((params,), memory, sentences, shared, static))
         return result.tokens[:, 0], result.lengths[:, 0]
 
     (batch,) = export.symbolic_shape("b")

@@ -13,7 +13,13 @@ import jax.numpy as jnp
 from encdec.config import TransformerConfig
 from encdec.models.interface import EncoderDecoder
 from encdec.models.layers import Dropout, Embedding, Output, OutputBias, rate
-from encdec.models.transformer_layers import DecoderLayer, EncoderLayer, KeyValue, make_norm
+from encdec.models.transformer_layers import (
+    DecoderLayer,
+    EncoderLayer,
+    KeyValue,
+    for_search,
+    make_norm,
+)
 from encdec.models.transformer_positions import PositionEncoding, RelativeBias
 from encdec.ops.cross_entropy import LogitFactors
 from encdec.parallel import collectives
@@ -25,7 +31,8 @@ class TransformerMemory(NamedTuple):
     """What the decoder needs of the source.
 
     Attributes:
-      source: for each decoder layer, keys and values [B, S, H, K] of the encoder's output.
+      source: for each decoder layer, keys [B, H, K, S] and values [B, H, S, K] of the encoder's
+        output.
       mask: bool [B, S].
     """
 
@@ -37,7 +44,8 @@ class TransformerCache(NamedTuple):
     """What a hypothesis carries.
 
     Attributes:
-      past: for each decoder layer, keys and values [B, W, T, H, K] of the tokens so far.
+      past: for each decoder layer, keys [B, W, H, K, T] and values [B, W, H, T, K] of the tokens
+        so far.
       position: int32 [B, W], where the next token goes; the start token goes to 0.
     """
 
@@ -104,16 +112,21 @@ class Transformer(EncoderDecoder):
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S], tgt_in int32 [B, T]."""
-        memory = self.encode(src, src_mask)
+        sources = self._sources(src, src_mask)
         length = tgt_in.shape[1]
         x = self._embed(1, tgt_in, jnp.arange(length), length)  # [B, T, D]
         biases = self._relative("decoder", lambda table: table(length))
-        for layer, source, bias in zip(self.decoder, memory.source, biases, strict=True):
+        for layer, source, bias in zip(self.decoder, sources, biases, strict=True):
             x = layer(x, source, src_mask[:, None, None], bias)
         return self._factors(x)
 
     def encode(self, src: Array, src_mask: Array) -> TransformerMemory:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S]."""
+        sources = self._sources(src, src_mask)
+        return TransformerMemory(tuple(for_search(source) for source in sources), src_mask)
+
+    def _sources(self, src: Array, src_mask: Array) -> list[KeyValue]:
+        """Keys and values [B, S, H, K] of the encoder's output, for each decoder layer."""
         length = src.shape[1]
         x = self._embed(0, src, jnp.arange(length), length)
         biases = self._relative("encoder", lambda table: table(length))
@@ -121,21 +134,21 @@ class Transformer(EncoderDecoder):
             x = layer(x, src_mask[:, None, None], bias)  # [B, S, D]
         x = self._end_of_stack(0, x)
         x = collectives.copy_to_model_parallel(x, self.shards)
-        source = tuple(layer.cross_attention.project(x) for layer in self.decoder)
-        return TransformerMemory(source, src_mask)
+        return [layer.cross_attention.project(x) for layer in self.decoder]
 
     def init_cache(self, memory: TransformerMemory, beams: int, max_len: int) -> TransformerCache:
         """As in `EncoderDecoder`: room for max_len tokens of each hypothesis."""
-        batch, _, heads, width = memory.source[0].keys.shape
-        empty = jnp.zeros((batch, beams, max_len, heads, width), memory.source[0].keys.dtype)
-        past = tuple(KeyValue(empty, empty) for _ in self.decoder)
+        batch, heads, width, _ = memory.source[0].keys.shape
+        dtype = memory.source[0].keys.dtype
+        keys = jnp.zeros((batch, beams, heads, width, max_len), dtype)
+        past = tuple(KeyValue(keys, keys.swapaxes(3, 4)) for _ in self.decoder)
         return TransformerCache(past, jnp.zeros((batch, beams), jnp.int32))
 
     def decode_step(
         self, memory: TransformerMemory, cache: TransformerCache, tokens: Array
     ) -> tuple[Array, Array, TransformerCache]:
         """As in `EncoderDecoder`: tokens int32 [B, W]; M = L H maps."""
-        max_len = cache.past[0].keys.shape[2]
+        max_len = cache.past[0].keys.shape[4]
         position = cache.position[0, 0]  # all hypotheses have equally many tokens
         x = self._embed(1, tokens, position, max_len)
         biases = self._relative("decoder", lambda table: table.of_query(position, max_len))

@@ -27,7 +27,7 @@ from encdec.models.layers import (
     zeros,
 )
 from encdec.ops import masks
-from encdec.ops.attention import dot_product_attention_weights
+from encdec.ops.attention import attend, dot_product_attention_weights
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.types import Array
@@ -50,7 +50,9 @@ class KeyValue(NamedTuple):
     """Projected keys and values.
 
     Attributes:
-      keys, values: float [B, S, H, K] of the source, [B, W, T, H, K] in a hypothesis's cache.
+      keys, values: float [B, S, H, K] where all positions are computed at once. A search, which
+        reads them at each step, has keys [B, H, K, S] and values [B, H, S, K] of the source, and
+        [B, W, H, K, T] and [B, W, H, T, K] of a hypothesis.
     """
 
     keys: Array
@@ -97,6 +99,12 @@ class Attention(nn.Module):
         values = jnp.einsum("bsd,dhk->bshk", x, self.wv)
         return KeyValue(_add(keys, self.bk), _add(values, self.bv))
 
+    def project_all(self, x: Array) -> tuple[Array, Array, Array]:
+        """Queries, keys and values, each [B, T, H, K], of the same [B, T, D], in one product."""
+        kernel = jnp.concatenate([self.wq, self.wk, self.wv], 1)
+        q, k, v = jnp.split(jnp.einsum("btd,dhk->bthk", x, kernel), 3, 2)
+        return _add(q, self.bq), _add(k, self.bk), _add(v, self.bv)
+
     def __call__(
         self, queries: Array, past: KeyValue, mask: Array, bias: Array | None = None
     ) -> tuple[Array, Array]:
@@ -118,9 +126,49 @@ class Attention(nn.Module):
         self.sow("intermediates", "attention", attention)
         dropped = self.dropout(attention.astype(past.values.dtype))
         heads = jnp.einsum("bhts,bshk->bthk", dropped, past.values)
+        return self._join(heads), attention
+
+    def step(
+        self, queries: Array, past: KeyValue, mask: Array, bias: Array | None = None
+    ) -> tuple[Array, Array]:
+        """As `__call__` for one position of each hypothesis.
+
+        Args:
+          queries: [B, W, H, K].
+          past: keys and values of the source, or of each hypothesis.
+          mask: bool, broadcastable to [B, W, H, S].
+          bias: float, likewise.
+
+        Returns:
+          [B, W, D], and the attention float32 [B, W, H, S].
+        """
+
+        # To one source W hypotheses are W queries; to its own past each hypothesis is one.
+        def turn(x: Array) -> Array:
+            return x.swapaxes(1, 2) if past.keys.ndim == 4 else x[:, :, :, None]
+
+        def turn_back(x: Array) -> Array:
+            return x.swapaxes(1, 2) if past.keys.ndim == 4 else x[:, :, :, 0]
+
+        heads, attention = attend(
+            turn(queries),
+            *past,
+            turn(mask),
+            bias=None if bias is None else turn(bias),
+            is_scaled=self.config.scale_scores,
+        )
+        return self._join(turn_back(heads)), turn_back(attention)
+
+    def _join(self, heads: Array) -> Array:
+        """[B, T, H, K] W^O + b."""
         parts = jnp.einsum("bthk,hkd->btd", heads, self.wo)
-        joined = collectives.reduce_from_model_parallel(parts, self.shards)
-        return _add(joined, self.bo), attention
+        return _add(collectives.reduce_from_model_parallel(parts, self.shards), self.bo)
+
+
+def for_search(x: KeyValue) -> KeyValue:
+    """Keys and values of all positions, [B, S, H, K], as a search has them."""
+    keys, values = x
+    return KeyValue(keys.transpose(0, 2, 3, 1), values.swapaxes(1, 2))
 
 
 def _add(x: Array, bias: Array | None) -> Array:
@@ -249,7 +297,9 @@ class DecoderLayer(nn.Module):
         queries, past = self.self_attention.queries(inner), self.self_attention.project(inner)
         mask = masks.causal(x.shape[1])[None, None]  # [1, 1, T, T]
         x = self.add_norms[0].residual(x, self.self_attention(queries, past, mask, bias)[0])
-        return self._cross_attend_and_feed_forward(x, source, src_mask)[0]
+        queries = self.cross_attention.queries(self.add_norms[1].pre_norm(x))
+        x = self.add_norms[1].residual(x, self.cross_attention(queries, source, src_mask)[0])
+        return self._feed_forward(x)
 
     def step(
         self,
@@ -264,9 +314,9 @@ class DecoderLayer(nn.Module):
 
         Args:
           x: [B, W, D].
-          source: [B, S, H, K], one for all hypotheses of a sentence.
+          source: of the source, as `for_search` returns it.
           src_mask: bool [B, 1, 1, S].
-          past: [B, W, T, H, K].
+          past: keys [B, W, H, K, T], values [B, W, H, T, K].
           position: int32 [], of the token among the T.
           bias: of the scores of self-attention, [1, H, 1, T]; None for 0.
 
@@ -274,36 +324,25 @@ class DecoderLayer(nn.Module):
           [B, W, D], the encoder-decoder attention [B, W, H, S], and `past` with this token's keys
           and values.
         """
-        B, W = x.shape[:2]
-        inner = self.add_norms[0].pre_norm(x)
-        past = _append(past, self.self_attention.project(inner), position)
-        mask = (jnp.arange(past.keys.shape[2]) <= position)[None, None, None]  # [1, 1, 1, T]
-        # Each hypothesis has a past of its own: to self-attention it is a sentence of one query.
-        queries = self.self_attention.queries(inner.reshape(B * W, 1, -1))  # [B W, 1, H, K]
-        past_of_each = KeyValue(*(a.reshape(B * W, *a.shape[2:]) for a in past))
-        y = self.self_attention(queries, past_of_each, mask, bias)[0].reshape(x.shape)
-        # The source is that of the sentence: to cross-attention W hypotheses are W queries.
-        x, attention = self._cross_attend_and_feed_forward(
-            self.add_norms[0].residual(x, y), source, src_mask
-        )
-        return x, attention.swapaxes(1, 2), past
+        queries, *new = self.self_attention.project_all(self.add_norms[0].pre_norm(x))
+        past = _append(past, KeyValue(*new), position)
+        mask = (jnp.arange(past.values.shape[3]) <= position)[None, None, None]  # [1, 1, 1, T]
+        bias = None if bias is None else bias.swapaxes(1, 2)  # [1, 1, H, T]
+        x = self.add_norms[0].residual(x, self.self_attention.step(queries, past, mask, bias)[0])
+        queries = self.cross_attention.queries(self.add_norms[1].pre_norm(x))
+        y, attention = self.cross_attention.step(queries, source, src_mask)
+        return self._feed_forward(self.add_norms[1].residual(x, y)), attention, past
 
-    def _cross_attend_and_feed_forward(
-        self, x: Array, source: KeyValue, src_mask: Array
-    ) -> tuple[Array, Array]:
-        """Encoder-decoder attention and feed-forward: [B, T, D], and the attention [B, H, T, S]."""
-        _, around_attention, around_feed_forward = self.add_norms
-        queries = self.cross_attention.queries(around_attention.pre_norm(x))
-        y, attention = self.cross_attention(queries, source, src_mask)
-        x = around_attention.residual(x, y)
-        y = self.feed_forward(around_feed_forward.pre_norm(x))
-        return around_feed_forward.residual(x, y), attention
+    def _feed_forward(self, x: Array) -> Array:
+        """The last sub-layer: [B, T, D] -> [B, T, D]."""
+        y = self.feed_forward(self.add_norms[2].pre_norm(x))
+        return self.add_norms[2].residual(x, y)
 
 
 def _append(past: KeyValue, new: KeyValue, position: Array) -> KeyValue:
-    """past [B, W, T, H, K] with new [B, W, H, K] written at a position of T."""
+    """past with new [B, W, H, K] written at a position of T."""
     update = jax.lax.dynamic_update_slice_in_dim
     return KeyValue(
-        update(past.keys, new.keys[:, :, None], position, axis=2),
-        update(past.values, new.values[:, :, None], position, axis=2),
+        update(past.keys, new.keys[..., None], position, axis=4),
+        update(past.values, new.values[:, :, :, None], position, axis=3),
     )

@@ -1,4 +1,4 @@
-"""Attention scores, and the softmax under a mask that turns them into attention.
+"""Attention scores, the softmax under a mask that turns them into attention, and what it reads.
 
 Axes: see `encdec.types`. The query axis Q holds W hypotheses or T target positions.
 """
@@ -84,3 +84,33 @@ def dot_product_attention_weights(
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)
     return masked_softmax(scores, mask)
+
+
+def attend(
+    queries: Array,
+    keys: Array,
+    values: Array,
+    mask: Array,
+    *,
+    bias: Array | None = None,
+    is_scaled: bool = True,
+) -> tuple[Array, Array]:
+    """softmax(Q K^T / sqrt(K) + bias) V of each head, with keys that lie as a product reads them.
+
+    Args:
+      queries: float [..., Q, K].
+      keys: float [..., K, S].
+      values: float [..., S, K].
+      mask: bool, broadcastable to [..., Q, S]; True = keep.
+      bias, is_scaled: as in `dot_product_attention_weights`; bias broadcastable to [..., Q, S].
+
+    Returns:
+      float [..., Q, K], and the attention float32 [..., Q, S].
+    """
+    scores = jnp.matmul(queries, keys, preferred_element_type=jnp.float32)
+    if is_scaled:
+        scores = scores * queries.shape[-1] ** -0.5
+    if bias is not None:
+        scores = scores + bias.astype(scores.dtype)
+    attention = masked_softmax(scores, mask)
+    return attention.astype(values.dtype) @ values, attention

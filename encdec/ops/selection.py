@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from encdec.types import Array
 
 _BLOCK = 128
+"""About how many numbers a block has."""
 
 
 def top_k(x: Array, k: int) -> tuple[Array, Array]:
@@ -24,32 +25,45 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
     Returns:
       float [..., k] and int32 [..., k].
     """
-    size = x.shape[-1]
-    if size <= 2 * k * _BLOCK:
-        return jax.lax.top_k(x, k)
+    if x.shape[-1] <= 2 * k * _BLOCK:
+        return _top_k(x, k)
+    blocks, block = _blocks(x)
     # The k largest lie in the k blocks of the largest maxima; in order, so that the first of equal
     # numbers stays the first.
-    blocks = jnp.sort(jax.lax.top_k(_maxima(x), k)[1], -1)
-    places = _places(blocks)
-    values, chosen = jax.lax.top_k(_take(x, places), k)
-    return values, jnp.take_along_axis(places, chosen, -1)
+    chosen = jnp.sort(_top_k(blocks.max(-1), k)[1], -1)
+    numbers = jnp.take_along_axis(blocks, chosen[..., None], -2, mode="clip")  # [..., k, block]
+    values, places = _top_k(numbers.reshape(*x.shape[:-1], -1), k)
+    indices = jnp.take_along_axis(chosen, places // block, -1) * block + places % block
+    return values, indices
 
 
-def _maxima(x: Array) -> Array:
-    """The maximum of each block: [..., N] -> [..., ceil(N / 128)]; the last may be smaller."""
-    whole = x.shape[-1] // _BLOCK * _BLOCK
-    maxima = x[..., :whole].reshape(*x.shape[:-1], -1, _BLOCK).max(-1)
-    if whole == x.shape[-1]:
-        return maxima
-    return jnp.concatenate([maxima, x[..., whole:].max(-1, keepdims=True)], -1)
+def argmax(x: Array) -> Array:
+    """The index of the largest number of the last axis, the first of equal ones: int32 [...]."""
+    if x.shape[-1] <= 2 * _BLOCK:
+        return x.argmax(-1)
+    blocks, block = _blocks(x)
+    chosen = blocks.max(-1).argmax(-1)
+    numbers = jnp.take_along_axis(blocks, chosen[..., None, None], -2, mode="clip")[..., 0, :]
+    return chosen * block + numbers.argmax(-1)
 
 
-def _places(blocks: Array) -> Array:
-    """The indices of all numbers of some blocks: int32 [..., n] -> [..., 128 n]."""
-    places = blocks[..., None] * _BLOCK + jnp.arange(_BLOCK, dtype=blocks.dtype)
-    return places.reshape(*blocks.shape[:-1], -1)
+def _top_k(x: Array, k: int) -> tuple[Array, Array]:
+    # Where a caller takes a part of what this returns, XLA on a CPU no longer sees that few of the
+    # largest are wanted, and sorts all: ten times slower.
+    values, places = jax.lax.optimization_barrier(jax.lax.top_k(x, k))
+    return values, places
 
 
-def _take(x: Array, places: Array) -> Array:
-    """The numbers at some places; -inf beyond the end."""
-    return jnp.take_along_axis(x, places, -1, mode="fill", fill_value=-jnp.inf)
+def _blocks(x: Array) -> tuple[Array, int]:
+    """x [..., N] as [..., n, block], -inf at the end, and the block's length.
+
+    Nothing is added, and so nothing copied, where N has a divisor near to what a block should have.
+    """
+    size = x.shape[-1]
+    near = range(_BLOCK // 2, _BLOCK * 2 + 1)
+    fits = [block for block in near if size % block == 0]
+    block = min(fits or [_BLOCK], key=lambda block: abs(block - _BLOCK))
+    missing = [(0, 0)] * (x.ndim - 1) + [(0, -size % block)]
+    if missing[-1][1]:
+        x = jnp.pad(x, missing, constant_values=-jnp.inf)
+    return x.reshape(*x.shape[:-1], -1, block), block

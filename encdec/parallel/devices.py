@@ -13,6 +13,11 @@ def device_count() -> int:
     return jax.device_count()
 
 
+def core_count() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def compute_dtype(precision: str) -> Any:
     """The dtype of matrix products; "auto" is float32 on a CPU and bfloat16 elsewhere."""
     if precision == "auto":
@@ -39,4 +44,4 @@ def keep_compiled_programs(folder: Path) -> None:
     """Stores compiled programs in a folder, so that a second start does not compile them again."""
     if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009  (mypy cannot see it)
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from encdec.ops.selection import top_k
 from encdec.search.interface import History, Processor, State, init_states, process
-from encdec.search.rooms import InitCache, unroll
+from encdec.search.loop import InitCache, Search, whole
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
 from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
 
@@ -38,8 +38,8 @@ class _Finished(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """What each step did to the live beam. tokens, parents: int32 [T, B, W]. attention:
-    [T, B, W, M, S] or None."""
+    """What each step did to the live beam. tokens, parents: int32 [B, W, T]. attention:
+    [B, W, T, M, S] or None."""
 
     tokens: Array
     parents: Array
@@ -88,7 +88,7 @@ class _Candidates(NamedTuple):
     tokens: Array
 
 
-def beam_search(
+def beam_parts(
     step: DecodeStep,
     memory: Memory,
     init_cache: InitCache,
@@ -102,7 +102,7 @@ def beam_search(
     stop: Stop = "never",
     processors: Sequence[Processor] = (),
     with_attention: bool = False,
-) -> SearchResult:
+) -> Search:
     """Finds the W best hypotheses that a beam of W meets on its way.
 
     At each step the 2 W likeliest continuations of the live hypotheses are the candidates. Those
@@ -135,13 +135,14 @@ def beam_search(
       processors: what acts on the log-probabilities before the choice, in this order.
       with_attention: static; return the attention of the paths too.
     """
-    rows = max_lengths.shape[0]
-    attention = None
-    if with_attention:
-        first = jnp.zeros((rows, beams), jnp.int32)
-        shape = jax.eval_shape(step, memory, init_cache(max(max_len, 1)), first)[1].shape
-        attention = jnp.zeros((max_len, *shape))
-    start = _start(max_lengths, beams, max_len, specials, processors, attention)
+
+    def start() -> _State:
+        attention = None
+        if with_attention:
+            first = jnp.zeros((max_lengths.shape[0], beams), jnp.int32)
+            shape = jax.eval_shape(step, memory, init_cache(max(max_len, 1)), first)[1].shape
+            attention = jnp.zeros((*shape[:2], max_len, *shape[2:]))
+        return _start(max_lengths, beams, max_len, specials, processors, attention)
 
     def advance(s: _State) -> _State:
         logits, attended, cache = step(memory, s.cache, s.last)
@@ -151,10 +152,15 @@ def beam_search(
             s, model_log_probs, attended, max_lengths, penalty, stop, specials, processors
         )
 
-    end = unroll(advance, start, init_cache, max_len)
-    tokens, attention = _follow(end.record, end.finished, specials)
-    best = end.finished
-    return SearchResult(tokens, best.scores, best.log_probs, best.lengths, attention)
+    def result(s: _State) -> SearchResult:
+        tokens, attention = _follow(s.record, s.finished, specials)
+        best = s.finished
+        return SearchResult(tokens, best.scores, best.log_probs, best.lengths, attention)
+
+    return Search(init_cache, start, advance, result, max_len)
+
+
+beam_search = whole(beam_parts)
 
 
 def _start(
@@ -170,7 +176,7 @@ def _start(
     A sentence that may have no token is done, and has the empty hypothesis.
     """
     rows = max_lengths.shape[0]
-    nothing = jnp.zeros((max_len, rows, beams), jnp.int32)
+    nothing = jnp.zeros((rows, beams, max_len), jnp.int32)
     none = jnp.full((rows, beams), -jnp.inf)
     integers = jnp.zeros((rows, beams), jnp.int32)
     zero = jnp.zeros((), jnp.int32)
@@ -238,9 +244,11 @@ def _advance(
         )
     attention = s.record.attention
     if attention is not None:
-        attention = attention.at[s.step].set(attended)
+        attention = attention.at[:, :, s.step].set(attended)
     record = _Record(
-        s.record.tokens.at[s.step].set(tokens), s.record.parents.at[s.step].set(parents), attention
+        s.record.tokens.at[:, :, s.step].set(tokens),
+        s.record.parents.at[:, :, s.step].set(parents),
+        attention,
     )
     may_improve = _may_improve(live, finished, length, max_lengths, penalty, stop)
     return _State(
@@ -273,8 +281,13 @@ def _reorder(tree: Any, parents: Array) -> Any:
     if parents.shape[1] == 1:
         return tree
 
+    # One index for each place, so that whole hypotheses are copied.
+    rows, beams = parents.shape
+    places = (parents + jnp.arange(rows)[:, None] * beams).reshape(-1)
+
     def gather(x: Array) -> Array:
-        return jnp.take_along_axis(x, parents.reshape(*parents.shape, *[1] * (x.ndim - 2)), 1)
+        flat = x.reshape(rows * beams, *x.shape[2:])
+        return jnp.take(flat, places, 0, mode="clip").reshape(x.shape)
 
     return jax.tree.map(gather, tree)
 
@@ -320,7 +333,8 @@ def _follow(record: _Record, paths: _Finished, specials: SpecialIds) -> tuple[Ar
     `place` is where a path is in the beam after step t. A path's last token was never in the live
     beam: it follows the parent itself.
     """
-    steps = record.tokens.shape[0]
+    steps = record.tokens.shape[2]
+    by_step = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), record)
 
     def back(place: Array, x: tuple[Array, _Record]) -> tuple[Array, tuple[Array, Array | None]]:
         t, made = x
@@ -336,7 +350,7 @@ def _follow(record: _Record, paths: _Finished, specials: SpecialIds) -> tuple[Ar
         return before, (token, attention)
 
     _, (tokens, attention) = jax.lax.scan(
-        back, paths.parents, (jnp.arange(steps), record), reverse=True
+        back, paths.parents, (jnp.arange(steps), by_step), reverse=True
     )
     if attention is not None:
         attention = jnp.moveaxis(attention, 0, 2)

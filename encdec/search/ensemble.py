@@ -30,6 +30,8 @@ def ensemble(
     def step(memory: Memory, cache: Cache, tokens: Array) -> tuple[Array, Array, Cache]:
         members = [one(m, c, tokens) for one, m, c in zip(steps, memory, cache, strict=True)]
         logits, attention, caches = zip(*members, strict=True)
+        if len(members) == 1:  # nothing to combine
+            return logits[0], attention[0], caches
         log_probs = jax.nn.log_softmax(jnp.stack([x.astype(jnp.float32) for x in logits]))
         w = weights.reshape(-1, 1, 1, 1)  # log_probs [K, B, W, V]
         if mean == "probabilities":

@@ -1,7 +1,7 @@
 """`SearchOptions` on their way into a compiled search.
 
 `split` is the one place that takes the options apart: `StaticOptions` decide which program is
-compiled, `ArrayOptions` are arguments of that program. `search` puts them to work.
+compiled, `ArrayOptions` are arguments of that program. `parts` puts them to work.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ import jax
 import numpy as np
 
 from encdec.config.search import SearchOptions
-from encdec.search.beam import Stop, beam_search
+from encdec.search.beam import Stop, beam_parts
 from encdec.search.interface import Processor
+from encdec.search.loop import InitCache, Search
 from encdec.search.processors import ForcedEnd, ForcedPrefix, from_options
-from encdec.search.rooms import InitCache
-from encdec.search.sampling import greedy, sample
-from encdec.search.types import LengthPenalty, SearchResult
+from encdec.search.sampling import greedy_parts, sample_parts
+from encdec.search.types import LengthPenalty
 from encdec.types import Array, DecodeStep, Memory, SpecialIds
 
 
@@ -116,14 +116,14 @@ def split(
     return static, ArrayOptions(*arrays)
 
 
-def search(
+def parts(
     step: DecodeStep,
     memory: Memory,
     init_cache: InitCache,
     sentences: Sentences,
     arrays: ArrayOptions,
     static: StaticOptions,
-) -> SearchResult:
+) -> Search:
     """The search that the options describe.
 
     Args:
@@ -147,11 +147,11 @@ def search(
     }
     limits = sentences.max_lengths
     if static.method == "greedy":
-        return greedy(step, memory, init_cache, limits, **common)
+        return greedy_parts(step, memory, init_cache, limits, **common)
     if static.method == "beam":
-        return beam_search(
+        return beam_parts(
             step, memory, init_cache, limits, beams=static.beam, stop=static.stop, **common
         )
     key = jax.random.key(arrays.seed)
     keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(sentences.example_ids)
-    return sample(step, memory, init_cache, limits, keys, samples=static.beam, **common)
+    return sample_parts(step, memory, init_cache, limits, keys, samples=static.beam, **common)

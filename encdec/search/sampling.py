@@ -9,8 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from encdec.ops.selection import argmax
 from encdec.search.interface import History, Processor, State, init_states, process
-from encdec.search.rooms import InitCache, unroll
+from encdec.search.loop import InitCache, Search, whole
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
 from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
 
@@ -37,7 +38,7 @@ class _State(NamedTuple):
     cache: Cache
 
 
-def greedy(
+def greedy_parts(
     step: DecodeStep,
     memory: Memory,
     init_cache: InitCache,
@@ -49,7 +50,7 @@ def greedy(
     penalty: LengthPenalty = NO_PENALTY,
     processors: Sequence[Processor] = (),
     with_attention: bool = False,
-) -> SearchResult:
+) -> Search:
     """Takes the likeliest token at each step.
 
     Args:
@@ -66,9 +67,9 @@ def greedy(
     """
 
     def choose(processed: Array, _: Array) -> Array:
-        return processed.argmax(-1)
+        return argmax(processed)
 
-    return _unroll(
+    return _parts(
         choose,
         step,
         memory,
@@ -84,7 +85,7 @@ def greedy(
     )
 
 
-def sample(
+def sample_parts(
     step: DecodeStep,
     memory: Memory,
     init_cache: InitCache,
@@ -98,7 +99,7 @@ def sample(
     penalty: LengthPenalty = NO_PENALTY,
     processors: Sequence[Processor] = (),
     with_attention: bool = False,
-) -> SearchResult:
+) -> Search:
     """Draws each token from the model's distribution, after processors.
 
     Processors need not normalise: a token is drawn in proportion to the exponential
@@ -117,7 +118,7 @@ def sample(
         draw = jax.vmap(lambda key, p: jax.random.categorical(jax.random.fold_in(key, step), p))
         return draw(keys, processed)
 
-    result = _unroll(
+    parts = _parts(
         choose,
         step,
         memory,
@@ -131,16 +132,25 @@ def sample(
         processors=processors,
         with_attention=with_attention,
     )
-    result = result._replace(scores=result.log_probs / penalty(result.lengths))
-    order = jnp.argsort(-result.scores, axis=1)
 
-    def in_order(x: Array) -> Array:
-        return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1)
+    def best_first(s: _State) -> SearchResult:
+        result = parts.result(s)
+        result = result._replace(scores=result.log_probs / penalty(result.lengths))
+        order = jnp.argsort(-result.scores, axis=1)
 
-    return jax.tree.map(in_order, result)
+        def in_order(x: Array) -> Array:
+            return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1)
+
+        in_this_order: SearchResult = jax.tree.map(in_order, result)
+        return in_this_order
+
+    return parts._replace(result=best_first)
 
 
-def _unroll(
+greedy, sample = whole(greedy_parts), whole(sample_parts)
+
+
+def _parts(
     choose: Choose,
     step: DecodeStep,
     memory: Memory,
@@ -154,30 +164,32 @@ def _unroll(
     penalty: LengthPenalty,
     processors: Sequence[Processor],
     with_attention: bool,
-) -> SearchResult:
+) -> Search:
     """Adds token after token until every sentence has its end token or is at its limit."""
-    rows = max_lengths.shape[0]
-    nothing = jnp.full((rows, width, max_len), specials.pad, jnp.int32)
-    attention = None
-    if with_attention:
-        cache = init_cache(max(max_len, 1))
-        shape = jax.eval_shape(step, memory, cache, nothing[:, :, 0])[1].shape  # [B, W, M, S]
-        attention = jnp.zeros((rows, width, max_len, *shape[2:]))
-    zero = jnp.zeros((), jnp.int32)
-    start = _State(
-        step=zero,
-        last=jnp.full((rows, width), specials.start, jnp.int32),
-        done=jnp.broadcast_to(max_lengths[:, None] <= 0, (rows, width)),
-        tokens=nothing,
-        log_probs=jnp.zeros((rows, width)),
-        scores=jnp.zeros((rows, width)) if processors else None,
-        attention=attention,
-        lengths=jnp.zeros((rows, width), jnp.int32),
-        processor_states=init_states(processors, History(nothing, zero)),
-        cache=None,
-    )
 
-    def body(s: _State) -> _State:
+    def start() -> _State:
+        rows = max_lengths.shape[0]
+        nothing = jnp.full((rows, width, max_len), specials.pad, jnp.int32)
+        attention = None
+        if with_attention:
+            cache = init_cache(max(max_len, 1))
+            shape = jax.eval_shape(step, memory, cache, nothing[:, :, 0])[1].shape  # [B, W, M, S]
+            attention = jnp.zeros((rows, width, max_len, *shape[2:]))
+        zero = jnp.zeros((), jnp.int32)
+        return _State(
+            step=zero,
+            last=jnp.full((rows, width), specials.start, jnp.int32),
+            done=jnp.broadcast_to(max_lengths[:, None] <= 0, (rows, width)),
+            tokens=nothing,
+            log_probs=jnp.zeros((rows, width)),
+            scores=jnp.zeros((rows, width)) if processors else None,
+            attention=attention,
+            lengths=jnp.zeros((rows, width), jnp.int32),
+            processor_states=init_states(processors, History(nothing, zero)),
+            cache=None,
+        )
+
+    def advance(s: _State) -> _State:
         logits, attended, cache = step(memory, s.cache, s.last)
         processed = model_log_probs = log_probs(logits, banned)
         states = s.processor_states
@@ -208,7 +220,9 @@ def _unroll(
             cache=cache,
         )
 
-    end = unroll(body, start, init_cache, max_len)
-    totals = end.log_probs if end.scores is None else end.scores
-    scores = totals / penalty(end.lengths)
-    return SearchResult(end.tokens, scores, end.log_probs, end.lengths, end.attention)
+    def result(s: _State) -> SearchResult:
+        totals = s.log_probs if s.scores is None else s.scores
+        scores = totals / penalty(s.lengths)
+        return SearchResult(s.tokens, scores, s.log_probs, s.lengths, s.attention)
+
+    return Search(init_cache, start, advance, result, max_len)

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encdec.inference.decoding import max_target_lengths, search
+from encdec.inference.decoding import Model, Shared, max_target_lengths
 from encdec.interop import hub
 from encdec.interop.generation import search_options
 from encdec.search.constraints import prefix_table
+from encdec.search.loop import unroll
 from encdec.search.methods import Sentences, split
 from encdec.types import InputError, SpecialIds
 from tests.interop.hub_models import V, make, save, torch
@@ -111,12 +112,17 @@ def ours(folder: Path, **changes: Any) -> list[list[int]]:
     banned = [[*map(int, ids.split())] for ids in options.ban_ids]
     static, arrays = split(options, specials, max_len=int(limits.max()), banned=banned)
     prefix = prefix_table([before if options.force_first else ()] * B, len(before))
-    find = jax.jit(
-        partial(search, models=(hub.build(opened),), dtype=jnp.float32, static=static, mean="")
-    )
     sentences = Sentences(jnp.asarray(limits), jnp.arange(B), jnp.asarray(prefix))
     params = jax.tree.map(jnp.asarray, hub.read_params(opened))
-    found = jax.device_get(find((params,), ((src, mask),), sentences, arrays, jnp.ones(1)))
+    model = Model((hub.build(opened),), jnp.dtype(jnp.float32), "probabilities")
+    shared = Shared(arrays, jnp.ones(1))
+
+    @jax.jit
+    def find(params: Any) -> Any:
+        memory = model.encode((params,), ((src, mask),))
+        return unroll(model.search((params,), memory, sentences, shared, static))
+
+    found = jax.device_get(find(params))
     return [row[0, : n[0]].tolist() for row, n in zip(found.tokens, found.lengths, strict=True)]
 
 

@@ -1,0 +1,100 @@
+"""A search in parts, and the loop that makes one program of them.
+
+A cache has room for a number of tokens, and each step reads and moves all of it. So a search begins
+with a small one: it goes on to the next only where some sentence needs it.
+`encdec.inference.segments` runs the same parts as programs of their own, so that sentences which
+are done leave the batch.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec
+
+import jax
+
+from encdec.search.types import SearchResult
+from encdec.types import Array, Cache
+
+InitCache = Callable[[int], Cache]
+"""Tokens that there is room for -> the cache of hypotheses that have none yet."""
+State = Any
+"""What a search knows after some steps: a NamedTuple with `step` int32 [], `done` bool [B, ...] and
+`cache`. All arrays but `step` have the leading axis B."""
+
+Parameters = ParamSpec("Parameters")
+
+_FIRST = 16
+"""Tokens in the first room."""
+
+
+class Search(NamedTuple):
+    """The parts of a search.
+
+    Attributes:
+      init_cache: makes the cache.
+      start: the state before the first step, with None for its cache.
+      advance: one step, from state to state.
+      result: what the search has found, from the last state.
+      max_len: the most steps.
+    """
+
+    init_cache: InitCache
+    start: Callable[[], State]
+    advance: Callable[[State], State]
+    result: Callable[[State], SearchResult]
+    max_len: int
+
+
+def whole(parts: Callable[Parameters, Search]) -> Callable[Parameters, SearchResult]:
+    """The search that `parts` returns the parts of, from its first step to its last."""
+
+    @wraps(parts)
+    def search(*args: Parameters.args, **kwargs: Parameters.kwargs) -> SearchResult:
+        return unroll(parts(*args, **kwargs))
+
+    return search
+
+
+def unroll(search: Search) -> SearchResult:
+    """Advances until all sentences are done, with a loop for each room."""
+
+    def enter(s: State, sizes: list[int]) -> State:
+        room, *further = sizes
+        s = s._replace(cache=move(s.cache, search.init_cache(room)))
+        s = jax.lax.while_loop(lambda s: (s.step < room) & ~s.done.all(), search.advance, s)
+        if not further:
+            return s._replace(cache=None)
+        return jax.lax.cond(
+            s.done.all(), lambda s: s._replace(cache=None), lambda s: enter(s, further), s
+        )
+
+    first = max(search.max_len, 1)
+    shapes = [jax.eval_shape(lambda n=n: search.init_cache(n)) for n in (first, first + 1)]
+    one, two = (jax.tree.map(lambda x: x.shape, each) for each in shapes)
+    # A cache whose shape does not depend on its room needs only one.
+    return search.result(enter(search.start(), [first] if one == two else rooms(first)))
+
+
+def rooms(max_len: int) -> list[int]:
+    """The rooms of a search, tokens, the last of them `max_len`: each twice the one before."""
+    sizes, room = [], _FIRST
+    while room * 3 // 2 < max_len:
+        sizes.append(room)
+        room *= 2
+    return [*sizes, max(max_len, 1)]
+
+
+def move(old: Cache | None, new: Cache) -> Cache:
+    """The new cache, which is empty and has more room, with what was in the old one."""
+    if old is None:
+        return new
+    return jax.tree.map(_put, new, old)
+
+
+def is_live(done: Array) -> Array:
+    """Which sentences of a state are not done: bool [B]."""
+    return ~done.reshape(done.shape[0], -1).all(1)
+
+
+def _put(new: Array, old: Array) -> Array:
+    return jax.lax.dynamic_update_slice(new, old, (0,) * old.ndim)
