@@ -36,7 +36,10 @@ class _CompareOptions:
     json: Annotated[bool, arg(help="Print one JSON object.")] = False
     choices: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
     max_batch_tokens: Annotated[
-        int, arg(help="The most source tokens in a batch, padding included.")
+        int,
+        arg(
+            help="The most source tokens in a batch, padding included, and on a CPU for each beam."
+        ),
     ] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
 

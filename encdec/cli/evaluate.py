@@ -47,7 +47,10 @@ class _EvaluateOptions:
     ] = BOUNDS
     choices: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
     max_batch_tokens: Annotated[
-        int, arg(help="The most source tokens in a batch, padding included.")
+        int,
+        arg(
+            help="The most source tokens in a batch, padding included, and on a CPU for each beam."
+        ),
     ] = 8192
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)

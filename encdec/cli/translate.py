@@ -54,7 +54,10 @@ class _TranslateOptions:
         ),
     ] = "cut"
     max_batch_tokens: Annotated[
-        int, arg(help="The most source tokens in a batch, padding included.")
+        int,
+        arg(
+            help="The most source tokens in a batch, padding included, and on a CPU for each beam."
+        ),
     ] = 8192
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)

@@ -51,7 +51,8 @@ class EncoderDecoder(nn.Module):
         """Reads the source.
 
         Returns:
-          A pytree of arrays with leading axis B: all that depends on the source alone.
+          A pytree of arrays, all with leading axis B: what depends on the source alone. A search
+          takes rows out of it.
         """
         raise NotImplementedError
 

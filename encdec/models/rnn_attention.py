@@ -35,12 +35,14 @@ class RNNAttentionMemory(NamedTuple):
     """What the decoder needs of the source.
 
     Attributes:
-      source: keys and mask, for the scores.
+      keys: float [B, S, A], for the scores.
+      mask: bool [B, S], True where the token is real.
       values: the encoder states that attention sums, float [B, S, 2 hidden].
       starts: the first state of each decoder layer, arrays [B, hidden].
     """
 
-    source: Source
+    keys: Array
+    mask: Array
     values: Array
     starts: tuple[Any, ...]
 
@@ -129,7 +131,7 @@ class RNNAttention(EncoderDecoder):
     def _scan(self, memory: RNNAttentionMemory, start: Any, xs: Any) -> Any:
         """The outputs of the step at all time steps, with leading axis T."""
         weights = self._weights(memory)
-        consts = self._constants(memory.source, memory.values.shape[0], 1)
+        consts = self._constants(memory, memory.values.shape[0], 1)
         step = STEPS[self.config.attention_type][self.config.cell]
         return recurrence.scan(step, False, weights, consts, start, xs)[1]
 
@@ -152,8 +154,7 @@ class RNNAttention(EncoderDecoder):
             starts.append(recurrence.initial(c.cell, jnp.tanh(bridge(ends))))
         values = self.memory_dropout(x).swapaxes(0, 1)
         keys = values if c.score == "dot" else self.keys(values)
-        v = self.v if c.score == "additive" else None
-        return RNNAttentionMemory(Source(keys, v, src_mask), values, tuple(starts))
+        return RNNAttentionMemory(keys, src_mask, values, tuple(starts))
 
     def init_cache(self, memory: RNNAttentionMemory, beams: int, max_len: int) -> Any:
         """As in `EncoderDecoder`; no array grows with max_len.
@@ -175,7 +176,7 @@ class RNNAttention(EncoderDecoder):
         embedded = self.tgt_embedding(tokens)
         x = self.decoder[0].project(embedded)
         step = STEPS[self.config.attention_type][self.config.cell]
-        consts = self._constants(memory.source, *tokens.shape)
+        consts = self._constants(memory, *tokens.shape)
 
         def matmul(name: str, u: Array) -> Array:
             return u @ matrices[name]
@@ -231,8 +232,10 @@ class RNNAttention(EncoderDecoder):
             weights | _prefixed("second", self.second.weights()) | {"context": self.second.kernel}
         )
 
-    def _constants(self, source: Source, *leading: int) -> Constants:
+    def _constants(self, memory: RNNAttentionMemory, *leading: int) -> Constants:
         """What is the same in every step; `leading` are B and W."""
+        v = self.v if self.config.score == "additive" else None
+        source = Source(memory.keys, v, memory.mask)
         cells: list[Recurrent] = self.decoder[:1]
         biases: tuple[Array, ...] = ()
         if self.config.attention_type == "luong":

@@ -16,7 +16,8 @@ _BLOCK = 128
 def top_k(x: Array, k: int) -> tuple[Array, Array]:
     """As `jax.lax.top_k`: the k largest of the last axis, largest first, and their indices.
 
-    Of equal numbers the first come first.
+    Of equal numbers the first come first. XLA on a CPU is ten times slower, because it sorts all,
+    where a caller takes a slice of what this returns: so do not.
 
     Args:
       x: float [..., N]; no NaN.
@@ -26,13 +27,13 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
       float [..., k] and int32 [..., k].
     """
     if x.shape[-1] <= 2 * k * _BLOCK:
-        return _top_k(x, k)
+        return jax.lax.top_k(x, k)
     blocks, block = _blocks(x)
     # The k largest lie in the k blocks of the largest maxima; in order, so that the first of equal
     # numbers stays the first.
-    chosen = jnp.sort(_top_k(blocks.max(-1), k)[1], -1)
+    chosen = jnp.sort(jax.lax.top_k(blocks.max(-1), k)[1], -1)
     numbers = jnp.take_along_axis(blocks, chosen[..., None], -2, mode="clip")  # [..., k, block]
-    values, places = _top_k(numbers.reshape(*x.shape[:-1], -1), k)
+    values, places = jax.lax.top_k(numbers.reshape(*x.shape[:-1], -1), k)
     indices = jnp.take_along_axis(chosen, places // block, -1) * block + places % block
     return values, indices
 
@@ -45,13 +46,6 @@ def argmax(x: Array) -> Array:
     chosen = blocks.max(-1).argmax(-1)
     numbers = jnp.take_along_axis(blocks, chosen[..., None, None], -2, mode="clip")[..., 0, :]
     return chosen * block + numbers.argmax(-1)
-
-
-def _top_k(x: Array, k: int) -> tuple[Array, Array]:
-    # Where a caller takes a part of what this returns, XLA on a CPU no longer sees that few of the
-    # largest are wanted, and sorts all: ten times slower.
-    values, places = jax.lax.optimization_barrier(jax.lax.top_k(x, k))
-    return values, places
 
 
 def _blocks(x: Array) -> tuple[Array, int]:

@@ -222,7 +222,8 @@ def _advance(
     length = s.step + 1
     ends = best.tokens == specials.end
     at_limit = (length >= max_lengths)[:, None]
-    finishes = (ends | at_limit)[:, :beams] & ~s.done[:, None]
+    is_first = jnp.arange(ends.shape[1]) < beams
+    finishes = (ends | at_limit) & is_first & ~s.done[:, None]
     finished = _merge(s.finished, best, finishes, length, penalty)
     totals, order = jax.lax.top_k(jnp.where(ends, -jnp.inf, best.totals), beams)
 
@@ -295,16 +296,15 @@ def _reorder(tree: Any, parents: Array) -> Any:
 def _merge(
     finished: _Finished, best: _Candidates, finishes: Array, length: Array, penalty: LengthPenalty
 ) -> _Finished:
-    """The W best of those that finished before and those of the first W that finish now."""
+    """The W best of those that finished before and of the candidates that finish now."""
     beams = finished.scores.shape[1]
-    first = _Candidates(*(x[:, :beams] for x in best))
-    totals = jnp.where(finishes, first.totals, -jnp.inf)
+    totals = jnp.where(finishes, best.totals, -jnp.inf)
     new = _Finished(
         totals / penalty(length),
-        jnp.where(jnp.isneginf(totals), -jnp.inf, first.log_probs),
+        jnp.where(jnp.isneginf(totals), -jnp.inf, best.log_probs),
         jnp.where(jnp.isneginf(totals), 0, length),
-        first.parents,
-        first.tokens,
+        best.parents,
+        best.tokens,
     )
     both = _Finished(*(jnp.concatenate(pair, 1) for pair in zip(finished, new, strict=True)))
     _, order = jax.lax.top_k(both.scores, beams)

@@ -6,13 +6,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
+import encdec
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -263,3 +264,23 @@ def test_a_pretrained_model_is_trained_with_settings_of_its_own_run(tmp_path: Pa
     assert low_rank.training.learning_rate == pytest.approx(10 * whole.training.learning_rate)
     with pytest.raises(InputError, match="none is not a folder"):
         pretrained.imported(replace(options, model=tmp_path / "none", runs=tmp_path / "runs"))
+
+
+def test_decoding_is_timed_and_compared_hypothesis_by_hypothesis(tmp_path: Path, capsys) -> None:
+    speed = script("decode_speed")
+    run = small_run(tmp_path / "run")
+    source = tmp_path / "source"
+    source.write_text("3 May 1979\n\n1.2.2003\n")
+    speed.main(speed.Options(run.path, source, beams=(2,), max_tokens=9, repeats=1))
+    said = capsys.readouterr().out
+    assert said.startswith("2 sentences, ")
+    assert "beam 2: encdec " in said
+    options = speed.rules(speed.Options(run.path, source, max_tokens=9), 2)
+    found = encdec.load(run.path).nbest(["3 May 1979", "1.2.2003"], 2, options)
+    lists = [[[x for x in one.tgt_tokens if x != "</s>"] for one in best] for best in found]
+    scores = [[one.score for one in best] for best in found]
+    scores[0][0] += 0.25
+    peer = [SimpleNamespace(hypotheses=h, scores=s) for h, s in zip(lists, scores, strict=True)]
+    peer[1].hypotheses = peer[1].hypotheses[::-1]
+    said = speed.agreement(found, peer)
+    assert said == "same best 1, same 2-best 1 of 2, scores differ by 2.5e-01 nats at most"

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from encdec.ops.selection import top_k
+from encdec.ops.selection import argmax, top_k
 
 
 @pytest.mark.parametrize("size", [7, 300, 1000, 5003])
@@ -23,3 +23,10 @@ def test_the_largest_and_their_places(size: int, k: int, levels: int) -> None:
 def test_nothing_but_minus_infinity() -> None:
     x = np.full((2, 1000), -np.inf, np.float32)
     np.testing.assert_array_equal(top_k(x, 2)[1], [[0, 1]] * 2)
+
+
+@pytest.mark.parametrize("size", [7, 257, 400, 5003])
+def test_the_first_of_the_largest(size: int) -> None:
+    x = np.random.default_rng(size).integers(0, 9, (3, 2, size)).astype(np.float32)
+    x[0] = -np.inf
+    np.testing.assert_array_equal(jax.jit(argmax)(x), x.argmax(-1))

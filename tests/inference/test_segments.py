@@ -1,0 +1,92 @@
+"""A search in segments finds what the same search finds in one program."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from encdec.config import AttentionConfig, TransformerConfig
+from encdec.config.search import SearchOptions
+from encdec.inference import segments
+from encdec.inference.decoding import Model, Shared
+from encdec.models import registry
+from encdec.parallel.layout import SINGLE_DEVICE
+from encdec.search.loop import unroll
+from encdec.search.methods import Sentences, split
+from encdec.types import SpecialIds
+
+B, S, V, MAX_LEN = 36, 5, 23, 50
+MODELS = {
+    "transformer": TransformerConfig(layers=2, width=12, feed_forward=10, heads=3),
+    "attention": AttentionConfig(embed=6, hidden=8),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        SearchOptions(beam=1),
+        SearchOptions(beam=3, length_penalty=0.7),
+        SearchOptions(beam=2, no_repeat_ngram=2, stop="first"),
+        SearchOptions(beam=2, sample=True, seed=7),
+    ],
+    ids=["greedy", "beam", "beam with a rule", "samples"],
+)
+def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monkeypatch) -> None:
+    config = MODELS[name]
+    module = registry.build(config, V, V)
+    params = jax.tree.map(lambda x: x * 2, registry.init(module, jax.random.key(1)))
+    rng = np.random.default_rng(5)
+    lengths = rng.integers(1, S + 1, B)
+    mask = np.arange(S) < lengths[:, None]
+    src = np.where(mask, rng.integers(4, V, (B, S)), 0).astype(np.int32)
+    # Most sentences leave early, some need the largest cache, and the last rows are padding.
+    limits = np.where(np.arange(B) % 9 == 0, MAX_LEN, rng.integers(1, 20, B)).astype(np.int32)
+    limits[-3:] = 0
+    sentences = Sentences(limits, np.arange(B, dtype=np.int32), np.zeros((B, 0), np.int32))
+    static, arrays = split(options, SpecialIds(), max_len=MAX_LEN, with_attention=True)
+    model = Model((module,), jnp.dtype("float32"), "probabilities")
+    shared = Shared(arrays, np.ones(1, np.float32))
+
+    @jax.jit
+    def whole(params: Any) -> Any:
+        memory = model.encode((params,), ((src, mask),))
+        return unroll(model.search((params,), memory, sentences, shared, static))
+
+    rows: list[int] = []
+    program = segments._program
+
+    def watched(*args: Any, **how: Any) -> Any:
+        compiled = program(*args, **how)
+
+        def call(*given: Any) -> Any:
+            if args[-1] is segments._advance:
+                rows.append(given[3].max_lengths.shape[0])
+            return compiled(*given)
+
+        return call
+
+    monkeypatch.setattr(segments, "_program", watched)
+    found = segments.find(
+        SINGLE_DEVICE,
+        model,
+        static,
+        (params,),
+        shared,
+        ((src, mask),),
+        sentences,
+        cache_grows=name == "transformer",
+        gather=jax.device_get,
+    )
+    expected = jax.device_get(whole(params))
+    assert rows[0] == B
+    assert rows[-1] == segments._FEWEST
+    np.testing.assert_array_equal(found.lengths, expected.lengths)
+    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.log_probs, expected.log_probs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.attention, expected.attention, atol=1e-5)
+    assert found.lengths.max() > 16  # so that a second cache was needed
