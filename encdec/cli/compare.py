@@ -37,9 +37,7 @@ class _CompareOptions:
     choices: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
     max_batch_tokens: Annotated[
         int,
-        arg(
-            help="The most source tokens in a batch, padding included, and on a CPU for each beam."
-        ),
+        arg(help="The most source tokens in a batch, padding included; on a CPU times the beam."),
     ] = 8192
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
 

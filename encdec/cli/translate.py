@@ -55,9 +55,7 @@ class _TranslateOptions:
     ] = "cut"
     max_batch_tokens: Annotated[
         int,
-        arg(
-            help="The most source tokens in a batch, padding included, and on a CPU for each beam."
-        ),
+        arg(help="The most source tokens in a batch, padding included; on a CPU times the beam."),
     ] = 8192
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)

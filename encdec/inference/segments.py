@@ -26,7 +26,7 @@ _FEWEST = 8
 """Rows of a device; a program of fewer would not be faster."""
 
 
-class Batch(NamedTuple):
+class Unfinished(NamedTuple):
     """A batch in the middle of its search, as one device sees it.
 
     Attributes:
@@ -88,7 +88,8 @@ def find(
             if most == 0:
                 return found
             rows = max(_FEWEST, 1 << (most - 1).bit_length())
-        if steps.max() >= room:
+        # Shards stop at steps of their own: one may be done at the last step, another not near it.
+        if steps.max() >= room and further:
             room, *further = further
         order = np.argsort(~live, axis=1, kind="stable")[:, :rows].astype(np.int32)
         places = np.take_along_axis(places, order, 1)
@@ -111,12 +112,17 @@ def _program(
     layout: Layout, model: Model, static: StaticOptions, function: Callable[..., Any], **how: Any
 ) -> Any:
     """One of the functions below, compiled for the devices; `how` is static."""
-    sharded = {_begin: (True, True), _advance: (True, True, True, False, False)}
+    has_axis = {  # of devices; params and shared come first
+        _begin: (True, True),
+        _advance: (True, True, True, False, False),
+        _result: (True, True, True),
+        _regroup: (True, True, True, True),
+    }
     return pmap.parallelize(
         partial(function, model=model, static=static, **how),
         layout,
-        (True, False, *sharded.get(function, (True, True, True, True)[: 4 if how else 3])),
-        donate=(4,) if function is _advance else (),
+        (True, False, *has_axis[function]),
+        donate=(4,) if function is _advance else (),  # the state
     )
 
 
@@ -129,11 +135,11 @@ def _begin(
     model: Model,
     static: StaticOptions,
     room: int,
-) -> Batch:
+) -> Unfinished:
     """Encodes a batch; its search has made no step yet."""
     memory = model.encode(params, sources)
     search = model.search(params, memory, sentences, shared, static)
-    return Batch(memory, sentences, search.start()._replace(cache=search.init_cache(room)))
+    return Unfinished(memory, sentences, search.start()._replace(cache=search.init_cache(room)))
 
 
 def _advance(
@@ -187,7 +193,7 @@ def _regroup(
     model: Model,
     static: StaticOptions,
     room: int,
-) -> Batch:
+) -> Unfinished:
     """The rows `order`, int32 [n], of a batch, with a cache of this room."""
 
     def take(x: Array) -> Array:
@@ -195,4 +201,4 @@ def _regroup(
 
     memory, sentences, state = jax.tree.map(take, (memory, sentences, state))
     new = model.search(params, memory, sentences, shared, static).init_cache(room)
-    return Batch(memory, sentences, state._replace(cache=move(state.cache, new)))
+    return Unfinished(memory, sentences, state._replace(cache=move(state.cache, new)))

@@ -136,8 +136,8 @@ class Translator:
           processors: further search rules, see `encdec.search.interface.Processor`.
           alignments: whether translations have their attention.
           max_source_length: source tokens after this many are cut off; None cuts nothing.
-          max_batch_tokens: the most source tokens in a batch, padding included, and on a CPU for
-            each hypothesis; a longer text gets a batch to itself. A batch has fewer where
+          max_batch_tokens: the most source tokens in a batch, padding included, on a CPU times
+            the beam width; a longer text gets a batch to itself. A batch has fewer where
             translations may be so long that their caches would need more than 2 GiB on a device.
           progress: called after each batch with the number of its texts.
 
@@ -169,7 +169,7 @@ class Translator:
         if progress:
             progress(len(texts) - len(real))
         workers = self._workers()
-        if self._is_cpu:  # it is fastest with fewer rows than a GPU, whatever these are
+        if self._is_cpu:  # where so many rows are fastest, of sentences or of hypotheses
             max_batch_tokens = max(max_batch_tokens // options.beam, 1)
         places = _CACHE_BYTES // workers // max(self._bytes_per_token(options.beam), 1)
         costs = -(-constraints.max_lengths.astype(np.int64) * max_batch_tokens // places)

@@ -143,12 +143,14 @@ class Attention(nn.Module):
           [B, W, D], and the attention float32 [B, W, H, S].
         """
 
-        # To one source W hypotheses are W queries; to its own past each hypothesis is one.
+        is_source = past.keys.ndim == 4
+
         def turn(x: Array) -> Array:
-            return x.swapaxes(1, 2) if past.keys.ndim == 4 else x[:, :, :, None]
+            # To one source W hypotheses are W queries; to its own past each hypothesis is one.
+            return x.swapaxes(1, 2) if is_source else x[:, :, :, None]
 
         def turn_back(x: Array) -> Array:
-            return x.swapaxes(1, 2) if past.keys.ndim == 4 else x[:, :, :, 0]
+            return x.swapaxes(1, 2) if is_source else x[:, :, :, 0]
 
         heads, attention = attend(
             turn(queries),

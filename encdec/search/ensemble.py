@@ -19,7 +19,7 @@ def ensemble(
         log p = sum_k w_k log p_k - log Z     mean "log-probabilities"
 
     where Z makes the probabilities add up to 1. The step's memory and cache are tuples of the
-    members'. Its attention is that of the first member.
+    members'. Its attention is that of the first member. A single member's logits are as they were.
 
     Args:
       steps: the members; all have the same target vocabulary.

@@ -65,6 +65,19 @@ def test_recurrent_models_split_sentences(tmp_path: Path, config, options) -> No
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("beam", [1, 2])
+def test_one_device_ends_while_another_waits(tmp_path: Path, beam: int) -> None:
+    """Of 32 rows the second device has one sentence, so it waits at once for the first device,
+    whose sentences never end before their limit."""
+    path = small_run(tmp_path / "run", ending=-50.0).path
+    one, many = translator.load(path), translator.load(path, Layout(2, 1))
+    texts = [f"{i % 9} May 19{i}" for i in range(10, 27)]
+    options = SearchOptions(beam=beam, max_ratio=0, max_extra=21)
+    found, expected = (each.translate(texts, options) for each in (many, one))
+    assert [t.tgt_tokens for t in found] == [t.tgt_tokens for t in expected]
+    assert {len(t.tgt_ids) for t in found} == {21}
+
+
 def test_memory_and_cache_are_split_by_heads() -> None:
     """Each device holds only the keys and values of its heads, for source and target."""
     layout, single = Layout(1, 4), registry.build(HEADS, 11, 13)
