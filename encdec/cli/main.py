@@ -1,6 +1,8 @@
 """The command line: `encdec COMMAND`.
 
-Bad input ends with one line on stderr and exit code 2, before any work is lost. The module of a
+Bad input ends with one line on stderr and exit code 2, before any work is lost. So does output that
+cannot be written; if its reader has gone the code is 141, and after Ctrl-C it is 130, as shells
+have it. The module of a
 command is imported when the command is called. It imports JAX after it has parsed its options, so
 that help texts and refusals do not wait for JAX.
 """
@@ -10,6 +12,8 @@ import keyword
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 import encdec
 from encdec.config.checks import nearest
@@ -54,15 +58,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError(f"unknown command {name!r}{nearest(name, COMMANDS)} (encdec --help)")
         module = f"{name}_" if keyword.iskeyword(name) else name
         importlib.import_module(f"encdec.cli.{module}").run(rest)
+        _flush()
     except InputError as error:
-        print(f"encdec: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"error: {' '.join(str(error).split())}", 2)
     except BrokenPipeError:
-        # The reader of the output has closed it, as `head` does. Python would fail again when it
-        # flushes stdout at exit, so stdout is replaced by the null device.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end("the reader of the output has closed it: the rest was not written", 141)
+    except OSError as error:
+        _end(f"error: {error}", 2)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _end("interrupted", 130)
+
+
+def _flush() -> None:
+    """Writes what stdout holds, so that an error is found here and not after the last line."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"stdout cannot be written: {error.strerror}") from error
+
+
+def _end(line: str, code: int) -> NoReturn:
+    """Prints a line on stderr and exits."""
+    with suppress(OSError, ValueError):
+        print(f"encdec: {line}", file=sys.stderr)
+    try:
+        _flush()
+    except (OSError, ValueError, InputError):
+        # Python would fail again when it flushes stdout at exit: the null device takes its place.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def usage() -> str:

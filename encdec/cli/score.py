@@ -8,10 +8,9 @@ by the id at the head of the second column and by the score:
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -20,14 +19,12 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.parsing import check_batch_tokens, parse
 from encdec.config import DeviceConfig
+from encdec.data.line_windows import MOST_LINES, line_windows
 from encdec.files import cache_folder, writer
 from encdec.types import InputError
 
 if TYPE_CHECKING:
     from encdec.inference.translator import Translator
-
-_WINDOW = 4096
-"""The number of lines that are read before their scores are written."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def run(arguments: list[str]) -> None:
         "Writes the log-probability of given translations: a score in nats, a tab, the line.",
     )
     check_batch_tokens(options.max_batch_tokens)
-    lines = _lines(options)
+    windows = _windows(options)
 
     from encdec.inference import translator as translators
     from encdec.parallel.devices import keep_compiled_programs
@@ -113,7 +110,7 @@ def run(arguments: list[str]) -> None:
     translator = options.languages.of(translators.load_on(options.devices, options.run))
     inputs = [*options.source, *options.target, *options.nbest, *options.tsv]
     with writer(options.output, inputs) as out:
-        while window := list(islice(lines, _WINDOW)):
+        for window in windows:
             for line in window:
                 if line.source.strip() and not line.target.strip():
                     raise InputError(f"{line.place} has an empty target: leave the line out")
@@ -121,8 +118,8 @@ def run(arguments: list[str]) -> None:
             out.flush()
 
 
-def _lines(options: _ScoreOptions) -> Iterator[_Line]:
-    """Iterates over the pairs to score, which are read one by one.
+def _windows(options: _ScoreOptions) -> Iterator[list[_Line]]:
+    """Iterates over windows of the pairs to score; those on stdin are read as they arrive.
 
     Raises:
       InputError: the options cannot be combined.
@@ -138,10 +135,17 @@ def _lines(options: _ScoreOptions) -> Iterator[_Line]:
             "give --source and --target, --source and --nbest, --tsv, or nothing for pairs on stdin"
         )
     if options.nbest:
-        return _nbest_lines(options)
+        return _many(_nbest_lines(options))
     if options.target:
-        return _parallel_lines(options)
-    return _tsv_lines(options)
+        return _many(_parallel_lines(options))
+    if options.tsv:
+        return _many(_tsv_lines(options))
+    return _arriving_lines(options)
+
+
+def _many(lines: Iterator[_Line]) -> Iterator[list[_Line]]:
+    while window := list(islice(lines, MOST_LINES)):
+        yield window
 
 
 def _parallel_lines(options: _ScoreOptions) -> Iterator[_Line]:
@@ -154,15 +158,23 @@ def _parallel_lines(options: _ScoreOptions) -> Iterator[_Line]:
 
 
 def _tsv_lines(options: _ScoreOptions) -> Iterator[_Line]:
-    from encdec.data.sources import decode_lines, stream_lines, tsv_pair
+    from encdec.data.sources import stream_lines
 
-    streams = [(str(path), stream_lines(path)) for path in options.tsv]
-    if not streams:
-        streams = [("stdin", decode_lines(sys.stdin.buffer, "stdin"))]
-    for name, stream in streams:
-        for number, text in enumerate(stream, 1):
-            place = f"{name}, line {number}"
-            yield _Line(place, text, *tsv_pair(text, options.tsv_columns, place))
+    for path in options.tsv:
+        for number, text in enumerate(stream_lines(path), 1):
+            yield _tsv_line(text, f"{path}, line {number}", options)
+
+
+def _arriving_lines(options: _ScoreOptions) -> Iterator[list[_Line]]:
+    numbers = count(1)
+    for window in line_windows(None):
+        yield [_tsv_line(text, f"stdin, line {next(numbers)}", options) for text in window]
+
+
+def _tsv_line(text: str, place: str, options: _ScoreOptions) -> _Line:
+    from encdec.data.sources import tsv_pair
+
+    return _Line(place, text, *tsv_pair(text, options.tsv_columns, place))
 
 
 def _nbest_lines(options: _ScoreOptions) -> Iterator[_Line]:

@@ -1,10 +1,8 @@
 """`encdec translate`: reads lines of text and writes their translations."""
 
-import itertools
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,15 +13,13 @@ from encdec.cli.languages import LanguageOptions
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DeviceConfig
 from encdec.config.search import EnsembleOptions, SearchOptions
+from encdec.data.line_windows import line_windows
 from encdec.files import cache_folder, writer
 from encdec.types import InputError
 
 if TYPE_CHECKING:
     from encdec.inference.translation import Translation
     from encdec.inference.translator import Translator
-
-_WINDOW = 4096
-"""The number of lines that are read before their translations are written."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,11 @@ class _TranslateOptions:
         ),
     ]
     input: Annotated[
-        Path | None, arg(help="File of lines to translate (.gz too); by default stdin.")
+        Path | None,
+        arg(
+            help="File of lines to translate (.gz too); by default stdin. The lines of a pipe or a "
+            "terminal are translated as they arrive."
+        ),
     ] = None
     output: Annotated[Path | None, arg(help="File to write; by default stdout.")] = None
     nbest: Annotated[
@@ -93,9 +93,9 @@ def run(arguments: list[str]) -> None:
     dtype = compute_dtype(options.devices.precision)
     translator = options.languages.of(load_ensemble(options.runs, layout, dtype, options.ensemble))
     inputs = [options.input] if options.input else []
-    with _reader(options.input) as lines, writer(options.output, inputs) as out:
+    with writer(options.output, inputs) as out:
         first = 1
-        while window := list(itertools.islice(lines, _WINDOW)):
+        for window in line_windows(options.input):
             for translations in _translate(translator, window, first, options):
                 out.writelines(_lines(translations, options))
             out.flush()
@@ -145,14 +145,3 @@ def _translate(
         max_source_length=limit if options.too_long == "cut" else None,
         max_batch_tokens=options.max_batch_tokens,
     )
-
-
-@contextmanager
-def _reader(path: Path | None) -> Iterator[Iterator[str]]:
-    """Opens an iterator over the lines of a file, or of stdin."""
-    from encdec.data.sources import decode_lines, read_lines
-
-    if path is None:
-        yield decode_lines(sys.stdin.buffer, "stdin")
-    else:
-        yield iter(read_lines(path))

@@ -221,20 +221,21 @@ def read_pairs(
     return read_all(itertools.chain.from_iterable(file_readers(source, target, tsv, columns)))
 
 
-def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
+def decode_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator[str]:
     """Decodes lines of UTF-8 bytes, one at a time.
 
     Only `\\n` ends a line: U+2028 and other separators of Unicode stay inside it. A `\\r` before
     `\\n` and a byte order mark before the first line are removed.
 
     Args:
-      stream: lines with their ends, as a file that is open in binary mode yields them.
+      stream: lines with or without their ends, as an open binary file yields them.
       name: the name of the file, for errors.
+      first: the number of the first line.
 
     Raises:
       InputError: a line is not UTF-8.
     """
-    for number, line in enumerate(stream, 1):
+    for number, line in enumerate(stream, first):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         try:
