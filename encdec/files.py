@@ -20,6 +20,8 @@ from encdec.types import InputError
 
 _SUFFIX = ".tmp"
 
+_LINE_BREAKS = dict.fromkeys(map(ord, "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
@@ -115,6 +117,11 @@ def writer(path: Path | None, inputs: Iterable[Path] = ()) -> Iterator[TextIO]:
             text.detach()  # `atomic_write` closes the file
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def one_line(text: str) -> str:
+    """A text with a space for each character that a reader may take for the end of a line."""
+    return text.translate(_LINE_BREAKS)
 
 
 def cache_folder() -> Path:

@@ -12,6 +12,7 @@ from encdec.config import (
     TrainingConfig,
     TransformerConfig,
 )
+from encdec.config.data import VocabularyKind
 from encdec.data import vocabulary
 from encdec.data.dates import dates
 from encdec.models import registry
@@ -27,16 +28,20 @@ SMALL = TransformerConfig(layers=2, width=8, feed_forward=12, heads=2)
 
 
 def small_run(
-    path: Path, model: ModelConfig = SMALL, joint: bool = False, ending: float = 2.0
+    path: Path,
+    model: ModelConfig = SMALL,
+    joint: bool = False,
+    ending: float = 2.0,
+    kind: VocabularyKind = "chars",
 ) -> Run:
     """Writes a run on dates with an untrained model.
 
     `ending` is the output bias of the end token: the higher it is, the shorter the translations.
     """
     made = dates(200, 0)
-    data = DataConfig(vocabulary="chars", joint_vocabulary=joint)
-    source = vocabulary.build("chars", [*made.train.src, *(made.train.tgt if joint else [])], None)
-    target = source if joint else vocabulary.build("chars", made.train.tgt, None)
+    data = DataConfig(vocabulary=kind, joint_vocabulary=joint)
+    source = vocabulary.build(kind, [*made.train.src, *(made.train.tgt if joint else [])], None)
+    target = source if joint else vocabulary.build(kind, made.train.tgt, None)
     config = RunConfig(model, data, TrainingConfig(max_steps=1))
     run = Run(path, config, "0" * 64, 12, source, target, made.test)
     held_out = replace(run, held_out=type(made.test)(*(side[:7] for side in made.test)))

@@ -18,7 +18,7 @@ from encdec.evaluation import tables
 from encdec.evaluation.by_length import BOUNDS, check_bounds, metrics_by_length, word_counts
 from encdec.evaluation.compute import make_metrics
 from encdec.evaluation.metrics import text_metrics
-from encdec.files import cache_folder, writer
+from encdec.files import cache_folder, one_line, writer
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def run(arguments: list[str]) -> None:
             metrics=options.metrics,
         )
         if out:
-            out.writelines(f"{text}\n" for text in evaluation.hypotheses)
+            out.writelines(f"{one_line(text)}\n" for text in evaluation.hypotheses)
     detokenize = options.choices.detokenize
     row = evaluation_row(translator, name, options.search, evaluation, detokenize=detokenize)
     buckets = []

@@ -14,7 +14,7 @@ from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DeviceConfig
 from encdec.config.search import EnsembleOptions, SearchOptions
 from encdec.data.line_windows import line_windows
-from encdec.files import cache_folder, writer
+from encdec.files import cache_folder, one_line, writer
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +40,11 @@ class _TranslateOptions:
     ] = None
     output: Annotated[Path | None, arg(help="File to write; by default stdout.")] = None
     nbest: Annotated[
-        int, arg(help="Number of translations to write for each line, best first, one per line.")
+        int,
+        arg(
+            help="Number of translations to write for each line, one per line: best first, or "
+            "with --sample in the order in which they are drawn."
+        ),
     ] = 1
     scores: Annotated[
         bool, arg(help="Write the score (nats) and a tab before each translation.")
@@ -107,7 +111,7 @@ def _lines(translations: "list[Translation]", options: _TranslateOptions) -> Ite
     for i in range(options.nbest):
         score, text = -math.inf, ""
         if i < len(translations):
-            score, text = translations[i].score, translations[i].text
+            score, text = translations[i].score, one_line(translations[i].text)
         yield f"{score:.4f}\t{text}\n" if options.scores else f"{text}\n"
 
 
@@ -142,6 +146,7 @@ def _translate(
         lines,
         options.nbest,
         options.search,
+        example_ids=range(first - 1, first - 1 + len(lines)),
         max_source_length=limit if options.too_long == "cut" else None,
         max_batch_tokens=options.max_batch_tokens,
     )

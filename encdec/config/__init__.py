@@ -62,7 +62,7 @@ class RunConfig:
     """How the trained run translates where nothing else is asked for."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**31, self, "seed", "at least 0 and below 2^31")
+        require(0 <= self.seed < 2**64, self, "seed", "at least 0 and below 2^64")
         longest = self.model.longest_sentence
         for name in ("max_source_length", "max_target_length"):
             length = getattr(self.data, name)

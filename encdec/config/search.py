@@ -10,6 +10,9 @@ from typing import Literal
 from encdec.config.checks import check_literals
 from encdec.types import InputError
 
+_SMALLEST, _LARGEST = 2.0**-126, 3.4e38
+"""Of the numbers that the search computes with, float32 with all their digits."""
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -54,7 +57,8 @@ class SearchOptions:
     prefix: str = ""
     """Every translation begins with this text; the search then continues freely."""
     sample: bool = False
-    """Draw translations at random instead; the beam width is then the number of draws."""
+    """Draw translations at random instead, as many as are asked for (`nbest`), in the order in
+    which they are drawn; there is no beam then."""
     seed: int = 0
     """Seed of the draws."""
     temperature: float = 1.0
@@ -63,6 +67,8 @@ class SearchOptions:
     """Only the k likeliest tokens of each step can be chosen; 0 allows all."""
     top_p: float = 1.0
     """Only the likeliest tokens of each step whose probabilities add up to p can be chosen."""
+    epsilon_cutoff: float = 0.0
+    """Only tokens of at least this probability can be chosen (Freitag 2023), and the likeliest."""
 
     def __post_init__(self) -> None:
         if isinstance(self.ban, str):
@@ -80,20 +86,21 @@ class SearchOptions:
                     f"ban_ids = {ids!r} cannot be used: give ids with spaces between, as in '17 4'"
                 )
         check_literals(self)
-        positive, finite = "above 0 and finite", "at least 0 and finite"
+        positive, finite = "above 0 and finite in float32", "at least 0 and finite in float32"
         small = "at least 0 and below 2^31"
         checks = {
             "beam": (self.beam >= 1, "at least 1"),
-            "length_penalty": (0 <= self.length_penalty < math.inf, finite),
+            "length_penalty": (0 <= self.length_penalty <= _LARGEST, finite),
             "max_ratio": (0 <= self.max_ratio < math.inf, finite),
             "max_extra": (self.max_extra is None or self.max_extra >= 1, "at least 1"),
             "min_length": (0 <= self.min_length < 2**31, small),
             "no_repeat_ngram": (0 <= self.no_repeat_ngram < 2**31, small),
-            "repetition_penalty": (0 < self.repetition_penalty < math.inf, positive),
-            "seed": (0 <= self.seed < 2**31, small),
-            "temperature": (0 < self.temperature < math.inf, positive),
+            "repetition_penalty": (_SMALLEST <= self.repetition_penalty <= _LARGEST, positive),
+            "seed": (0 <= self.seed < 2**64, "at least 0 and below 2^64"),
+            "temperature": (_SMALLEST <= self.temperature <= _LARGEST, positive),
             "top_k": (self.top_k >= 0, "at least 0"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "epsilon_cutoff": (0 <= self.epsilon_cutoff < 1, "at least 0 and below 1"),
         }
         for name, (ok, accepts) in checks.items():
             if not ok:

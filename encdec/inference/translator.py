@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,7 @@ class Translator:
         options: SearchOptions | None = None,
         *,
         prefixes: Sequence[str] | None = None,
+        example_ids: Sequence[int] | None = None,
         processors: Sequence[Processor] = (),
         alignments: bool = False,
         max_source_length: int | None = None,
@@ -129,10 +131,13 @@ class Translator:
 
         Args:
           texts: source sentences.
-          count: the number of translations, at most the beam width.
+          count: the number of translations, at most the beam width; in sampling, of draws.
           options: how to search; None for `search` of the run's settings.
           prefixes: for each text, the text with which its translation begins, "" for any beginning;
             by default `options.prefix` for all texts.
+          example_ids: for each text, the number whose low 32 bits decide with the seed what is
+            drawn for it, whatever texts are translated with it; by default its index in `texts`.
+            Give its index in the whole input where that is translated in parts.
           processors: further search rules, see `encdec.search.interface.Processor`.
           alignments: whether translations have their attention.
           max_source_length: source tokens after this many are cut off; None cuts nothing.
@@ -150,6 +155,8 @@ class Translator:
             raise TypeError("texts must be several strings: for one, call translator(text)")
         check_processors(processors)
         options, texts = options or self.run.config.search, list(texts)
+        if options.sample and count >= 1:
+            options = replace(options, beam=count)
         if not 1 <= count <= options.beam:
             raise InputError(
                 f"nbest = {count} cannot be used with beam = {options.beam}: "
@@ -157,6 +164,7 @@ class Translator:
             )
         results = [[blank_translation()] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
+        numbers = _example_ids(example_ids, len(texts))[real]
         sources = [
             member._encode([texts[i] for i in real], max_source_length) for member in self.members
         ]
@@ -180,7 +188,10 @@ class Translator:
             rows, src, src_mask = batch
             others = [_padded_rows(tokens, rows, len(src)) for tokens in sources[1:]]
             padded: tuple[Source, ...] = ((src, src_mask), *others)
-            return rows, self._search(padded, rows, options, constraints, processors, alignments)
+            sentences = _sentences(constraints, numbers, rows, len(src))
+            return rows, self._search(
+                padded, sentences, options, constraints, processors, alignments
+            )
 
         batches = inference_batches(sources[0], max_batch_tokens, costs)
         with ThreadPoolExecutor(workers) as pool:
@@ -291,7 +302,7 @@ class Translator:
     def _search(
         self,
         sources: tuple[Source, ...],
-        rows: np.ndarray,
+        sentences: Sentences,
         options: SearchOptions,
         constraints: Constraints,
         processors: Sequence[Processor],
@@ -301,11 +312,10 @@ class Translator:
 
         Args:
           sources: the B source sentences for each member.
-          rows: int [n], n <= B, the indices of the texts in the first n rows; the other rows are
-            padding.
+          sentences: of NumPy arrays, what each of the B sentences brings.
           options, constraints, processors, alignments: how to search.
         """
-        size, source_length = sources[0][0].shape
+        source_length = sources[0][0].shape[1]
         static, arrays = split(
             options,
             self._specials,
@@ -314,13 +324,7 @@ class Translator:
             banned=constraints.banned,
             processors=processors,
         )
-        missing = [(0, size - len(rows)), (0, 0)]
-        sentences: Any = (
-            np.pad(constraints.max_lengths[rows], missing[:1]),
-            np.resize(rows, size).astype(np.int32),
-            np.pad(constraints.prefix[rows], missing),
-        )
-        sharded = self._rows((sources, Sentences(*sentences)))
+        sharded = self._rows((sources, sentences))
         return find(
             self._layout,
             Model(
@@ -377,6 +381,30 @@ class Translator:
         split = parts.reshape(*parts.shape[:4], layers, -1, parts.shape[-1])
         joined = np.moveaxis(split, 0, 4)  # [B, W, T, L, devices, H, S]
         return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])
+
+
+def _example_ids(given: Sequence[int] | None, count: int) -> np.ndarray:
+    """The numbers of texts, uint32 [count]; by default their indices."""
+    if given is None:
+        return np.arange(count, dtype=np.uint32)
+    if len(given) != count:
+        raise InputError(
+            f"there are {count} texts, but {len(given)} example_ids: give one for each"
+        )
+    return np.array([number & 0xFFFFFFFF for number in given], np.uint32)
+
+
+def _sentences(
+    constraints: Constraints, example_ids: np.ndarray, rows: np.ndarray, size: int
+) -> Sentences:
+    """What the texts `rows`, int [n], bring to the search, padded to `size` rows."""
+    missing = [(0, size - len(rows)), (0, 0)]
+    arrays: Any = (
+        np.pad(constraints.max_lengths[rows], missing[:1]),
+        np.pad(example_ids[rows], missing[:1]),
+        np.pad(constraints.prefix[rows], missing),
+    )
+    return Sentences(*arrays)
 
 
 def _padded_rows(source: Tokens, rows: np.ndarray, size: int) -> Source:

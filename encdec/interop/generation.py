@@ -16,7 +16,6 @@ _IGNORED = {
     "diversity_penalty": 0.0,
     "penalty_alpha": None,
     "typical_p": 1.0,
-    "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
     "min_p": None,
     "encoder_repetition_penalty": 1.0,
@@ -81,7 +80,7 @@ def search_options(
     sample = bool(get("do_sample", False))
     beam = get("num_beams", 1)
     if sample and beam > 1:
-        say(f"{path}: do_sample with num_beams = {beam} becomes {beam} independent draws")
+        say(f"{path}: do_sample with num_beams = {beam} becomes independent draws, without a beam")
     banned, never = _banned(settings, specials)
     drawn: dict[str, Any] = {}
     if sample:
@@ -89,6 +88,7 @@ def search_options(
             "temperature": get("temperature", 1.0),
             "top_k": get("top_k", 50),
             "top_p": get("top_p", 1.0),
+            "epsilon_cutoff": get("epsilon_cutoff", 0.0),
         }
     try:
         return SearchOptions(

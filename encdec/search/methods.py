@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from encdec.config.search import SearchOptions
+from encdec.ops.seeds import key_from_words, seed_words
 from encdec.search.beam import Stop, beam_parts
 from encdec.search.interface import Processor
 from encdec.search.loop import InitCache, Search
@@ -25,7 +26,7 @@ class StaticOptions(NamedTuple):
 
     Attributes:
       method: which search.
-      beam: W, hypotheses of each sentence.
+      beam: W, hypotheses of each sentence, or draws.
       max_len: T, the largest limit of tokens that a sentence can have.
       with_attention: whether attention is returned.
       specials: ids of the target vocabulary.
@@ -49,7 +50,7 @@ class ArrayOptions(NamedTuple):
 
     Attributes:
       length_penalty: float32 [].
-      seed: int32 [].
+      seed: uint32 [2], see `encdec.ops.seeds`.
       processors: in the order in which they act. Which ones they are is part of the tree's
         structure, so another list is another program.
     """
@@ -64,7 +65,7 @@ class Sentences(NamedTuple):
 
     Attributes:
       max_lengths: int32 [B], the most tokens that it may have, the end token included.
-      example_ids: int32 [B]: with the seed they decide what is drawn, in whatever batch.
+      example_ids: uint32 [B]: with the seed they decide what is drawn, in whatever batch.
       prefix: int32 [B, P], the tokens that it begins with, then -1; P = 0 forces none.
     """
 
@@ -110,7 +111,7 @@ def split(
     )
     arrays: Any = (
         np.float32(options.length_penalty),
-        np.int32(options.seed),
+        seed_words(options.seed),
         from_options(options, specials, banned, processors),
     )
     return static, ArrayOptions(*arrays)
@@ -152,6 +153,6 @@ def parts(
         return beam_parts(
             step, memory, init_cache, limits, beams=static.beam, stop=static.stop, **common
         )
-    key = jax.random.key(arrays.seed)
+    key = key_from_words(arrays.seed)
     keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(sentences.example_ids)
     return sample_parts(step, memory, init_cache, limits, keys, samples=static.beam, **common)

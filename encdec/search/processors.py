@@ -4,14 +4,13 @@ To add one, write its class here, its field in `SearchOptions`, and its line in 
 """
 
 from collections.abc import Sequence
-from dataclasses import field
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from encdec.config.search import SearchOptions
 from encdec.search.interface import History, Processor, State
+from encdec.search.truncation import EpsilonCutoff, Temperature, TopK, TopP
 from encdec.types import Array, SpecialIds
 
 _ANY = -1
@@ -53,7 +52,9 @@ def from_options(
     if options.top_k:
         chosen.append(TopK(options.top_k))
     if options.top_p < 1:
-        chosen.append(TopP(np.float32(options.top_p)))
+        chosen.append(TopP(np.float32(options.top_p), np.float32(1 - options.top_p)))
+    if options.epsilon_cutoff:
+        chosen.append(EpsilonCutoff(np.float32(options.epsilon_cutoff)))
     return tuple(chosen)
 
 
@@ -129,54 +130,6 @@ class RepetitionPenalty(Processor):
         is_token = jnp.broadcast_to(history.is_token, history.tokens.shape)
         seen = never.at[(*_places(never), history.tokens)].max(is_token)
         return state, jnp.where(seen, self.penalty * log_probs, log_probs)
-
-
-class Temperature(Processor):
-    """log p -> log softmax(log p / temperature): above 1 flatter, towards 0 all on the likeliest.
-
-    Attributes:
-      temperature: float32 [], above 0.
-    """
-
-    temperature: Array | np.float32
-
-    def __call__(self, state: State, log_probs: Array, history: History) -> tuple[State, Array]:
-        scaled = jax.nn.log_softmax(log_probs / self.temperature)
-        # A hypothesis that has no token left would become NaN.
-        return state, jnp.where(jnp.isneginf(log_probs), -jnp.inf, scaled)
-
-
-class TopK(Processor):
-    """Forbids all but the k likeliest tokens (Fan 2018, section 5.4); not normalised again."""
-
-    k: int = field(metadata={"static": True})
-
-    def __call__(self, state: State, log_probs: Array, history: History) -> tuple[State, Array]:
-        if self.k >= log_probs.shape[-1]:
-            return state, log_probs
-        least = jax.lax.top_k(log_probs, self.k)[0][..., -1:]
-        return state, jnp.where(log_probs >= least, log_probs, -jnp.inf)
-
-
-class TopP(Processor):
-    """Forbids all but the fewest likeliest tokens whose probabilities add up to p or more.
-
-    Holtzman 2020, section 3.1. Probabilities are normalised over the tokens that are left; the
-    likeliest token always stays. The result is not normalised again.
-
-    Attributes:
-      p: float32 [], above 0 and below 1.
-    """
-
-    p: Array | np.float32
-
-    def __call__(self, state: State, log_probs: Array, history: History) -> tuple[State, Array]:
-        ordered = -jnp.sort(-log_probs, axis=-1)
-        probabilities = jax.nn.softmax(ordered)
-        likelier = jnp.cumsum(probabilities, -1) - probabilities  # mass before each token
-        stays = (likelier < self.p).at[..., 0].set(True)
-        least = jnp.where(stays, ordered, jnp.inf).min(-1, keepdims=True)
-        return state, jnp.where(log_probs >= least, log_probs, -jnp.inf)
 
 
 class ForcedPrefix(Processor):

@@ -103,8 +103,9 @@ def sample_parts(
     """Draws each token from the model's distribution, after processors.
 
     Processors need not normalise: a token is drawn in proportion to the exponential
-    of its processed log-probability. They decide only what is drawn; the draws are then ordered by
-    scores under the model.
+    of its processed log-probability. They decide only what is drawn: scores are those of the model.
+    The draws come in the order in which they are made, and the first ones are the same however
+    many there are.
 
     Args:
       step, memory, max_lengths, max_len, specials, banned, penalty: as in `greedy`.
@@ -115,8 +116,12 @@ def sample_parts(
     """
 
     def choose(processed: Array, step: Array) -> Array:
-        draw = jax.vmap(lambda key, p: jax.random.categorical(jax.random.fold_in(key, step), p))
-        return draw(keys, processed)
+        def draw(key: Array, number: Array, log_probs: Array) -> Array:
+            return jax.random.categorical(jax.random.fold_in(key, number), log_probs)
+
+        at_step = jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
+        each = jax.vmap(jax.vmap(draw, (None, 0, 0)), (0, None, 0))
+        return each(at_step, jnp.arange(samples), processed)
 
     parts = _parts(
         choose,
@@ -133,18 +138,11 @@ def sample_parts(
         with_attention=with_attention,
     )
 
-    def best_first(s: _State) -> SearchResult:
-        result = parts.result(s)
-        result = result._replace(scores=result.log_probs / penalty(result.lengths))
-        order = jnp.argsort(-result.scores, axis=1)
+    def result(s: _State) -> SearchResult:
+        drawn = parts.result(s)
+        return drawn._replace(scores=drawn.log_probs / penalty(drawn.lengths))
 
-        def in_order(x: Array) -> Array:
-            return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1)
-
-        in_this_order: SearchResult = jax.tree.map(in_order, result)
-        return in_this_order
-
-    return parts._replace(result=best_first)
+    return parts._replace(result=result)
 
 
 greedy, sample = whole(greedy_parts), whole(sample_parts)

@@ -10,7 +10,7 @@ from encdec.types import Array
 
 
 class SearchResult(NamedTuple):
-    """The hypotheses of each sentence, best first along W.
+    """The hypotheses of each sentence along W: best first, or draws in the order they are made in.
 
     Attributes:
       tokens: int32 [B, W, T], the end token last where a hypothesis ended within its limit; after

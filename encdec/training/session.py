@@ -14,6 +14,7 @@ from encdec.config import TrainingDeviceConfig
 from encdec.data.batches import largest_batch
 from encdec.data.sources import Pairs
 from encdec.files import write_text
+from encdec.ops.seeds import key_from_words, seed_words
 from encdec.parallel import processes, sharding
 from encdec.parallel.devices import compute_dtype
 from encdec.parallel.layout import Layout
@@ -118,7 +119,7 @@ def _start(run: Run, state_sharding: StateSharding, initial: Initial | None) -> 
     if checkpoints.steps(run.path, "latest"):
         state, note = checkpoints.load(run.path, "latest", state_sharding.shapes)
         return Start(state_sharding.shard(state), int(state.step), EarlyStopping(**note))
-    key = jax.random.key(run.config.seed)
+    key = key_from_words(seed_words(run.config.seed))
     state = (
         state_sharding.init(key) if initial is None else state_sharding.start(initial.params, key)
     )
@@ -134,7 +135,7 @@ def _run_loop(
 ) -> LoopEnd:
     """Runs the loop with log, progress bar, memory check and validation."""
     run, layout, bucketing = pipeline.run, state_sharding.layout, pipeline.bucketing
-    config, key = run.config.training, jax.random.key(run.config.seed)
+    config, key = run.config.training, key_from_words(seed_words(run.config.seed))
     with _log(run, start.done) as log, _progress(config.max_steps, start.done) as bar:
         log.write({"kind": "start", "step": start.done, **_environment(layout)})
         step = CompiledStep(state_sharding, bucketing and len(bucketing.buckets), bar.say)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import encdec as encdec_library
 from tests.cli.numbers import WORDS
 from tests.commands import refused
+from tests.small_run import small_run
 
 
 def test_lines_in_lines_out_in_order(trained, encdec) -> None:
@@ -48,13 +50,33 @@ def test_nbest_with_scores(trained, encdec) -> None:
     assert [text for _, text in rows[3:]] == ["", "", ""]
 
 
-def test_sampling_is_reproducible(trained, encdec) -> None:
+def test_sampling_is_reproducible(trained, encdec, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = trained
-    draw = ["translate", run, "--sample", "--temperature", 3, "--top-k", 4, "--beam", 1]
+    draw = ["translate", run, "--sample", "--temperature", 3, "--top-k", 4]
     stdin = b"eins zwei drei\n" * 8
     one, same, other = (encdec(*draw, "--seed", s, stdin=stdin).out for s in (1, 1, 2))
     assert one == same != other
     assert len(set(one.splitlines())) > 1  # equal lines are drawn apart
+    three = encdec(*draw, "--seed", 1, "--nbest", 3, stdin=stdin).out.splitlines()
+    assert three[::3] == one.splitlines()
+    monkeypatch.setattr("encdec.data.line_windows.MOST_LINES", 3)
+    assert encdec(*draw, "--seed", 1, stdin=stdin).out == one
+
+
+def test_no_translation_breaks_its_line(tmp_path: Path, encdec) -> None:
+    """Draws of a model of bytes, each of which is as likely as any other."""
+    run = small_run(tmp_path / "run", ending=-2, kind="bytes").path
+    stdin = b"abc\n" * 40
+    draw = ["--sample", "--max-ratio", 0, "--max-extra", 60, "--seed", 3]
+    found = encdec("translate", run, *draw, stdin=stdin)
+    assert len(found.out.splitlines()) == 40
+    options = encdec_library.SearchOptions(sample=True, max_ratio=0, max_extra=60, seed=3)
+    drawn = encdec_library.load(run).translate(["abc"] * 40, options)
+    assert len("".join(one.text for one in drawn).splitlines()) > 10
+    (tmp_path / "pairs").write_text("abc\tabc\n" * 40)
+    out = tmp_path / "out"
+    encdec("evaluate", run, "--tsv", tmp_path / "pairs", *draw, "--output", out)
+    assert len(out.read_text().splitlines()) == 40
 
 
 @pytest.mark.parametrize("choice", ["cut", "keep", "empty", "stop"])

@@ -83,6 +83,23 @@ def test_prefixes_of_each_text_and_a_rule_of_ones_own(translator: Translator) ->
         assert all(a != b for a, b in zip(one.tgt_ids, one.tgt_ids[1:], strict=False))
 
 
+def test_each_line_has_draws_of_its_own_wherever_it_stands(translator: Translator) -> None:
+    """Not those of another line, and the same in whatever window, batch and number of draws."""
+    options = SearchOptions(sample=True, seed=2**40, max_ratio=0, max_extra=8)
+    texts = ["3. Mai 1979"] * 5 + ["", "12/11/2026"] + ["3. Mai 1979"] * 4
+    drawn = [one.text for one in translator.translate(texts, options)]
+    assert len({*drawn[:5], *drawn[7:]}) == 9
+    later = translator.translate(texts[3:], options, example_ids=range(3, 11))
+    assert [one.text for one in later] == drawn[3:]
+    backwards = translator.nbest(
+        texts[::-1], 3, options, example_ids=range(10, -1, -1), max_batch_tokens=15
+    )
+    assert [one[0].text for one in backwards[::-1]] == drawn
+    assert len(backwards[0]) == 3
+    with pytest.raises(InputError, match="11 texts, but 2 example_ids"):
+        translator.translate(texts, options, example_ids=[1, 2])
+
+
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
@@ -94,10 +111,14 @@ def test_prefixes_of_each_text_and_a_rule_of_ones_own(translator: Translator) ->
         (["--min-length", "500"], ["min_length = 500 is more than"]),
         (["--repetition-penalty", "nan"], ["repetition_penalty = nan", "above 0 and finite"]),
         (["--temperature", "inf"], ["temperature = inf", "above 0 and finite"]),
+        (["--temperature", "1e-40"], ["temperature = 1e-40", "above 0 and finite in float32"]),
         (["--length-penalty", "nan"], ["length_penalty = nan"]),
+        (["--length-penalty", "1e39"], ["length_penalty = 1e+39"]),
+        (["--epsilon-cutoff", "nan"], ["epsilon_cutoff = nan", "below 1"]),
         (["--top-p", "0"], ["top_p = 0.0", "above 0"]),
         (["--no-repeat-ngram", "-1"], ["no_repeat_ngram = -1", "at least 0"]),
         (["--seed", "-1"], ["seed = -1"]),
+        (["--seed", str(2**64)], ["seed = 18446744073709551616", "below 2^64"]),
         (["--ensemble-weights", "0.5", "0.5"], ["2 weights for 1 runs"]),
     ],
     ids=lambda value: value[0] if value[0].startswith("--") else None,

@@ -162,9 +162,10 @@ def test_lengths_and_what_is_not_followed() -> None:
     given = options({"max_length": 30, "diversity_penalty": 0.5, "temperature": 0.3})
     assert (given.max_extra, given.temperature, given.ban_special) == (29, 1.0, False)
     assert said == ["g.json: diversity_penalty = 0.5 is not followed"]
-    drawn = options({"max_new_tokens": 30, "do_sample": True, "temperature": 0.3, "top_p": 0.9})
+    sampled = {"do_sample": True, "temperature": 0.3, "top_p": 0.9, "epsilon_cutoff": 3e-4}
+    drawn = options({"max_new_tokens": 30, **sampled})
     assert (drawn.max_extra, drawn.sample, drawn.temperature) == (30, True, 0.3)
-    assert (drawn.top_k, drawn.top_p) == (50, 0.9)
+    assert (drawn.top_k, drawn.top_p, drawn.epsilon_cutoff) == (50, 0.9, 3e-4)
     for bad, message in (
         ({"eos_token_id": [1, 5]}, r"g.json: eos_token_id = \[1, 5\] is not supported"),
         ({"forced_eos_token_id": 4}, "forced_eos_token_id = 4 is not the end token, 1"),

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encdec.search.processors import Temperature, TopK, TopP
+from encdec.search.interface import History
 from encdec.search.sampling import greedy, sample
+from encdec.search.truncation import EpsilonCutoff, Temperature, TopK, TopP
 from encdec.search.types import LengthPenalty
 from tests.search.stubs import BANNED, BOS, EOS, PAD, SPECIALS, Table, start, table
 
@@ -108,11 +109,50 @@ def test_top_p_keeps_the_fewest_that_reach_the_mass(p: float) -> None:
         else:
             mass += expected[token]
     assert_drawn_from(
-        draws(model, COUNT, processors=[TopP(np.float32(p))]), expected / expected.sum()
+        draws(model, COUNT, processors=[TopP(np.float32(p), np.float32(1 - p))]),
+        expected / expected.sum(),
     )
 
 
-def test_a_low_temperature_is_greedy() -> None:
+@pytest.mark.parametrize("p", [0.3, 0.9, 0.999, 1 - 1e-6, 1 - 1e-9])
+@pytest.mark.parametrize("spread", [0.5, 3.0])
+def test_top_p_cuts_none_by_rounding(p: float, spread: float) -> None:
+    """Of 32,000 tokens the same as sums in float64, within the rounding of one float32 sum."""
+    logits = np.random.default_rng(7).normal(0, spread, 32_000).astype(np.float32)
+    log_probs = np.asarray(jax.nn.log_softmax(logits))
+    rule = TopP(np.float32(p), np.float32(1 - p))
+    history = History(jnp.zeros((1, 1, 1), jnp.int32), jnp.int32(0))
+    ours = np.isfinite(np.asarray(rule((), jnp.asarray(log_probs)[None, None], history)[1])[0, 0])
+    exact = np.exp(log_probs.astype(np.float64))
+    exact /= exact.sum()
+    order = np.argsort(-log_probs, kind="stable")
+    before = after = 0.0
+    tails = np.empty(len(order))
+    for place in range(len(order) - 1, -1, -1):
+        after += exact[order[place]]
+        tails[place] = after
+    for place, token in enumerate(order):
+        ratio = before / p if p <= 0.5 else (1 - p) / tails[place]
+        if not 1 - 1e-5 < ratio < 1 + 1e-5:
+            assert ours[token] == (ratio < 1)
+        before += exact[token]
+    assert 0 < ours.sum() <= len(order)
+
+
+def test_epsilon_cutoff_keeps_tokens_of_that_probability_and_the_likeliest() -> None:
+    model = table(9, seed=2, spread=1.0)
+    probabilities = tempered(model, 5, 1.0)
+    epsilon = float(np.sort(probabilities)[-3:-1].mean())  # between the second and the third
+    expected = np.where(probabilities >= epsilon, probabilities, 0)
+    assert np.count_nonzero(expected) == 2
+    drawn = draws(model, COUNT, processors=[EpsilonCutoff(np.float32(epsilon))])
+    assert_drawn_from(drawn, expected / expected.sum())
+    drawn = draws(model, 100, processors=[EpsilonCutoff(np.float32(0.999))])
+    assert set(drawn.tolist()) == {int(probabilities.argmax())}
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-37])
+def test_a_low_temperature_is_greedy(temperature: float) -> None:
     model = table(9, seed=3, eos=0.5)
     max_lengths = jnp.asarray([6, 9, 4])
     one = greedy(
@@ -128,13 +168,13 @@ def test_a_low_temperature_is_greedy() -> None:
         max_len=9,
         specials=SPECIALS,
         banned=BANNED,
-        processors=[Temperature(np.float32(1e-4))],
+        processors=[Temperature(np.float32(temperature))],
     )
     for w in range(2):
         np.testing.assert_array_equal(one.tokens[:, 0], other.tokens[:, w])
 
 
-def test_samples_come_best_first_with_the_models_own_scores() -> None:
+def test_scores_of_samples_are_the_models_own() -> None:
     model = table(9, seed=4, eos=0.5)
     max_lengths, keys = jnp.full(3, 8), jax.random.split(KEY, 3)
     found = jax.device_get(
@@ -152,12 +192,14 @@ def test_samples_come_best_first_with_the_models_own_scores() -> None:
             with_attention=True,
         )
     )
-    assert (np.diff(found.scores, axis=1) <= 0).all()
     for b, sentence in enumerate(SENTENCES):
         for w in range(7):
             tokens = found.tokens[b, w, : found.lengths[b, w]].tolist()
             assert not {PAD, BOS} & set(tokens)
-            assert found.log_probs[b, w] == pytest.approx(model.total(sentence, tokens), rel=1e-4)
+            total = model.total(sentence, tokens)
+            assert found.log_probs[b, w] == pytest.approx(total, rel=1e-4)
+            penalty = ((5 + len(tokens)) / 6) ** 0.6
+            assert found.scores[b, w] == pytest.approx(total / penalty, rel=1e-4)
             last = model.attention[model.row(sentence, tokens[:-1])]
             np.testing.assert_array_equal(found.attention[b, w, len(tokens) - 1], last)
 
@@ -171,3 +213,22 @@ def test_draws_depend_on_the_key_and_not_on_the_batch() -> None:
     other = search(*start(SENTENCES, 4), jnp.full(3, 6), keys[::-1]).tokens
     np.testing.assert_array_equal(together[1], alone[0])
     assert not np.array_equal(together, other)
+
+
+def test_the_first_draws_are_the_same_however_many_there_are() -> None:
+    model, keys = table(9, seed=5), jax.random.split(KEY, 3)
+    few, many = (
+        sample(
+            model.step,
+            *start(SENTENCES, count),
+            jnp.full(3, 6),
+            keys,
+            samples=count,
+            max_len=6,
+            specials=SPECIALS,
+            banned=BANNED,
+        ).tokens
+        for count in (2, 5)
+    )
+    np.testing.assert_array_equal(few, many[:, :2])
+    assert len({tuple(row) for row in many[0].tolist()}) > 1
