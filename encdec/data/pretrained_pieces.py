@@ -197,7 +197,7 @@ class TokenizerJson:
             return token
         # The characters of such a token stand for bytes, not all of them for whole characters.
         text = self._tokenizer.decode([i], skip_special_tokens=False)
-        return token if "\ufffd" in text else text.replace(" ", "▁")
+        return token.replace("Ġ", "▁") if "\ufffd" in text else text.replace(" ", "▁")
 
     def id_of(self, token: str) -> int | None:
         return self._tokenizer.token_to_id(token)

@@ -9,6 +9,7 @@ import numpy as np
 from encdec.config.checks import nearest
 from encdec.data.pretrained_pieces import Pieces, pieces_from_json
 from encdec.data.sentencepiece_model import UNKNOWN_LABEL
+from encdec.data.words import word_numbers
 from encdec.types import InputError, SpecialIds
 
 LanguagePlace = Literal["before", "default", "start", "end"]
@@ -95,6 +96,11 @@ class PretrainedVocabulary:
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return [self._label(int(i)) for i in ids]
+
+    def words(self, ids: Sequence[int], text: str) -> list[int]:
+        around = {*self.specials[:3], *self.before, *self.after}
+        labels = [None if i in around else self._label(int(i)) for i in ids]
+        return word_numbers(labels, text)
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator

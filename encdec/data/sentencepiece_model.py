@@ -13,6 +13,7 @@ import numpy as np
 import sentencepiece
 
 from encdec.data.bpe_dropout import segment, uniform
+from encdec.data.words import word_numbers
 from encdec.types import InputError, SpecialIds
 
 SentencePieceType = Literal["unigram", "bpe"]
@@ -93,6 +94,14 @@ class SentencePieceVocabulary:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         unknown = self.specials.unknown
         return [UNKNOWN_LABEL if i == unknown else self._model.id_to_piece(int(i)) for i in ids]
+
+    def words(self, ids: Sequence[int], text: str) -> list[int]:
+        pad, start, end, _ = self.specials
+        labels = self.tokens(ids)
+        silent = (pad, start, end)
+        return word_numbers(
+            [None if i in silent else l for i, l in zip(ids, labels, strict=True)], text
+        )
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from encdec.data.sentencepiece_model import UNKNOWN_LABEL
+from encdec.data.words import SPACE, word_numbers
 from encdec.types import InputError, SpecialIds
 
 SPECIALS = SpecialIds()
@@ -60,6 +61,11 @@ class TableVocabulary:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return ["▁" if label == " " else label for label in map(self._label, ids)]
 
+    def words(self, ids: Sequence[int], text: str) -> list[int]:
+        gap = "" if self.kind == "chars" else SPACE
+        labels = [gap + self._label(i) if i >= SPECIALS.unknown else None for i in ids]
+        return word_numbers(labels, text)
+
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
@@ -104,6 +110,11 @@ class ByteVocabulary:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return [_LABELS[i] if i < FIRST else byte_label(i - FIRST) for i in ids]
 
+    def words(self, ids: Sequence[int], text: str) -> list[int]:
+        labels = self.tokens(ids)
+        named = [None if i < SPECIALS.unknown else labels[n] for n, i in enumerate(ids)]
+        return word_numbers(named, text)
+
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
@@ -136,6 +147,10 @@ class IdVocabulary:
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return [self._label(i) for i in ids]
+
+    def words(self, ids: Sequence[int], text: str) -> list[int]:
+        labels = [SPACE + self._label(i) if i >= SPECIALS.unknown else None for i in ids]
+        return word_numbers(labels, text)
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator

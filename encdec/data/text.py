@@ -16,6 +16,7 @@ import numpy as np
 
 from encdec.config import DataConfig
 from encdec.data.vocabulary import Vocabulary
+from encdec.data.words import renumber
 from encdec.types import SpecialIds
 
 _TURKIC = ("tr", "az")
@@ -107,6 +108,15 @@ class PreprocessedVocabulary:
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return self.vocabulary.tokens(ids)
+
+    def words(self, ids: Sequence[int], text: str) -> list[int]:
+        bare = self.preprocessing.preprocess(text)
+        numbers = self.vocabulary.words(ids, bare)
+        # Preprocessing may change how many characters a word has, but not their order.
+        others = [self.preprocessing.preprocess(word) for word in text.split()]
+        if len(bare.split()) == len(others):
+            return numbers
+        return renumber(numbers, bare.split(), ["".join(word.split()) for word in others])
 
     def to_json(self) -> dict[str, Any]:
         return self.vocabulary.to_json()

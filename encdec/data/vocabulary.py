@@ -68,6 +68,17 @@ class Vocabulary(Protocol):
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """A label for each id, for plots: `</s>` for the end token, ▁ for a space."""
 
+    def words(self, ids: Sequence[int], text: str) -> list[int]:
+        """The word of the text that each token belongs to, counted from 0; -1 for none.
+
+        Words are what white space separates. Special tokens, those of `before` and `after`, and
+        tokens that are only a space belong to none.
+
+        Args:
+          ids: tokens, special ones among them.
+          text: the text that `encode` made the ids of, or that `decode` made of them.
+        """
+
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:

@@ -1,69 +1,103 @@
-"""Self-attention maps of a translation, which the search does not compute."""
+"""Word alignments of translations, from their attention.
+
+A link i-j says that word j of the translation comes from word i of the source, both counted from 0:
+Pharaoh's form, which fast_align and other aligners write too.
+"""
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
-from typing import Any
 
-import jax
 import numpy as np
 
-from encdec.data.batches import round_length
+from encdec.config import ModelConfig
 from encdec.inference.translation import Translation
-from encdec.models.interface import EncoderDecoder
-from encdec.models.loss import cast
-from encdec.types import Array, MapKind, Params
+from encdec.runs.run import Run
+from encdec.types import InputError
+
+Link = tuple[int, int]
+"""A source word and a target word."""
 
 
-def self_attention_maps(
-    params: Params, translation: Translation, start: int, kind: MapKind, **static: Any
-) -> np.ndarray:
-    """Computes the self-attention of one side for a translation.
+def align_translation(
+    run: Run,
+    translation: Translation,
+    source: str,
+    layer: int | None = None,
+    head: int | None = None,
+) -> list[Link]:
+    """The word alignment of a translation.
 
-    Args:
-      params: as the one device holds them.
-      translation: a translation by the same model.
-      start: the id of the start token of the target vocabulary.
-      kind: "encoder" or "decoder".
-      static: `model` and `dtype` of `self_attention`.
-
-    Returns:
-      float32 [M, S, S] for the encoder, [M, T, T] for the decoder, layer by layer.
-    """
-    src, tgt_in = translation.src_ids, [start, *translation.tgt_ids[:-1]]
-    padded_src = _padded(src)[None]
-    src_mask = np.arange(padded_src.shape[1])[None] < len(src)
-    program = _self_attention_program(**static)
-    maps = program(params, padded_src, src_mask, _padded(tgt_in)[None])[kind][0]
-    side = len(src) if kind == "encoder" else len(tgt_in)
-    return np.asarray(maps[..., :side, :side]).reshape(-1, side, side)
-
-
-def self_attention(
-    params: Params, src: Array, src_mask: Array, tgt_in: Array, *, model: EncoderDecoder, dtype: Any
-) -> dict[MapKind, Array]:
-    """Self-attention maps of encoder and decoder for given target tokens.
+    Words are what white space separates in the source and in the text of the translation.
 
     Args:
-      params: float32 pytree; one device holds all of it.
-      src, src_mask: as in `Batch`.
-      tgt_in: int32 [B, T], the start token before each target.
-      model: static; one that has self-attention.
-      dtype: static; the type of matrix products.
+      run: the run whose vocabularies the tokens are from.
+      translation: a translation with its attention; that of a blank text has no links.
+      source: the text that was translated.
+      layer, head: which attention maps, see `mean_of_maps`.
+
+    Raises:
+      InputError: the model has no attention, or no such map.
+    """
+    mean_of = chosen_maps(run.config.model, layer, head)
+    if translation.attention is None:
+        return []
+    return align_words(
+        translation.attention[mean_of].mean(0),
+        run.src_vocabulary.words(translation.src_ids, source),
+        run.tgt_vocabulary.words(translation.tgt_ids, translation.text),
+    )
+
+
+def chosen_maps(model: ModelConfig, layer: int | None, head: int | None) -> list[int]:
+    """The indices of the attention maps whose mean aligns words.
+
+    Args:
+      model: the settings of the model.
+      layer: counted from 1; None for the layer before the last (Garg 2019), or the only one.
+      head: counted from 1; None for all heads of the layer.
+
+    Raises:
+      InputError: the model has no attention, or no such layer or head.
+    """
+    layers, heads = model.attention_grid
+    if not layers * heads:
+        raise InputError("the model has no attention, so that words cannot be aligned")
+    if layer is None:
+        layer = max(layers - 1, 1)
+    for name, number, count in (("layer", layer, layers), ("head", head, heads)):
+        if number is not None and not 1 <= number <= count:
+            raise InputError(f"alignment_{name} = {number} does not exist: there are 1 to {count}")
+    first = (layer - 1) * heads
+    return [*range(first, first + heads)] if head is None else [first + head - 1]
+
+
+def align_words(
+    attention: np.ndarray, src_words: Sequence[int], tgt_words: Sequence[int]
+) -> list[Link]:
+    """Links each target word to the source word that it attended to most.
+
+    A_ji = sum over tokens s of source word i of the mean over tokens t of target word j of a_ts.
+    Word j is linked to the word i with the largest A_ji.
+
+    Args:
+      attention: float [T, S], the attention a_ts at the step that predicts target token t.
+      src_words: the word of each source token, -1 for none.
+      tgt_words: the word of each target token, -1 for none.
 
     Returns:
-      By kind, float32: "encoder" [B, L, H, S, S] and "decoder" [B, L, H, T, T].
+      The links in the order of target words, one for each word that has a token; none if no source
+      token has a word.
     """
-    bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
-    _, captured = bound(src, src_mask, tgt_in, method="logit_factors")
-    return model.self_attention_maps(captured["intermediates"])
+    source, target = np.asarray(src_words, int), np.asarray(tgt_words, int)
+    if source.max(initial=-1) < 0:
+        return []
+    of_words = np.zeros((len(target), source.max() + 1))  # [T, source words]
+    np.add.at(of_words.T, source[source >= 0], attention[:, source >= 0].T)
+    return [
+        (int(of_words[target == word].mean(0).argmax()), int(word))
+        for word in np.unique(target[target >= 0])
+    ]
 
 
-@lru_cache(maxsize=8)
-def _self_attention_program(**static: Any) -> Any:
-    """`self_attention` compiled for one device; the same static arguments share a program."""
-    return jax.jit(partial(self_attention, **static))
-
-
-def _padded(ids: Sequence[int]) -> np.ndarray:
-    """Ids as int32, padded with 0 to one of a few lengths."""
-    return np.pad(np.asarray(ids, np.int32), (0, round_length(len(ids)) - len(ids)))
+def pharaoh(links: Sequence[Link]) -> str:
+    """Links as a line of text, such as `0-0 2-1`."""
+    return " ".join(f"{i}-{j}" for i, j in links)

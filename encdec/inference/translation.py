@@ -17,8 +17,11 @@ class Translation:
       score: the number by which the search ranks translations, nats: the log-probability after
         processors, divided by the length penalty; see `encdec.search.types.SearchResult`.
       log_prob: the log-probability of the tokens under the model, nats, without processors.
+      token_log_probs: float32 [T], that of each target token given those before it, nats; the sum
+        is `log_prob`.
       src_tokens, tgt_tokens: the tokens as text, the end token included.
       src_ids, tgt_ids: the ids of these tokens.
+      is_cut: whether the translation reached its limit without an end token: its text may go on.
       attention: float32 [M, T, S], the attention of each target token to each source token in each
         of the model's M maps; None where alignments were not requested.
     """
@@ -26,16 +29,18 @@ class Translation:
     text: str
     score: float
     log_prob: float
+    token_log_probs: np.ndarray
     src_tokens: list[str]
     tgt_tokens: list[str]
     src_ids: list[int]
     tgt_ids: list[int]
+    is_cut: bool
     attention: np.ndarray | None
 
 
 def blank_translation() -> Translation:
     """The translation of a blank text."""
-    return Translation("", 0.0, 0.0, [], [], [], [], None)
+    return Translation("", 0.0, 0.0, np.zeros(0, np.float32), [], [], [], [], False, None)
 
 
 def read_translations(
@@ -64,10 +69,12 @@ def read_translations(
                 text=target.decode(ids),
                 score=float(result.scores[row, w]),
                 log_prob=float(result.log_probs[row, w]),
+                token_log_probs=result.token_log_probs[row, w, : len(ids)].copy(),
                 src_tokens=source.tokens(src.tolist()),
                 tgt_tokens=target.tokens(ids),
                 src_ids=src.tolist(),
                 tgt_ids=ids,
+                is_cut=ids[-1:] != [target.specials.end],
                 attention=attention,
             )
         )

@@ -15,7 +15,6 @@ from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
 from encdec.data.batches import inference_batches, round_length
 from encdec.data.tokens import Tokens, tokens_of
-from encdec.inference.alignment import self_attention_maps
 from encdec.inference.decoding import (
     Model,
     Shared,
@@ -25,6 +24,7 @@ from encdec.inference.decoding import (
 )
 from encdec.inference.scoring import log_probs_program
 from encdec.inference.segments import find
+from encdec.inference.self_attention import self_attention_maps
 from encdec.inference.translation import Translation, blank_translation, read_translations
 from encdec.models import registry
 from encdec.parallel import devices, sharding

@@ -38,11 +38,13 @@ class _Finished(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """What each step did to the live beam. tokens, parents: int32 [B, W, T]. attention:
+    """What each step did to the live beam. tokens, parents: int32 [B, W, T]. log_probs: float32
+    [B, W, T], under the model, of the hypothesis in each place with its new token. attention:
     [B, W, T, M, S] or None."""
 
     tokens: Array
     parents: Array
+    log_probs: Array
     attention: Array | None
 
 
@@ -153,9 +155,9 @@ def beam_parts(
         )
 
     def result(s: _State) -> SearchResult:
-        tokens, attention = _follow(s.record, s.finished, specials)
+        tokens, gains, attention = _follow(s.record, s.finished, specials)
         best = s.finished
-        return SearchResult(tokens, best.scores, best.log_probs, best.lengths, attention)
+        return SearchResult(tokens, best.scores, best.log_probs, gains, best.lengths, attention)
 
     return Search(init_cache, start, advance, result, max_len)
 
@@ -193,7 +195,7 @@ def _start(
         live=none.at[:, 0].set(0),
         finished=_Finished(empty, empty, integers, integers, integers),
         done=done,
-        record=_Record(nothing, nothing, attention),
+        record=_Record(nothing, nothing, nothing.astype(jnp.float32), attention),
         cache=None,
         processed=processed,
     )
@@ -237,18 +239,19 @@ def _advance(
     parents = unless_done(jnp.take_along_axis(best.parents, order, 1), same_place)
     # Now caches and processor states move to the new places of their hypotheses.
     cache, processed = _reorder((s.cache, processed), parents)
+    sums = live
     if processed is not None:
         sums = jnp.take_along_axis(best.log_probs, order, 1)
+        sums = unless_done(sums, processed.log_probs)
         so_far = processed.tokens.at[:, :, s.step].set(tokens)
-        processed = processed._replace(
-            tokens=so_far, log_probs=unless_done(sums, processed.log_probs)
-        )
+        processed = processed._replace(tokens=so_far, log_probs=sums)
     attention = s.record.attention
     if attention is not None:
         attention = attention.at[:, :, s.step].set(attended)
     record = _Record(
         s.record.tokens.at[:, :, s.step].set(tokens),
         s.record.parents.at[:, :, s.step].set(parents),
+        s.record.log_probs.at[:, :, s.step].set(sums),
         attention,
     )
     may_improve = _may_improve(live, finished, length, max_lengths, penalty, stop)
@@ -327,8 +330,11 @@ def _may_improve(
     return live.max(1) / penalty(ends_at) > worst
 
 
-def _follow(record: _Record, paths: _Finished, specials: SpecialIds) -> tuple[Array, Array | None]:
-    """Follows back-pointers: tokens [B, W, T] and attention [B, W, T, M, S].
+def _follow(
+    record: _Record, paths: _Finished, specials: SpecialIds
+) -> tuple[Array, Array, Array | None]:
+    """Follows back-pointers: tokens and their log-probabilities [B, W, T], attention
+    [B, W, T, M, S].
 
     `place` is where a path is in the beam after step t. A path's last token was never in the live
     beam: it follows the parent itself.
@@ -336,22 +342,29 @@ def _follow(record: _Record, paths: _Finished, specials: SpecialIds) -> tuple[Ar
     steps = record.tokens.shape[2]
     by_step = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), record)
 
-    def back(place: Array, x: tuple[Array, _Record]) -> tuple[Array, tuple[Array, Array | None]]:
+    def back(
+        place: Array, x: tuple[Array, _Record]
+    ) -> tuple[Array, tuple[Array, Array, Array | None]]:
         t, made = x
         on_path, is_last = t < paths.lengths, t == paths.lengths - 1
         token = jnp.take_along_axis(made.tokens, place, 1)
         token = jnp.where(on_path, jnp.where(is_last, paths.tokens, token), specials.pad)
+        total = jnp.take_along_axis(made.log_probs, place, 1)
+        total = jnp.where(is_last, paths.log_probs, total)
         came_from = jnp.take_along_axis(made.parents, place, 1)
         before = jnp.where(on_path & ~is_last, came_from, place)
         attention = made.attention
         if attention is not None:
             attention = jnp.take_along_axis(attention, before[..., None, None], 1)
             attention = jnp.where(on_path[..., None, None], attention, 0)
-        return before, (token, attention)
+        return before, (token, total, attention)
 
-    _, (tokens, attention) = jax.lax.scan(
+    _, (tokens, totals, attention) = jax.lax.scan(
         back, paths.parents, (jnp.arange(steps), by_step), reverse=True
     )
+    # What a token added to the total of its path.
+    gains = totals - jnp.pad(totals[:-1], [(1, 0), (0, 0), (0, 0)])
+    gains = jnp.where(jnp.arange(steps)[:, None, None] < paths.lengths[None], gains, 0)
     if attention is not None:
         attention = jnp.moveaxis(attention, 0, 2)
-    return jnp.moveaxis(tokens, 0, 2), attention
+    return jnp.moveaxis(tokens, 0, 2), jnp.moveaxis(gains, 0, 2), attention

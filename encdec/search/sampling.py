@@ -23,7 +23,8 @@ class _State(NamedTuple):
     """The loop's state after `step` tokens.
 
     `log_probs` and `scores` [B, W] are the sums of log-probabilities under the model and after
-    processors; without processors the two are the same and `scores` is None.
+    processors; without processors the two are the same and `scores` is None. `token_log_probs`
+    [B, W, T] are those under the model.
     """
 
     step: Array
@@ -31,6 +32,7 @@ class _State(NamedTuple):
     done: Array
     tokens: Array
     log_probs: Array
+    token_log_probs: Array
     scores: Array | None
     attention: Array | None
     lengths: Array
@@ -180,6 +182,7 @@ def _parts(
             done=jnp.broadcast_to(max_lengths[:, None] <= 0, (rows, width)),
             tokens=nothing,
             log_probs=jnp.zeros((rows, width)),
+            token_log_probs=jnp.zeros((rows, width, max_len)),
             scores=jnp.zeros((rows, width)) if processors else None,
             attention=attention,
             lengths=jnp.zeros((rows, width), jnp.int32),
@@ -196,10 +199,11 @@ def _parts(
             states, processed = process(processors, states, model_log_probs, history, specials.end)
         chosen = choose(processed, s.step).astype(jnp.int32)
 
-        def add(total: Array, gains: Array) -> Array:
-            gain = jnp.take_along_axis(gains, chosen[..., None], -1)[..., 0]
-            return total + jnp.where(s.done, 0, gain)
+        def gained(by_token: Array) -> Array:
+            gain = jnp.take_along_axis(by_token, chosen[..., None], -1)[..., 0]
+            return jnp.where(s.done, 0, gain)
 
+        gain = gained(model_log_probs)
         token = jnp.where(s.done, specials.pad, chosen)
         attention = s.attention
         if attention is not None:
@@ -210,8 +214,9 @@ def _parts(
             last=token,
             done=s.done | (token == specials.end) | (s.step + 1 >= max_lengths[:, None]),
             tokens=s.tokens.at[:, :, s.step].set(token),
-            log_probs=add(s.log_probs, model_log_probs),
-            scores=None if s.scores is None else add(s.scores, processed),
+            log_probs=s.log_probs + gain,
+            token_log_probs=s.token_log_probs.at[:, :, s.step].set(gain),
+            scores=None if s.scores is None else s.scores + gained(processed),
             attention=attention,
             lengths=jnp.where(s.done, s.lengths, s.step + 1),
             processor_states=states,
@@ -221,6 +226,8 @@ def _parts(
     def result(s: _State) -> SearchResult:
         totals = s.log_probs if s.scores is None else s.scores
         scores = totals / penalty(s.lengths)
-        return SearchResult(s.tokens, scores, s.log_probs, s.lengths, s.attention)
+        return SearchResult(
+            s.tokens, scores, s.log_probs, s.token_log_probs, s.lengths, s.attention
+        )
 
     return Search(init_cache, start, advance, result, max_len)

@@ -21,6 +21,8 @@ class SearchResult(NamedTuple):
         Without processors the two are the same. An unused place has -inf.
       log_probs: float32 [B, W], nats: the log-probability that the model itself gives to the
         tokens, whatever processors did.
+      token_log_probs: float32 [B, W, T], nats: that of each token given those before it; their sum
+        is `log_probs`. 0 after the length.
       lengths: int32 [B, W], number of tokens, the end token included.
       attention: float32 [B, W, T, M, S], the attention at each token's step, or None where the
         caller did not ask for it.
@@ -29,6 +31,7 @@ class SearchResult(NamedTuple):
     tokens: Array
     scores: Array
     log_probs: Array
+    token_log_probs: Array
     lengths: Array
     attention: Array | None
 

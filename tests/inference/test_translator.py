@@ -1,5 +1,6 @@
 """Text in; text, scores and alignments out: what must hold for any parameters."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -60,6 +61,29 @@ def test_a_score_is_the_log_probability_over_the_length_penalty(opened) -> None:
             assert one.score == pytest.approx(one.log_prob / penalty, rel=1e-5)
             seen += 1
     assert seen > 3
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_tokens_have_the_log_probabilities_of_teacher_forcing(opened, beam: int) -> None:
+    _, translator = opened
+    texts = [text for text in TEXTS if text.strip()]
+    several = [best[-1] for best in translator.nbest(texts, beam, SearchOptions(beam=beam))]
+    for text, one in zip(texts, several, strict=True):
+        assert not one.is_cut
+        assert one.token_log_probs.sum() == pytest.approx(one.log_prob, rel=1e-5)
+        given = encdec.score(translator, [(text, one.text)]).token_log_probs[0]
+        np.testing.assert_allclose(one.token_log_probs, given, rtol=1e-3, atol=1e-4)
+
+
+def test_a_translation_at_its_limit_is_cut(opened) -> None:
+    _, translator = opened
+    short = SearchOptions(beam=2, max_ratio=0, max_extra=3, min_length=3)
+    for one in translator.translate(TEXTS, short):
+        ends = one.tgt_tokens[-1:] == ["</s>"]
+        assert one.is_cut == (bool(one.tgt_tokens) and not ends)
+        assert len(one.token_log_probs) == len(one.tgt_ids)
+    forced = translator("1999", replace(short, prefix="201"))
+    assert (forced.text, forced.is_cut) == ("201", True)
 
 
 def test_alignments_sum_to_one_over_the_source(opened) -> None:

@@ -53,7 +53,12 @@ class Table(NamedTuple):
 
     def total(self, sentence: int, tokens: list[int]) -> float:
         """Log-probability of a sentence."""
-        return sum(self.log_probs(sentence, tokens[:t])[token] for t, token in enumerate(tokens))
+        return float(self.by_token(sentence, tokens, len(tokens)).sum())
+
+    def by_token(self, sentence: int, tokens: list[int], length: int) -> np.ndarray:
+        """Log-probability of each token given those before it, then zeros: float64 [length]."""
+        gains = [self.log_probs(sentence, tokens[:t])[token] for t, token in enumerate(tokens)]
+        return np.pad(gains, (0, length - len(tokens)))
 
 
 def table(vocabulary: int, seed: int = 0, *, spread: float = 2.0, eos: float = 0.0) -> Table:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from encdec.search.beam import beam_search
+from encdec.search.processors import Temperature
 from encdec.search.sampling import greedy
 from encdec.search.types import LengthPenalty, SearchResult
 from tests.search.stubs import BANNED, BOS, EOS, PAD, ROWS, SPECIALS, Table, start, table
@@ -190,6 +191,17 @@ def test_weights_are_those_of_the_path() -> None:
                 expected = model.attention[model.row(sentence, tokens[:t])]
                 np.testing.assert_array_equal(ours.attention[b, w, t], expected)
             assert (ours.attention[b, w, len(tokens) :] == 0).all()
+
+
+@pytest.mark.parametrize("rules", [(), (Temperature(np.float32(1.7)),)])
+def test_each_token_has_the_models_own_log_probability(rules: tuple) -> None:
+    model = table(9, seed=6, eos=0.5)
+    ours = found(model, SENTENCES, [7, 5, 8], 4, penalty=LengthPenalty(0.6), processors=rules)
+    for b, sentence in enumerate(SENTENCES):
+        for w, (_, total, tokens) in enumerate(hypotheses(ours, b)):
+            gains = ours.token_log_probs[b, w]
+            np.testing.assert_allclose(gains, model.by_token(sentence, tokens, 8), atol=1e-5)
+            assert gains.sum() == pytest.approx(total, rel=1e-5)
 
 
 def test_all_found_are_different_and_scored_by_the_model() -> None:

@@ -39,6 +39,8 @@ def test_greedy_is_the_plain_loop() -> None:
         assert ours.lengths[b, 0] == len(tokens)
         total = model.total(sentence, tokens)
         assert ours.log_probs[b, 0] == pytest.approx(total, rel=1e-5)
+        gains = model.by_token(sentence, tokens, 11)
+        np.testing.assert_allclose(ours.token_log_probs[b, 0], gains, rtol=1e-5, atol=1e-6)
         assert ours.scores[b, 0] == pytest.approx(total / ((5 + len(tokens)) / 6) ** 0.6, rel=1e-5)
         for t in range(11):
             row = model.row(sentence, tokens[:t])
@@ -200,6 +202,8 @@ def test_scores_of_samples_are_the_models_own() -> None:
             assert found.log_probs[b, w] == pytest.approx(total, rel=1e-4)
             penalty = ((5 + len(tokens)) / 6) ** 0.6
             assert found.scores[b, w] == pytest.approx(total / penalty, rel=1e-4)
+            gains = model.by_token(sentence, tokens, 8)
+            np.testing.assert_allclose(found.token_log_probs[b, w], gains, rtol=1e-4, atol=1e-6)
             last = model.attention[model.row(sentence, tokens[:-1])]
             np.testing.assert_array_equal(found.attention[b, w, len(tokens) - 1], last)
 
