@@ -1,24 +1,22 @@
-"""Files and folders that are written completely or not at all, and where output goes.
+"""Files and folders that are written completely or not at all.
 
 Each is written under a temporary name in the same folder and renamed at the end: a reader never
 sees half of it, and a failure leaves what was there before. The temporary name is unique, so that
 two commands with the same target do not write to one file, and the last to finish wins.
 """
 
-import io
 import os
 import re
 import secrets
 import shutil
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
-
-from encdec.types import InputError
+from typing import BinaryIO
 
 _SUFFIX = ".tmp"
+_DESCRIPTOR = re.compile(r"(?:/dev|/dev/fd|/proc/self/fd)/(\d+|(?<=/dev/)std(?:out|err))")
+"""The names of what this process has open."""
 
 _LINE_BREAKS = dict.fromkeys(map(ord, "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
 
@@ -27,12 +25,18 @@ _LINE_BREAKS = dict.fromkeys(map(ord, "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), "
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Opens a binary file that takes the place of `path` when the block ends without an error.
 
-    A symbolic link is followed and stays. What is neither a file nor a folder (a pipe, /dev/null)
-    cannot be replaced, so it is written to directly.
+    A symbolic link is followed and stays; the file keeps its permissions. What is neither a file
+    nor a folder (a pipe, /dev/null) cannot be replaced, so it is written to directly, as is an open
+    file of this process (/dev/stdout, /dev/fd/3), from where that one is.
 
     Raises:
       OSError: the file cannot be written; what `path` held before is unchanged.
     """
+    if descriptor := _DESCRIPTOR.fullmatch(str(path)):
+        number = {"stdout": 1, "stderr": 2}.get(descriptor[1]) or int(descriptor[1])
+        with os.fdopen(os.dup(number), "wb") as file:
+            yield file
+        return
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
             yield file
@@ -42,6 +46,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     file = temporary.open("xb")
     try:
         with file:
+            if path.exists():
+                shutil.copymode(path, temporary)
             yield file
             file.flush()
             os.fsync(file.fileno())  # the content reaches the disk before the name does
@@ -88,35 +94,6 @@ def leftovers(path: Path) -> list[Path]:
     """
     name = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(_SUFFIX)}")
     return [file for file in path.parent.iterdir() if name.fullmatch(file.name)]
-
-
-@contextmanager
-def writer(path: Path | None, inputs: Iterable[Path] = ()) -> Iterator[TextIO]:
-    """Opens the UTF-8 text file that a command's output goes to, by `atomic_write`.
-
-    Args:
-      path: the file; stdout for None.
-      inputs: files that the command reads, which its output may not replace.
-
-    Raises:
-      InputError: `path` is one of the inputs, or cannot be written.
-    """
-    if path is None:
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-        yield sys.stdout
-        return
-    if any(path.exists() and one.exists() and path.samefile(one) for one in inputs):
-        raise InputError(
-            f"--output {path} is an input of this command or a file of the run: name another file"
-        )
-    try:
-        with atomic_write(path) as file:
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
-            yield text
-            text.flush()
-            text.detach()  # `atomic_write` closes the file
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def one_line(text: str) -> str:

@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from encdec.cli.evaluation_text import EvaluationText
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.metric_choices import NAMES, MetricChoices
+from encdec.cli.output import writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
@@ -18,7 +19,7 @@ from encdec.evaluation import tables
 from encdec.evaluation.by_length import BOUNDS, check_bounds, metrics_by_length, word_counts
 from encdec.evaluation.compute import make_metrics
 from encdec.evaluation.metrics import text_metrics
-from encdec.files import cache_folder, one_line, writer
+from encdec.files import cache_folder, one_line
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class _EvaluateOptions:
     run: Annotated[Positional[Path], arg(metavar="RUN", help="Run folder.")]
     text: Annotated[EvaluationText, OmitArgPrefixes] = field(default_factory=EvaluationText)
-    output: Annotated[Path | None, arg(help="File for the translations.")] = None
+    output: Annotated[Path | None, arg(help="File for the translations (.gz too).")] = None
     json: Annotated[bool, arg(help="Print one JSON object.")] = False
     metrics: Annotated[
         tuple[str, ...],
@@ -86,8 +87,7 @@ def run(arguments: list[str]) -> None:
     test_set = text.read(config.data) if text.is_given else text.held_out(translator.run.held_out)
     name, sources, references = test_set
     assert sources is not None
-    inputs = [*text.paths, *(p for p in options.run.iterdir() if p.is_file())]
-    with writer(options.output, inputs) if options.output else nullcontext() as out:
+    with writer(options.output, text.paths) if options.output else nullcontext() as out:
         evaluation = evaluate_with_progress(
             translator,
             list(zip(sources, zip(*references, strict=True), strict=True)),

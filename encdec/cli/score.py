@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.languages import LanguageOptions
+from encdec.cli.output import writer
 from encdec.cli.parsing import check_batch_tokens, parse
 from encdec.config import DeviceConfig
 from encdec.data.line_windows import MOST_LINES, line_windows
-from encdec.files import cache_folder, writer
+from encdec.files import cache_folder
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class _ScoreOptions:
         tuple[int, int],
         arg(metavar="INT INT", help="Columns of the source and the target, counted from 1."),
     ] = (1, 2)
-    output: Annotated[Path | None, arg(help="File to write; by default stdout.")] = None
+    output: Annotated[Path | None, arg(help="File to write (.gz too); by default stdout.")] = None
     tokens: Annotated[
         bool,
         arg(

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.languages import LanguageOptions
+from encdec.cli.output import writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DeviceConfig
 from encdec.config.search import EnsembleOptions, SearchOptions
 from encdec.data.line_windows import line_windows
-from encdec.files import cache_folder, one_line, writer
+from encdec.files import cache_folder, one_line
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class _TranslateOptions:
             "terminal are translated as they arrive."
         ),
     ] = None
-    output: Annotated[Path | None, arg(help="File to write; by default stdout.")] = None
+    output: Annotated[Path | None, arg(help="File to write (.gz too); by default stdout.")] = None
     nbest: Annotated[
         int,
         arg(

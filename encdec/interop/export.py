@@ -85,6 +85,8 @@ def export_run(
                     (folder / "greedy.stablehlo").write_bytes(program.serialize())
                 for name in ("config.json", "source.vocab", "target.vocab"):
                     shutil.copyfile(run.path / name, folder / name)
+            for file in folder.iterdir():  # safetensors writes for the owner only
+                file.chmod(folder.stat().st_mode & 0o666)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from error
     return sorted(out.iterdir())

@@ -126,6 +126,12 @@ def is_run(path: Path) -> bool:
     return (path / "config.json").is_file()
 
 
+def run_folder_of(path: Path) -> Path | None:
+    """The run folder that a file is in, at any depth; None if it is in none."""
+    folders = path.resolve().parents
+    return next((f for f in folders if is_run(f) and (f / "source.vocab").is_file()), None)
+
+
 def load(path: str | Path) -> Run:
     """Reads a run folder.
 

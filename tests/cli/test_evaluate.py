@@ -199,7 +199,7 @@ def test_evaluate_refuses(folder: Path, tmp_path: Path, encdec) -> None:
         ([run, "--bleu-tokenizer", "13b"], ["13b"]),
         ([run, "--by-length", "--bounds", 20, 10], ["bounds = 20 10", "rising"]),
         ([run, *both, "--output", src], ["src is an input"]),
-        ([run, "--output", run / "heldout.jsonl"], ["heldout.jsonl is an input"]),
+        ([run, "--output", run / "heldout.jsonl"], ["heldout.jsonl is a file in the run"]),
         ([run, "--output", tmp_path / "no" / "out"], ["cannot be written"]),
         ([run, "--detokenise", "en"], ["--detokenise", "did you mean --detokenize"]),
         ([run, "--max-batch-tokens", 0], ["max_batch_tokens = 0"]),

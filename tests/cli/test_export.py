@@ -64,7 +64,12 @@ def test_the_exported_search_finds_the_same_tokens(
 
 def test_weights_and_settings_are_exported(encdec, tmp_path: Path) -> None:
     path, out = small_run(tmp_path / "run").path, tmp_path / "out"
+    (tmp_path / "out.tmp").mkdir()
+    (tmp_path / "out.tmp" / "of a person").touch()
     assert encdec("export", path, "--to", "safetensors", "--out", out).code == 0
+    assert {file.name for file in tmp_path.iterdir()} == {"run", "out", "out.tmp"}
+    assert (tmp_path / "out.tmp" / "of a person").exists()
+    assert len({file.stat().st_mode for file in out.iterdir()}) == 1
     run = runs.load(path)
     params, _ = best_params(run)
     weights = load_file(out / "model.safetensors")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Queue
 
@@ -50,10 +50,8 @@ def running(*arguments: object) -> Iterator[Program]:
         program.process.kill()
         for stream in (program.process.stdin, program.process.stdout, program.process.stderr):
             assert stream
-            try:
+            with suppress(BrokenPipeError):
                 stream.close()
-            except BrokenPipeError:
-                pass
         program.process.wait()
 
 
