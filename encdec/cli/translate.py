@@ -50,6 +50,14 @@ class _TranslateOptions:
     scores: Annotated[
         bool, arg(help="Write the score (nats) and a tab before each translation.")
     ] = False
+    paragraphs: Annotated[
+        bool,
+        arg(
+            help="A line may hold several sentences: they are translated one by one and put "
+            "together again, with the white space between them. A sentence that is longer than "
+            "the model was trained for is split at a comma or at white space."
+        ),
+    ] = False
     too_long: Annotated[
         Literal["cut", "keep", "empty", "stop"],
         arg(
@@ -87,6 +95,11 @@ def run(arguments: list[str]) -> None:
             "RUN is missing: give a run folder, and before options of several values such as "
             "--ban, which take all words after them (encdec translate --help)"
         )
+    if options.paragraphs and options.nbest > 1:
+        raise InputError(
+            "--paragraphs cannot be used with --nbest: several translations of each sentence do "
+            "not say which paragraphs they make"
+        )
     options.ensemble.weights_of(len(options.runs))
 
     from encdec.inference.ensemble import load_ensemble
@@ -101,7 +114,8 @@ def run(arguments: list[str]) -> None:
     with writer(options.output, inputs) as out:
         first = 1
         for window in line_windows(options.input):
-            for translations in _translate(translator, window, first, options):
+            translate = _translate_paragraphs if options.paragraphs else _translate
+            for translations in translate(translator, window, first, options):
                 out.writelines(_lines(translations, options))
             out.flush()
             first += len(window)
@@ -151,3 +165,26 @@ def _translate(
         max_source_length=limit if options.too_long == "cut" else None,
         max_batch_tokens=options.max_batch_tokens,
     )
+
+
+def _translate_paragraphs(
+    translator: "Translator", lines: list[str], first: int, options: _TranslateOptions
+) -> "list[list[Translation]]":
+    """Translates a window of lines of several sentences each; arguments as in `_translate`."""
+    from encdec.inference.paragraphs import translate_paragraphs
+
+    found = translate_paragraphs(
+        translator,
+        lines,
+        options.search,
+        first=first - 1,
+        max_batch_tokens=options.max_batch_tokens,
+    )
+    for number, paragraph in enumerate(found, first):
+        for place, sentence in enumerate(paragraph.sentences, 1):
+            if not sentence.text.strip():
+                print(
+                    f"encdec: line {number}: the translation of sentence {place} is empty",
+                    file=sys.stderr,
+                )
+    return [[paragraph.whole] for paragraph in found]
