@@ -20,11 +20,21 @@ class SearchOptions:
 
     beam: int = 5
     """Beam width; 1 is greedy search."""
+    beam_groups: int = 1
+    """Diverse beam search (Vijayakumar 2016): the beam is divided into this many groups, whose
+    translations differ from each other."""
+    diversity_penalty: float = 0.5
+    """With several groups: nats that a token loses for each translation of an earlier group that
+    has it at the same place."""
     length_penalty: float = 0.6
     """The power of the length that a hypothesis' log-probability is divided by."""
     length_penalty_kind: Literal["wu", "mean"] = "wu"
     """wu: the length is (5 + tokens) / 6 (Wu 2016); mean: it is the number of tokens, so that 1
     gives the mean log-probability of a token."""
+    mbr: int = 0
+    """Choose by minimum Bayes risk among this many candidates, draws with `sample` or else the best
+    of the beam: the one whose expected chrF against all of them is the highest, which is then its
+    score. 0 chooses by the score of the search."""
     stop: Literal["never", "heuristic", "first"] = "never"
     """When the beam of a sentence ends: never before no live hypothesis can beat the worst of as
     many finished ones as the beam is wide; heuristic: when none would beat it if it ended now;
@@ -90,7 +100,10 @@ class SearchOptions:
         small = "at least 0 and below 2^31"
         checks = {
             "beam": (self.beam >= 1, "at least 1"),
+            "beam_groups": (self.beam_groups >= 1, "at least 1"),
+            "diversity_penalty": (0 <= self.diversity_penalty <= _LARGEST, finite),
             "length_penalty": (0 <= self.length_penalty <= _LARGEST, finite),
+            "mbr": (0 <= self.mbr < 2**31, small),
             "max_ratio": (0 <= self.max_ratio < math.inf, finite),
             "max_extra": (self.max_extra is None or self.max_extra >= 1, "at least 1"),
             "min_length": (0 <= self.min_length < 2**31, small),
@@ -106,6 +119,17 @@ class SearchOptions:
             if not ok:
                 value = getattr(self, name)
                 raise InputError(f"{name} = {value!r} cannot be used: it must be {accepts}")
+        if self.beam_groups > 1 and (self.sample or self.beam % self.beam_groups):
+            given = "sample" if self.sample else f"beam = {self.beam}"
+            raise InputError(
+                f"beam_groups = {self.beam_groups} cannot be used with {given}: groups are equal "
+                "parts of a beam"
+            )
+        if self.mbr > self.beam and not self.sample:
+            raise InputError(
+                f"mbr = {self.mbr} cannot be used with beam = {self.beam}: give at most "
+                f"{self.beam}, a wider beam, or sample"
+            )
 
 
 @dataclass(frozen=True)

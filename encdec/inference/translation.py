@@ -15,7 +15,8 @@ class Translation:
     Attributes:
       text: the translation.
       score: the number by which the search ranks translations, nats: the log-probability after
-        processors, divided by the length penalty; see `encdec.search.types.SearchResult`.
+        processors, divided by the length penalty; see `encdec.search.types.SearchResult`. With
+        `SearchOptions.mbr` it is the expected chrF, 0 to 100.
       log_prob: the log-probability of the tokens under the model, nats, without processors.
       token_log_probs: float32 [T], that of each target token given those before it, nats; the sum
         is `log_prob`.

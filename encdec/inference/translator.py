@@ -22,6 +22,7 @@ from encdec.inference.decoding import (
     cache_bytes,
     max_target_lengths,
 )
+from encdec.inference.minimum_bayes_risk import by_expected_utility
 from encdec.inference.scoring import log_probs_program
 from encdec.inference.segments import find
 from encdec.inference.self_attention import self_attention_maps
@@ -131,7 +132,8 @@ class Translator:
 
         Args:
           texts: source sentences.
-          count: the number of translations, at most the beam width; in sampling, of draws.
+          count: the number of translations, at most the beam width; in sampling, of draws. With
+            `options.mbr` at most that, and texts that differ.
           options: how to search; None for `search` of the run's settings.
           prefixes: for each text, the text with which its translation begins, "" for any beginning;
             by default `options.prefix` for all texts.
@@ -147,21 +149,17 @@ class Translator:
           progress: called after each batch with the number of its texts.
 
         Raises:
-          InputError: count is not between 1 and the beam width; or a banned text, a prefix or a
-            minimum length cannot be used with this vocabulary or these texts.
+          InputError: count is not between 1 and the beam width or `options.mbr`; or a banned text,
+            a prefix or a minimum length cannot be used with this vocabulary or these texts.
           TypeError: texts is a single string: call the translator itself with it.
         """
         if isinstance(texts, str):
             raise TypeError("texts must be several strings: for one, call translator(text)")
         check_processors(processors)
         options, texts = options or self.run.config.search, list(texts)
-        if options.sample and count >= 1:
-            options = replace(options, beam=count)
-        if not 1 <= count <= options.beam:
-            raise InputError(
-                f"nbest = {count} cannot be used with beam = {options.beam}: "
-                f"give 1 to {options.beam}, or a wider beam"
-            )
+        candidates = _candidates(count, options)
+        if options.sample:
+            options = replace(options, beam=candidates)
         results = [[blank_translation()] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
         numbers = _example_ids(example_ids, len(texts))[real]
@@ -197,9 +195,14 @@ class Translator:
         with ThreadPoolExecutor(workers) as pool:
             for rows, result in pool.map(find, batches) if workers > 1 else map(find, batches):
                 for row, index in enumerate(rows):
-                    results[real[index]] = read_translations(
-                        result, row, sources[0][index], count, self.run
+                    translations = read_translations(
+                        result, row, sources[0][index], candidates, self.run
                     )
+                    if options.mbr:
+                        translations = by_expected_utility(
+                            translations, count, drawn=options.sample
+                        )
+                    results[real[index]] = translations
                 if progress:
                     progress(len(rows))
         return results
@@ -381,6 +384,25 @@ class Translator:
         split = parts.reshape(*parts.shape[:4], layers, -1, parts.shape[-1])
         joined = np.moveaxis(split, 0, 4)  # [B, W, T, L, devices, H, S]
         return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])
+
+
+def _candidates(count: int, options: SearchOptions) -> int:
+    """How many translations a search is to find so that `count` can be returned.
+
+    Raises:
+      InputError: there cannot be so many.
+    """
+    most, name = options.beam, "beam"
+    if options.mbr:
+        most, name = options.mbr, "mbr"
+    elif options.sample:
+        most, name = max(count, 1), "sample"
+    if not 1 <= count <= most:
+        raise InputError(
+            f"nbest = {count} cannot be used with {name} = {most}: give 1 to {most}, or a "
+            f"larger {name}"
+        )
+    return options.mbr or count
 
 
 def _example_ids(given: Sequence[int] | None, count: int) -> np.ndarray:

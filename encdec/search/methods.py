@@ -13,6 +13,7 @@ import numpy as np
 from encdec.config.search import SearchOptions
 from encdec.ops.seeds import key_from_words, seed_words
 from encdec.search.beam import Stop, beam_parts
+from encdec.search.diverse import diverse_parts
 from encdec.search.interface import Processor
 from encdec.search.loop import InitCache, Search
 from encdec.search.processors import ForcedEnd, ForcedPrefix, from_options
@@ -27,6 +28,7 @@ class StaticOptions(NamedTuple):
     Attributes:
       method: which search.
       beam: W, hypotheses of each sentence, or draws.
+      beam_groups: G, of diverse beam search; 1 for one beam.
       max_len: T, the largest limit of tokens that a sentence can have.
       with_attention: whether attention is returned.
       specials: ids of the target vocabulary.
@@ -36,6 +38,7 @@ class StaticOptions(NamedTuple):
 
     method: Literal["greedy", "beam", "sample"]
     beam: int
+    beam_groups: int
     max_len: int
     with_attention: bool
     specials: SpecialIds
@@ -49,13 +52,14 @@ class ArrayOptions(NamedTuple):
     """What can change without compiling again; a pytree, the same on all devices.
 
     Attributes:
-      length_penalty: float32 [].
+      length_penalty, diversity_penalty: float32 [].
       seed: uint32 [2], see `encdec.ops.seeds`.
       processors: in the order in which they act. Which ones they are is part of the tree's
         structure, so another list is another program.
     """
 
     length_penalty: Array
+    diversity_penalty: Array
     seed: Array
     processors: tuple[Processor, ...]
 
@@ -101,6 +105,7 @@ def split(
     static = StaticOptions(
         "sample" if options.sample else method,
         options.beam,
+        options.beam_groups,
         max_len,
         with_attention,
         specials,
@@ -111,6 +116,7 @@ def split(
     )
     arrays: Any = (
         np.float32(options.length_penalty),
+        np.float32(options.diversity_penalty),
         seed_words(options.seed),
         from_options(options, specials, banned, processors),
     )
@@ -150,8 +156,15 @@ def parts(
     if static.method == "greedy":
         return greedy_parts(step, memory, init_cache, limits, **common)
     if static.method == "beam":
-        return beam_parts(
-            step, memory, init_cache, limits, beams=static.beam, stop=static.stop, **common
+        common |= {"beams": static.beam, "stop": static.stop}
+        if static.beam_groups == 1:
+            return beam_parts(step, memory, init_cache, limits, **common)
+        penalty = arrays.diversity_penalty
+        return diverse_parts(
+            *(step, memory, init_cache, limits),
+            groups=static.beam_groups,
+            diversity=penalty,
+            **common,
         )
     key = key_from_words(arrays.seed)
     keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(sentences.example_ids)

@@ -7,14 +7,14 @@ text, never as markup.
 
     text      string, required: one sentence per line; blank lines are skipped
     nbest     number of translations of each sentence, from 1 to the beam width, or of draws where
-              `sample` is true, from 1 to the most that the server allows; 1 by default
+              `sample` is true, from 1 to the widest beam that the server allows; 1 by default
     map       index into the attention maps that /about names; by default the mean of all
     ...       any field of `encdec.config.search.SearchOptions` except max_ratio and max_extra,
-              which bound the server's work: beam, length_penalty, length_penalty_kind, stop,
-              min_length, ban and ban_ids (arrays of strings), ban_unknown, ban_special,
-              force_first, force_end, no_repeat_ngram, repetition_penalty, prefix, sample, seed,
-              temperature, top_k, top_p, epsilon_cutoff; the defaults are the options that the
-              server was started with
+              which bound the server's work: beam, beam_groups, diversity_penalty, length_penalty,
+              length_penalty_kind, mbr, stop, min_length, ban and ban_ids (arrays of strings),
+              ban_unknown, ban_special, force_first, force_end, no_repeat_ngram,
+              repetition_penalty, prefix, sample, seed, temperature, top_k, top_p, epsilon_cutoff;
+              the defaults are the options that the server was started with
 
 The response has, for each sentence in order, its source tokens and its translations, best first:
 
@@ -255,7 +255,8 @@ def _check(
                 f"line {i} has {length} tokens, the model was trained for {most}: shorten it",
             )
     search = _search_options(body, limits, search)
-    nbest = _integer(body, "nbest", 1, limits.most_beam if search.sample else search.beam)
+    most = search.mbr or (limits.most_beam if search.sample else search.beam)
+    nbest = _integer(body, "nbest", 1, most)
     maps = len(translator.map_names)
     index = None if body.get("map") is None else _integer(body, "map", 0, maps - 1, least=0)
     return _Request([line for _, line in lines], search, nbest, index)
@@ -268,6 +269,7 @@ def _search_options(
     beam = _integer(body, "beam", default.beam, limits.most_beam)
     if "top_k" in body:
         _integer(body, "top_k", default.top_k, limits.most_top_k, least=0)
+    _integer(body, "mbr", default.mbr, limits.most_beam, least=0)
     given = {name: body[name] for name in _SEARCH_FIELDS.keys() & body.keys()}
     try:
         values = {name: _option(name, value) for name, value in given.items()}

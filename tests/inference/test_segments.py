@@ -32,8 +32,9 @@ MODELS = {
         SearchOptions(beam=3, length_penalty=0.7),
         SearchOptions(beam=2, no_repeat_ngram=2, stop="first"),
         SearchOptions(beam=2, sample=True, seed=7),
+        SearchOptions(beam=4, beam_groups=2),
     ],
-    ids=["greedy", "beam", "beam with a rule", "samples"],
+    ids=["greedy", "beam", "beam with a rule", "samples", "groups"],
 )
 def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monkeypatch) -> None:
     config = MODELS[name]
@@ -46,7 +47,7 @@ def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monke
     # Most sentences leave early, some need the largest cache, and the last rows are padding.
     limits = np.where(np.arange(B) % 9 == 0, MAX_LEN, rng.integers(1, 20, B)).astype(np.int32)
     limits[-3:] = 0
-    sentences = Sentences(limits, np.arange(B, dtype=np.int32), np.zeros((B, 0), np.int32))
+    sentences = Sentences(limits, np.arange(B, dtype=np.uint32), np.zeros((B, 0), np.int32))
     static, arrays = split(options, SpecialIds(), max_len=MAX_LEN, with_attention=True)
     model = Model((module,), jnp.dtype("float32"), "probabilities")
     shared = Shared(arrays, np.ones(1, np.float32))
