@@ -95,13 +95,17 @@ def commands() -> list[list[str]]:
     return [one[1:] for one in words if one and one[0] == "encdec"]
 
 
+class StoppedError(Exception):
+    """Ends a command; not one that the command line turns into a message."""
+
+
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
 def test_every_option_exists(arguments: list[str], tmp_path: Path, monkeypatch) -> None:
     """Each command accepts its options, and stops where it would open a run or a corpus."""
     monkeypatch.chdir(tmp_path)
 
     def stop(*_: object, **__: object) -> None:
-        raise FileNotFoundError
+        raise StoppedError
 
     monkeypatch.setattr("encdec.training.trainer.train", stop)
     monkeypatch.setattr("encdec.cli.doctor.detect_accelerator", stop)
@@ -110,7 +114,7 @@ def test_every_option_exists(arguments: list[str], tmp_path: Path, monkeypatch) 
     monkeypatch.setattr("encdec.runs.run.load", stop)
     monkeypatch.setattr("encdec.data.tfds.prepare", stop)
     monkeypatch.setattr("encdec.interop.import_model.import_model", stop)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StoppedError):
         cli.main(arguments)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.languages import LanguageOptions
+from encdec.cli.markup_options import MarkupOptions
 from encdec.cli.output import writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.config import DeviceConfig
@@ -71,6 +72,7 @@ class _TranslateOptions:
         arg(help="The most source tokens in a batch, padding included; on a CPU times the beam."),
     ] = 8192
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
+    markup: Annotated[MarkupOptions, OmitArgPrefixes] = field(default_factory=MarkupOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
     ensemble: Annotated[EnsembleOptions, OmitArgPrefixes] = field(default_factory=EnsembleOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
@@ -100,6 +102,12 @@ def run(arguments: list[str]) -> None:
             "--paragraphs cannot be used with --nbest: several translations of each sentence do "
             "not say which paragraphs they make"
         )
+    if options.paragraphs and options.markup.is_on:
+        raise InputError(
+            "--paragraphs cannot be used with --markup or --keep: markup may go over several "
+            "sentences; give one sentence a line"
+        )
+    options.markup.check()
     options.ensemble.weights_of(len(options.runs))
 
     from encdec.inference.ensemble import load_ensemble
@@ -144,6 +152,7 @@ def _translate(
     Returns:
       For each line, at most `nbest` translations, best first.
     """
+    lines, restore = options.markup.remove(lines)
     limit = min(member.run.config.data.max_source_length for member in translator.members)
     for i, line in enumerate(lines):
         length = max(member.source_length(line) for member in translator.members)
@@ -157,14 +166,16 @@ def _translate(
             print(f"encdec: {message}: --too-long {options.too_long}", file=sys.stderr)
             if options.too_long == "empty":
                 lines[i] = ""
-    return translator.nbest(
+    found = translator.nbest(
         lines,
         options.nbest,
         options.search,
+        alignments=options.markup.is_on,
         example_ids=range(first - 1, first - 1 + len(lines)),
         max_source_length=limit if options.too_long == "cut" else None,
         max_batch_tokens=options.max_batch_tokens,
     )
+    return restore(translator.run, found)
 
 
 def _translate_paragraphs(

@@ -63,6 +63,18 @@ def test_sampling_is_reproducible(trained, encdec, monkeypatch: pytest.MonkeyPat
     assert encdec(*draw, "--seed", 1, stdin=stdin).out == one
 
 
+def test_markup_comes_out_where_its_words_are(trained, encdec) -> None:
+    run, _ = trained
+    lines = ["<b>drei</b> vier", "eins %1 zwei", "{name} eins <i>zwei drei</i>", "", "{only}"]
+    stdin = "".join(f"{line}\n" for line in lines).encode()
+    found = encdec("translate", run, "--markup", "--keep", r"%\d", stdin=stdin)
+    assert found.out.splitlines() == [
+        *("<b>three</b> four", "one %1 two", "{name} one <i>two three</i>", "", "{only}"),
+    ]
+    refused(encdec("translate", run, "--keep", "[", stdin=b"eins\n"), "keep = '['", "expression")
+    refused(encdec("translate", run, "--markup", "--paragraphs", stdin=b"eins\n"), "--paragraphs")
+
+
 def test_no_translation_breaks_its_line(tmp_path: Path, encdec) -> None:
     """Draws of a model of bytes, each of which is as likely as any other."""
     run = small_run(tmp_path / "run", ending=-2, kind="bytes").path
