@@ -1,7 +1,11 @@
 """How fast does a run decode real sentences, beside CTranslate2 with the same weights?
 
     pip install "encdec[ctranslate2]"   # without it only encdec is timed
-    python experiments/decode_speed.py runs/en-de --source test.en
+    python -m experiments.decode_speed runs/en-de --source test.en
+    python -m experiments.decode_speed runs/en-de --source test.en --sizes base
+
+With `--sizes` a small Transformer is timed at the sizes of a preset, where it computes the same
+function: translations, and so their lengths, are the same (`experiments/enlarge.py`).
 
 The run is exported to CTranslate2's format where that can hold it. Both engines search the same
 sentences under the same rules, in float32: scores are means over tokens, the first finished
@@ -17,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,11 @@ import encdec
 from encdec.files import cache_folder
 from encdec.interop.export import export_run
 from encdec.parallel.devices import core_count, keep_compiled_programs
+from encdec.runs import run as runs
+from encdec.runs.checkpoints import Checkpoints
+from encdec.runs.parameters import best_params
 from encdec.types import InputError
+from experiments.enlarge import enlarge
 
 PEER_SETTINGS = [(1, 32), (1, 64), (core_count(), 32), (core_count(), 64)]
 """Threads of a worker, and sentences of a batch; there are as many workers as use all cores."""
@@ -42,6 +50,8 @@ class Options:
     """Run folder."""
     source: Path
     """A sentence in each line."""
+    sizes: str | None = None
+    """Preset whose sizes the Transformer is enlarged to; None for its own."""
     beams: tuple[int, ...] = (1, 5)
     """Beam widths; 1 is greedy search."""
     max_tokens: int = 60
@@ -106,18 +116,34 @@ def peer_calls(folder: Path, sources: list[list[str]], options: Options, beam: i
     return calls
 
 
+def enlarged(path: Path, sizes: str, folder: Path) -> Path:
+    """Makes a run of the model at other sizes; returns its folder."""
+    run = runs.load(path)
+    params, _ = best_params(run)
+    config: Any = run.config.model
+    wanted: Any = encdec.preset(sizes).model
+    model, arrays = enlarge(config, jax.device_get(params), wanted)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save("best", 0, {"params": arrays}, {})
+        checkpoints.wait()
+    runs.create(replace(run, path=folder, config=replace(run.config, model=model)))
+    return folder
+
+
 def main(options: Options) -> None:
     """Prints a line for each beam width."""
     keep_compiled_programs(cache_folder())
-    translator = encdec.load(options.run)
     texts = [line for line in options.source.read_text().splitlines() if line.strip()]
     print(f"{len(texts)} sentences, {core_count()} cores, jax {jax.__version__}")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "peer"
+        run, folder = options.run, Path(name) / "peer"
+        if options.sizes:
+            run = enlarged(run, options.sizes, Path(name) / "run")
+        translator = encdec.load(run)
         has_peer = importlib.util.find_spec("ctranslate2") is not None
         if has_peer:
             try:
-                export_run(options.run, folder, "ctranslate2")
+                export_run(run, folder, "ctranslate2")
             except InputError as error:
                 print(f"encdec alone: {error}")
                 has_peer = False
