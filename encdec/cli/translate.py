@@ -1,8 +1,6 @@
 """`encdec translate`: reads lines of text and writes their translations."""
 
-import math
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,10 +11,11 @@ from encdec.cli.languages import LanguageOptions
 from encdec.cli.markup_options import MarkupOptions
 from encdec.cli.output import writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
+from encdec.cli.translate_output import OutputOptions, TranslationLines
 from encdec.config import DeviceConfig
 from encdec.config.search import EnsembleOptions, SearchOptions
 from encdec.data.line_windows import line_windows
-from encdec.files import cache_folder, one_line
+from encdec.files import cache_folder
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -41,16 +40,7 @@ class _TranslateOptions:
         ),
     ] = None
     output: Annotated[Path | None, arg(help="File to write (.gz too); by default stdout.")] = None
-    nbest: Annotated[
-        int,
-        arg(
-            help="Number of translations to write for each line, one per line: best first, or "
-            "with --sample in the order in which they are drawn."
-        ),
-    ] = 1
-    scores: Annotated[
-        bool, arg(help="Write the score (nats) and a tab before each translation.")
-    ] = False
+    form: Annotated[OutputOptions, OmitArgPrefixes] = field(default_factory=OutputOptions)
     paragraphs: Annotated[
         bool,
         arg(
@@ -92,12 +82,13 @@ def run(arguments: list[str]) -> None:
         lambda parsed: parsed.runs[0] if parsed.runs else None,
     )
     check_batch_tokens(options.max_batch_tokens)
+    options.form.check()
     if not options.runs:
         raise InputError(
             "RUN is missing: give a run folder, and before options of several values such as "
             "--ban, which take all words after them (encdec translate --help)"
         )
-    if options.paragraphs and options.nbest > 1:
+    if options.paragraphs and options.form.nbest > 1:
         raise InputError(
             "--paragraphs cannot be used with --nbest: several translations of each sentence do "
             "not say which paragraphs they make"
@@ -108,6 +99,11 @@ def run(arguments: list[str]) -> None:
             "sentences; give one sentence a line"
         )
     options.markup.check()
+    if options.form.needs_attention and (options.paragraphs or options.markup.is_on):
+        raise InputError(
+            "--alignment and --attention cannot be used with --paragraphs, --markup or --keep: they "
+            "are of a line as it is translated"
+        )
     options.ensemble.weights_of(len(options.runs))
 
     from encdec.inference.ensemble import load_ensemble
@@ -118,24 +114,18 @@ def run(arguments: list[str]) -> None:
     layout = Layout.parse(options.devices.layout)
     dtype = compute_dtype(options.devices.precision)
     translator = options.languages.of(load_ensemble(options.runs, layout, dtype, options.ensemble))
+    form = TranslationLines(translator.run, options.form)
     inputs = [options.input] if options.input else []
     with writer(options.output, inputs) as out:
         first = 1
         for window in line_windows(options.input):
             translate = _translate_paragraphs if options.paragraphs else _translate
-            for translations in translate(translator, window, first, options):
-                out.writelines(_lines(translations, options))
+            translated = translate(translator, window, first, options)
+            for number, (line, several) in enumerate(zip(window, translated, strict=True), first):
+                out.writelines(form.lines(number, line, several))
             out.flush()
             first += len(window)
-
-
-def _lines(translations: "list[Translation]", options: _TranslateOptions) -> Iterator[str]:
-    """Yields `nbest` lines for one input line; empty ones where there are fewer translations."""
-    for i in range(options.nbest):
-        score, text = -math.inf, ""
-        if i < len(translations):
-            score, text = translations[i].score, one_line(translations[i].text)
-        yield f"{score:.4f}\t{text}\n" if options.scores else f"{text}\n"
+    form.report()
 
 
 def _translate(
@@ -168,9 +158,9 @@ def _translate(
                 lines[i] = ""
     found = translator.nbest(
         lines,
-        options.nbest,
+        options.form.nbest,
         options.search,
-        alignments=options.markup.is_on,
+        alignments=options.markup.is_on or options.form.needs_attention,
         example_ids=range(first - 1, first - 1 + len(lines)),
         max_source_length=limit if options.too_long == "cut" else None,
         max_batch_tokens=options.max_batch_tokens,

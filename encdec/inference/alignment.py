@@ -16,6 +16,8 @@ from encdec.types import InputError
 Link = tuple[int, int]
 """A source word and a target word."""
 
+_TINY = 1e-9
+
 
 def align_translation(
     run: Run,
@@ -52,8 +54,11 @@ def chosen_maps(model: ModelConfig, layer: int | None, head: int | None) -> list
 
     Args:
       model: the settings of the model.
-      layer: counted from 1; None for the layer before the last (Garg 2019), or the only one.
-      head: counted from 1; None for all heads of the layer.
+      layer: counted from 1; None for the last two.
+      head: counted from 1, of a given layer; None for all heads.
+
+    The last layers tell most about words. Garg 2019 finds the last but one of six to be best;
+    in smaller models it is the last: `experiments/alignments.py` measures each.
 
     Raises:
       InputError: the model has no attention, or no such layer or head.
@@ -61,11 +66,13 @@ def chosen_maps(model: ModelConfig, layer: int | None, head: int | None) -> list
     layers, heads = model.attention_grid
     if not layers * heads:
         raise InputError("the model has no attention, so that words cannot be aligned")
-    if layer is None:
-        layer = max(layers - 1, 1)
+    if layer is None and head is not None:
+        raise InputError("head is given without layer: say of which layer, counted from 1")
     for name, number, count in (("layer", layer, layers), ("head", head, heads)):
         if number is not None and not 1 <= number <= count:
-            raise InputError(f"alignment_{name} = {number} does not exist: there are 1 to {count}")
+            raise InputError(f"{name} = {number} does not exist: the model has 1 to {count}")
+    if layer is None:
+        return [*range(max(layers - 2, 0) * heads, layers * heads)]
     first = (layer - 1) * heads
     return [*range(first, first + heads)] if head is None else [first + head - 1]
 
@@ -75,8 +82,9 @@ def align_words(
 ) -> list[Link]:
     """Links each target word to the source word that it attended to most.
 
-    A_ji = sum over tokens s of source word i of the mean over tokens t of target word j of a_ts.
-    Word j is linked to the word i with the largest A_ji.
+    A_ji = sum over tokens s of source word i, mean over tokens t of target word j, of
+    a_ts / sqrt(mean over all t of a_ts). Word j is linked to the word i with the largest A_ji. The
+    root lets source tokens that all target tokens attend to, such as a full stop, count less.
 
     Args:
       attention: float [T, S], the attention a_ts at the step that predicts target token t.
@@ -88,6 +96,7 @@ def align_words(
       token has a word.
     """
     source, target = np.asarray(src_words, int), np.asarray(tgt_words, int)
+    attention = attention / np.sqrt(attention.mean(0, keepdims=True) + _TINY)
     if source.max(initial=-1) < 0:
         return []
     of_words = np.zeros((len(target), source.max() + 1))  # [T, source words]

@@ -64,7 +64,7 @@ def read_translations(
         attention = None
         if result.attention is not None:
             steps = result.attention[row, w, : len(ids), :, : len(src)]  # [T, M, S]
-            attention = np.moveaxis(steps, 1, 0)
+            attention = np.moveaxis(steps, 1, 0).copy()  # of its own, not a view of the batch
         translations.append(
             Translation(
                 text=target.decode(ids),

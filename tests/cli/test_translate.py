@@ -1,11 +1,17 @@
 """`encdec translate`, end to end."""
 
 import gzip
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import encdec as encdec_library
+from encdec.cli.translate_output import OutputOptions, TranslationLines
+from encdec.inference.translation import blank_translation
 from tests.cli.numbers import WORDS
 from tests.commands import refused
 from tests.small_run import small_run
@@ -129,7 +135,67 @@ def test_translate_refuses(trained, tmp_path: Path, encdec) -> None:
         ([tmp_path / "nowhere"], ["nowhere", "not a folder"]),
         ([tmp_path], ["not a run folder"]),
         ([run, "--top-p", 2], ["top_p = 2.0", "at most 1"]),
+        ([run, "--json", "--scores"], ["--scores and --json"]),
+        ([run, "--attention"], ["--attention needs --json"]),
+        ([run, "--head", 1], ["--layer and --head need --alignment"]),
+        ([run, "--alignment", "--layer", 1, "--head", 2], ["head = 2 does not exist", "1 to 1"]),
     ]
     for arguments, parts in cases:
         refused(encdec("translate", *arguments, stdin=b"eins\n"), *parts)
     assert (tmp_path / "in").read_text() == "eins\n"
+
+
+def test_json_is_what_python_finds(trained, encdec) -> None:
+    run, _ = trained
+    stdin = b"eins zwei\n\nvier\n"
+    everything = ("--json", "--nbest", 2, "--alignment", "--attention")
+    found = encdec("translate", run, *everything, stdin=stdin)
+    assert (found.code, found.err) == (0, "")
+    rows = [json.loads(line) for line in found.out.splitlines()]
+    assert [row["line"] for row in rows] == [1, 2, 3]
+    translator = encdec_library.load(run)
+    texts = ["eins zwei", "", "vier"]
+    for row, several in zip(rows, translator.nbest(texts, 2, alignments=True), strict=True):
+        assert row["source"] == several[0].src_tokens
+        for values, one in zip(row["translations"], several, strict=True):
+            assert (values["text"], values["tokens"]) == (one.text, one.tgt_tokens)
+            assert values["is_cut"] is one.is_cut
+            assert values["score"] == pytest.approx(one.score, abs=1e-5)
+            assert values["log_prob"] == pytest.approx(sum(values["token_log_probs"]), abs=1e-4)
+            if one.attention is None:
+                assert values["alignment"] == values["attention"] == []
+                continue
+            np.testing.assert_allclose(values["attention"], one.attention[0], atol=1e-4)
+    assert rows[0]["translations"][0]["alignment"] == [[0, 0], [1, 1]]
+
+
+def test_alignments_are_written_behind_translations(trained, encdec) -> None:
+    run, _ = trained
+    options = ("--alignment", "--scores", "--nbest", 2, "--layer", 1, "--head", 1)
+    found = encdec("translate", run, *options, stdin=b"drei eins\n\n")
+    first, _, third, fourth = found.out.splitlines()
+    assert first.split("\t")[1] == "three one ||| 0-0 1-1"
+    assert (third, fourth) == ("0.0000\t ||| ", "-inf\t ||| ")
+
+
+def test_translations_that_are_cut_are_counted(trained, encdec) -> None:
+    run, _ = trained
+    short = ("--max-ratio", 0, "--max-extra", 2)
+    found = encdec("translate", run, *short, stdin=b"eins\neins zwei\ndrei vier\n")
+    assert (found.code, found.out) == (0, "one\none two\nthree four\n")
+    assert found.err == (
+        "encdec: 2 of 3 translations were cut at the limit of their length: --max-ratio and "
+        "--max-extra allow more\n"
+    )
+    rows = encdec("translate", run, *short, "--json", stdin=b"eins\neins zwei\n").out.splitlines()
+    assert [json.loads(row)["translations"][0]["is_cut"] for row in rows] == [False, True]
+
+
+def test_json_has_no_line_break_within_a_line(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run")
+    text = 'a\u2028b\x85c\nd"e'
+    form = TranslationLines(run, OutputOptions(json=True))
+    (line,) = form.lines(7, text, [replace(blank_translation(), text=text, score=-math.inf)])
+    assert len(line.splitlines()) == 1
+    (values,) = json.loads(line)["translations"]
+    assert (values["text"], values["score"]) == (text, None)

@@ -12,13 +12,14 @@ from tests.small_run import small_run
 
 
 def by_loop(attention: np.ndarray, src_words: list[int], tgt_words: list[int]) -> list:
+    means = [sum(row[s] for row in attention) / len(attention) for s in range(len(src_words))]
     links = []
     for j in sorted({*tgt_words} - {-1}):
         mass: dict[int, float] = {}
         rows = [t for t, word in enumerate(tgt_words) if word == j]
         for s, i in enumerate(src_words):
             if i >= 0:
-                mass[i] = mass.get(i, 0) + sum(attention[t, s] for t in rows)
+                mass[i] = mass.get(i, 0) + sum(attention[t, s] / means[s] ** 0.5 for t in rows)
         if mass:
             links.append((max(mass, key=lambda i: mass[i]), j))
     return links
@@ -37,8 +38,9 @@ def test_a_word_is_linked_to_the_word_with_the_most_attention() -> None:
 
 def test_pieces_add_up_and_the_end_token_has_no_word() -> None:
     """Two pieces of 0.3 outweigh one of 0.35; the end token's attention and mass do not count."""
-    attention = np.array([[0.3, 0.3, 0.35, 0.05], [0.0, 0.0, 0.1, 0.9], [0.0, 0.0, 0.0, 1.0]])
+    attention = np.array([[0.3, 0.3, 0.35, 0.05], [0.0, 0.0, 0.1, 0.9], [0.2, 0.2, 0.0, 0.6]])
     links = align_words(attention, [0, 0, 1, -1], [0, 1, -1])
+    assert align_words(np.array([[0.2, 0.7, 0.1]]), [0, 1, 2], [0]) == [(1, 0)]  # one token only
     assert links == [(0, 0), (1, 1)]
     assert pharaoh(links) == "0-0 1-1"
     assert align_words(attention, [-1] * 4, [0, 1, -1]) == []
@@ -47,11 +49,16 @@ def test_pieces_add_up_and_the_end_token_has_no_word() -> None:
 
 def test_maps_are_chosen_by_layer_and_head() -> None:
     model = TransformerConfig(layers=3, heads=2, width=8)
-    assert chosen_maps(model, None, None) == [2, 3]
+    assert chosen_maps(model, None, None) == [2, 3, 4, 5]
+    assert chosen_maps(TransformerConfig(layers=1, heads=2, width=8), None, None) == [0, 1]
     assert chosen_maps(model, 3, None) == [4, 5]
     assert chosen_maps(model, 1, 2) == [1]
     assert chosen_maps(AttentionConfig(), None, None) == [0]
-    for layer, head, error in ((4, None, "layer = 4 .* 1 to 3"), (1, 0, "head = 0 .* 1 to 2")):
+    for layer, head, error in (
+        (4, None, "layer = 4 .* 1 to 3"),
+        (1, 0, "head = 0 .* 1 to 2"),
+        (None, 1, "without layer"),
+    ):
         with pytest.raises(InputError, match=error):
             chosen_maps(model, layer, head)
     with pytest.raises(InputError, match="no attention"):
