@@ -42,7 +42,7 @@ class SearchOptions:
     max_ratio: float = 2.0
     """A translation has at most this many tokens for each source token ..."""
     max_extra: int | None = None
-    """... and this many more; the default is what the training data needs."""
+    """... and this many more; the default is what nearly all training pairs need."""
     min_length: int = 0
     """A translation has at least this many tokens, its end token included."""
     ban: tuple[str, ...] = ()

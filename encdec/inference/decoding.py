@@ -87,17 +87,6 @@ class Model(NamedTuple):
         return [partial(m.apply, {"params": cast(p, self.dtype)}) for m, p in pairs]
 
 
-def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
-    """The most tokens that each translation may have, int32 [B]; 0 for an empty source.
-
-    Args:
-      lengths: int [B], source tokens with the end token; NumPy or JAX.
-      ratio: target tokens for each source token.
-      extra: target tokens in addition.
-    """
-    return (lengths > 0).astype(np.int32) * (lengths * ratio + extra).astype(np.int32)
-
-
 @lru_cache(maxsize=32)
 def cache_bytes(model: EncoderDecoder, beams: int) -> int:
     """Bytes of float32 that the caches of a sentence grow by with each target token.

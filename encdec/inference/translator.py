@@ -20,8 +20,8 @@ from encdec.inference.decoding import (
     Shared,
     Source,
     cache_bytes,
-    max_target_lengths,
 )
+from encdec.inference.limits import target_limits
 from encdec.inference.minimum_bayes_risk import by_expected_utility
 from encdec.inference.scoring import log_probs_program
 from encdec.inference.segments import find
@@ -169,7 +169,7 @@ class Translator:
         constraints = constrain(
             options,
             self.run.tgt_vocabulary,
-            self._limits(sources[0].lengths(), options),
+            target_limits(self.run, options, sources[0].lengths()),
             prefixes_of(texts, real, prefixes),
         )
         if progress:
@@ -322,7 +322,7 @@ class Translator:
         static, arrays = split(
             options,
             self._specials,
-            max_len=int(self._limits(np.array([source_length]), options)[0]),
+            max_len=int(target_limits(self.run, options, np.array([source_length]))[0]),
             with_attention=alignments,
             banned=constraints.banned,
             processors=processors,
@@ -365,13 +365,6 @@ class Translator:
         """Bytes of a device that a sentence's caches grow by with each token."""
         members = sum(cache_bytes(build_model(member.run), beams) for member in self.members)
         return members // self._layout.model
-
-    def _limits(self, lengths: np.ndarray, options: SearchOptions) -> np.ndarray:
-        """The most tokens that translations of sources of these lengths may have: int32 [n]."""
-        extra = self.run.extra_length if options.max_extra is None else options.max_extra
-        limits = max_target_lengths(lengths, options.max_ratio, extra)
-        longest = self.run.config.model.longest_sentence
-        return limits if longest is None else np.minimum(limits, longest)
 
     def _all_heads(self, attention: Array | None) -> Any:
         """Gathers the heads' attention from the devices: [B, W, T, M, S], ordered by layer."""

@@ -11,9 +11,11 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export
 
-from encdec.inference.decoding import Model, Shared, max_target_lengths
+from encdec.inference.decoding import Model, Shared
+from encdec.inference.limits import target_limits
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.search.constraints import banned_ids
@@ -33,15 +35,12 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     """
     target = run.tgt_vocabulary
     options = replace(run.config.search, beam=1, sample=False)
-    extra = run.extra_length if options.max_extra is None else options.max_extra
-    max_len = int(source_length * options.max_ratio) + extra
     longest = run.config.model.longest_sentence
-    if longest is not None:
-        if source_length > longest:
-            raise InputError(
-                f"source_length = {source_length} cannot be used: the model has {longest} positions"
-            )
-        max_len = min(max_len, longest)
+    if longest is not None and source_length > longest:
+        raise InputError(
+            f"source_length = {source_length} cannot be used: the model has {longest} positions"
+        )
+    max_len = int(target_limits(run, options, np.array([source_length]))[0])
     banned = banned_ids(options, target)
     static, arrays = split(options, target.specials, max_len=max_len, banned=banned)
     first = jnp.array(target.before if options.force_first else (), jnp.int32)
@@ -51,7 +50,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     def program(src: Array) -> tuple[Array, Array]:
         src_mask = src != run.src_vocabulary.specials.pad
         lengths = src_mask.sum(1, dtype=jnp.int32)
-        max_lengths = jnp.minimum(max_target_lengths(lengths, options.max_ratio, extra), max_len)
+        max_lengths = target_limits(run, options, lengths)
         prefix = jnp.broadcast_to(first, (src.shape[0], len(first)))
         sentences = Sentences(max_lengths, lengths, prefix)  # only sampling reads example ids
         memory = model.encode((params,), ((src, src_mask),))

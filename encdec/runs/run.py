@@ -47,7 +47,8 @@ class Run:
       path: the folder.
       config: all settings.
       corpus: SHA-256 of the training and validation text; None for a run trained on batches.
-      extra_length: a translation of S source tokens has at most 2 * S + extra_length tokens.
+      extra_length: a translation of S source tokens has at most 2 * S + extra_length tokens; see
+        `encdec.data.pipeline.extra_length`.
       src_vocabulary, tgt_vocabulary: with the preprocessing that the settings describe.
       held_out: sentence pairs to evaluate on; the model is not trained on them.
       init: SHA-256 of the parameters that training began with; None if they were random.

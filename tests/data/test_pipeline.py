@@ -1,5 +1,6 @@
 """The data pipeline: vocabularies, token ids and buckets of a corpus."""
 
+import math
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ from encdec.data.pipeline import (
     bucket_training,
     build_vocabularies,
     encode_training,
+    extra_length,
     note_long_sources,
     random_subset,
     subword_sampling,
@@ -106,6 +108,20 @@ def test_pairs_too_long_are_counted_and_not_bucketed() -> None:
     short_only = RunConfig(data=DataConfig(vocabulary="chars", max_target_length=9))
     with pytest.raises(InputError, match="all 300 pairs are longer"):
         bucket_training(short_only, encode_pairs(PAIRS, *vocabularies), None, lines.append)
+
+
+def test_odd_pairs_do_not_make_every_search_long() -> None:
+    """Quantile by counting: at most one pair of a hundred may need more than the limit."""
+    rng = np.random.default_rng(0)
+    for n, odd in ((100, 0), (100, 1), (1000, 1), (1000, 10), (1000, 11)):
+        source = rng.integers(3, 17, n)
+        target = 3 * source + 5  # needs S + 5 more than twice its source
+        source[:odd], target[:odd] = 2, 250
+        needed = sorted(target - 2 * source)
+        enough = next(x for x in needed if sum(y > x for y in needed) * 100 < n)
+        assert extra_length(source, target) == min(needed[-1], math.ceil(1.5 * enough))
+        assert (extra_length(source, target) > 40) == (odd > 0 and odd * 100 >= n)
+    assert extra_length(np.array([7, 9]), np.array([8, 10])) == 10
 
 
 def test_long_sentences_to_validate_on_are_counted_and_kept() -> None:

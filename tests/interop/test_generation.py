@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encdec.inference.decoding import Model, Shared, max_target_lengths
+from encdec.inference.decoding import Model, Shared
+from encdec.inference.limits import max_target_lengths
 from encdec.interop import hub
 from encdec.interop.generation import search_options
 from encdec.search.constraints import prefix_table
