@@ -100,6 +100,7 @@ def run(arguments: list[str]) -> None:
             out.writelines(f"{one_line(text)}\n" for text in evaluation.hypotheses)
     detokenize = options.choices.detokenize
     row = evaluation_row(translator, name, options.search, evaluation, detokenize=detokenize)
+    row["calibration"] = evaluation.calibration.summary()
     buckets = []
     if options.by_length:
         buckets = metrics_by_length(

@@ -5,13 +5,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from encdec.config.search import SearchOptions
 from encdec.data.sources import Pairs
+from encdec.data.vocabulary import Vocabulary
+from encdec.evaluation.calibration import Calibration, calibration, kept_tokens
 from encdec.evaluation.compute import Metrics, compute_metrics, make_metrics, several
 from encdec.evaluation.metrics import metric, text_metrics
 from encdec.evaluation.options import MetricOptions, metric_options
 from encdec.evaluation.tables import metrics_text
 from encdec.inference.scoring import score
+from encdec.inference.translation import Translation
 from encdec.inference.translator import Translator
 from encdec.runs.metrics_log import append_metrics
 from encdec.types import InputError
@@ -28,12 +33,14 @@ class Evaluation:
       metrics: those of the translations against the references.
       loss: negative log-likelihood of the (first) references, nats per token.
       seconds: duration of the translation.
+      calibration: of the tokens of the translations.
       hypotheses: the translations.
     """
 
     metrics: Metrics
     loss: float
     seconds: float
+    calibration: Calibration
     hypotheses: list[str]
 
     @property
@@ -43,12 +50,18 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """All but the translations as one flat JSON object."""
-        return {**self.metrics.summary(), "loss": self.loss, "seconds": self.seconds}
+        return {
+            **self.metrics.summary(),
+            "loss": self.loss,
+            "calibration_error": self.calibration.error,
+            "seconds": self.seconds,
+        }
 
     def report(self, name: str) -> str:
-        """The metrics as lines of text, below a line with the name of the test set."""
+        """The metrics and the calibration, below a line with the name of the test set."""
         head = f"{name}: {self.metrics.sentences} sentences in {self.seconds:.1f} s"
-        return f"{head}\n{metrics_text(self.values, self.metrics.signatures)}"
+        metrics = metrics_text(self.values, self.metrics.signatures)
+        return "\n".join([head, metrics, "", self.calibration.report()])
 
 
 def evaluation_row(
@@ -130,7 +143,28 @@ def evaluate(
     hypotheses = [translation.text for translation in translations]
     computed = compute_metrics(hypotheses, references, options, names, sources)
     loss = score(translator, Pairs(sources, references[0]), max_batch_tokens=max_batch_tokens).loss
-    return Evaluation(computed, loss, seconds, hypotheses)
+    confidence = calibration_of(translations, references, translator.run.tgt_vocabulary)
+    return Evaluation(computed, loss, seconds, confidence, hypotheses)
+
+
+def calibration_of(
+    translations: Sequence[Translation], references: Sequence[Sequence[str]], target: Vocabulary
+) -> Calibration:
+    """The calibration of the tokens of n translations.
+
+    Args:
+      translations: of the n sources; a blank one has no tokens.
+      references: for each of the R references of a source a list of n texts.
+      target: the vocabulary of the translations.
+    """
+    end = target.specials.end
+    encoded = [[[*ids, end] for ids in target.encode_all(texts)] for texts in references]
+    right = [
+        kept_tokens(one.tgt_ids, several)
+        for one, several in zip(translations, zip(*encoded, strict=True), strict=True)
+    ]
+    log_probs = np.concatenate([one.token_log_probs for one in translations])
+    return calibration(np.exp(log_probs), np.concatenate(right))
 
 
 def split_references(

@@ -28,16 +28,27 @@ def translator(tmp_path_factory: pytest.TempPathFactory) -> Translator:
     return encdec.load(path)
 
 
-def test_metrics_of_the_translations_and_loss_of_the_references(translator: Translator) -> None:
+def test_the_numbers_are_those_of_the_parts(translator: Translator) -> None:
     pairs = list(zip(SOURCES, TARGETS, strict=True))
     evaluation = encdec.evaluate(translator, pairs, GREEDY)
     texts = [one.text for one in translator.translate(SOURCES, GREEDY)]
     assert evaluation.hypotheses == texts
     assert evaluation.metrics == compute_metrics(texts, [TARGETS])
     assert evaluation.loss == evaluation.values["loss"] == encdec.score(translator, pairs).loss
+    own = encdec.evaluate(translator, list(zip(SOURCES, texts, strict=True)), GREEDY).calibration
+    spoken = [text for source, text in zip(SOURCES, texts, strict=True) if source]
+    assert sum(one.tokens for one in own.bins) == sum(len(text) + 1 for text in spoken)
+    assert {one.accuracy for one in own.bins} == {1}  # every token is in its own text
     again = encdec.evaluate(translator, Pairs(SOURCES, TARGETS), GREEDY)
     assert again.metrics == evaluation.metrics
-    assert {*evaluation.summary()} >= {"sentences", "bleu", "bleu_signature", "loss", "seconds"}
+    assert {*evaluation.summary()} >= {
+        "sentences",
+        "bleu",
+        "bleu_signature",
+        "loss",
+        "seconds",
+        "calibration_error",
+    }
 
 
 def test_several_references(translator: Translator) -> None:
