@@ -101,8 +101,8 @@ def run(arguments: list[str]) -> None:
     options.markup.check()
     if options.form.needs_attention and (options.paragraphs or options.markup.is_on):
         raise InputError(
-            "--alignment and --attention cannot be used with --paragraphs, --markup or --keep: they "
-            "are of a line as it is translated"
+            "--alignment and --attention cannot be used with --paragraphs, --markup or --keep, "
+            "which translate something else than the line"
         )
     options.ensemble.weights_of(len(options.runs))
 
