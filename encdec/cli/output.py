@@ -12,6 +12,9 @@ from typing import BinaryIO, TextIO
 from encdec.files import atomic_write
 from encdec.types import InputError
 
+STDIN = Path("/dev/stdin")
+"""An input, where no file is named: stdin may be one."""
+
 
 @contextmanager
 def writer(path: Path | None, inputs: Iterable[Path] = ()) -> Iterator[TextIO]:

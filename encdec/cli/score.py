@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.languages import LanguageOptions
-from encdec.cli.output import writer
+from encdec.cli.output import STDIN, writer
 from encdec.cli.parsing import check_batch_tokens, parse
 from encdec.config import DeviceConfig
 from encdec.data.line_windows import MOST_LINES, line_windows
@@ -110,7 +110,7 @@ def run(arguments: list[str]) -> None:
     keep_compiled_programs(cache_folder())
     translator = options.languages.of(translators.load_on(options.devices, options.run))
     inputs = [*options.source, *options.target, *options.nbest, *options.tsv]
-    with writer(options.output, inputs) as out:
+    with writer(options.output, inputs or [STDIN]) as out:
         for window in windows:
             for line in window:
                 if line.source.strip() and not line.target.strip():

@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,17 @@ class _Options:
         ),
     ] = "127.0.0.1"
     port: Annotated[int, arg(help="Port to listen on; 0 takes any free port.")] = 8000
+    allow_host: Annotated[
+        tuple[str, ...],
+        arg(
+            help="Host names that requests may use for this server besides its address and "
+            "localhost, such as that of a reverse proxy; '*' allows any."
+        ),
+    ] = ()
+    log_requests: Annotated[
+        bool,
+        arg(help="Write a line on stderr for each request: time, client, path, status, seconds."),
+    ] = False
     limits: Annotated[Limits, OmitArgPrefixes] = field(default_factory=Limits)
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
@@ -60,11 +72,17 @@ def run(arguments: list[str]) -> None:
         # A first translation compiles the search, so that no request waits for the compilation.
         translator(app.example(translator, options.limits), search)
         loopback = ipaddress.ip_address(host).is_loopback
-        hosts = [host, options.host, "localhost"] if loopback else ["*"]
-        page = app.application(translator, options.limits, hosts, search)
+        hosts = [host, options.host, "localhost", *options.allow_host] if loopback else ["*"]
+        page = app.application(
+            translator, options.limits, hosts, search, _log if options.log_requests else None
+        )
         print(f"{options.run} at http://{host}:{port} (Ctrl+C ends)", flush=True)
         settings = uvicorn.Config(page, log_level="warning", lifespan="off", server_header=False)
         uvicorn.Server(settings).run([listener])
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:

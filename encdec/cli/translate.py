@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.markup_options import MarkupOptions
-from encdec.cli.output import writer
+from encdec.cli.output import STDIN, writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.cli.translate_output import OutputOptions, TranslationLines
 from encdec.config import DeviceConfig
@@ -115,8 +115,7 @@ def run(arguments: list[str]) -> None:
     dtype = compute_dtype(options.devices.precision)
     translator = options.languages.of(load_ensemble(options.runs, layout, dtype, options.ensemble))
     form = TranslationLines(translator.run, options.form)
-    inputs = [options.input] if options.input else []
-    with writer(options.output, inputs) as out:
+    with writer(options.output, [options.input or STDIN]) as out:
         first = 1
         for window in line_windows(options.input):
             translate = _translate_paragraphs if options.paragraphs else _translate

@@ -24,6 +24,12 @@ from encdec.types import Array, Memory, Params
 
 _FEWEST = 8
 """Rows of a device; a program of fewer would not be faster."""
+_STRIDE = 4
+"""Steps of a segment that is watched."""
+
+Watch = Callable[[np.ndarray, np.ndarray], None]
+"""Gets places in the batch, int [n], and the tokens of the likeliest hypothesis so far of each
+sentence there, int32 [n, T], padding after them. Such a sentence is not done."""
 
 
 class Unfinished(NamedTuple):
@@ -51,6 +57,7 @@ def find(
     *,
     cache_grows: bool,
     gather: Callable[[SearchResult], SearchResult],
+    watch: Watch | None = None,
 ) -> SearchResult:
     """Searches a batch to its end.
 
@@ -63,6 +70,7 @@ def find(
       sentences: their limits, numbers and prefixes, on the devices.
       cache_grows: whether a cache with room for more tokens is larger.
       gather: makes NumPy arrays of what is on the devices.
+      watch: is called every few steps.
 
     Returns:
       NumPy arrays [B, ...].
@@ -72,24 +80,31 @@ def find(
     batch = program(_begin, room=room)(params, shared, sources, sentences)
     found: SearchResult | None = None
     places: np.ndarray | None = None  # in the batch, of the rows on the devices: int [data, rows]
+    made = 0  # steps
     while True:
         rows = batch.sentences.max_lengths.shape[-1]
         enough = rows // 2 if rows // 2 >= _FEWEST else 0
-        limits = np.int32(room), np.int32(enough)
+        until = min(room, made + _STRIDE) if watch else room
+        limits = np.int32(until), np.int32(enough)
         state, progress = program(_advance)(params, shared, *batch, *limits)
         batch = batch._replace(state=state)
         live, steps = sharding.gather_batch(progress, layout)
         live = live.reshape(layout.data, -1)
         if places is None:
             places = np.arange(live.size).reshape(live.shape)
-        most = int(live.sum(1).max())
+        most, made = int(live.sum(1).max()), int(steps.max())
+        if watch:
+            tokens = program(_so_far)(params, shared, batch.sentences, state._replace(cache=None))
+            watch(places[live], sharding.gather_batch(tokens, layout)[live.reshape(-1)])
+            if most > enough and made < room:
+                continue
         if most <= enough:  # some sentences leave the batch
             found = _put(found, gather(program(_result)(params, shared, *batch)), places)
             if most == 0:
                 return found
             rows = max(_FEWEST, 1 << (most - 1).bit_length())
         # Shards stop at steps of their own: one may be done at the last step, another not near it.
-        if steps.max() >= room and further:
+        if made >= room and further:
             room, *further = further
         order = np.argsort(~live, axis=1, kind="stable")[:, :rows].astype(np.int32)
         places = np.take_along_axis(places, order, 1)
@@ -116,6 +131,7 @@ def _program(
         _begin: (True, True),
         _advance: (True, True, True, False, False),
         _result: (True, True, True),
+        _so_far: (True, True),
         _regroup: (True, True, True, True),
     }
     return pmap.parallelize(
@@ -180,6 +196,19 @@ def _result(
 ) -> SearchResult:
     """What was found so far."""
     return model.search(params, memory, sentences, shared, static).result(state)
+
+
+def _so_far(
+    params: tuple[Params, ...],
+    shared: Shared,
+    sentences: Sentences,
+    state: State,
+    *,
+    model: Model,
+    static: StaticOptions,
+) -> Array:
+    """The likeliest hypothesis of each sentence, int32 [B, T]; `state` is without its cache."""
+    return model.search(params, (), sentences, shared, static).so_far(state)
 
 
 def _regroup(

@@ -24,7 +24,7 @@ from encdec.inference.decoding import (
 from encdec.inference.limits import target_limits
 from encdec.inference.minimum_bayes_risk import by_expected_utility
 from encdec.inference.scoring import log_probs_program
-from encdec.inference.segments import find
+from encdec.inference.segments import Watch, find
 from encdec.inference.self_attention import self_attention_maps
 from encdec.inference.translation import Translation, blank_translation, read_translations
 from encdec.models import registry
@@ -127,6 +127,7 @@ class Translator:
         max_source_length: int | None = None,
         max_batch_tokens: int = 8192,
         progress: Callable[[int], None] | None = None,
+        watch: Callable[[int, str], None] | None = None,
     ) -> list[list[Translation]]:
         """Returns up to `count` translations of each text, best first; of a blank text only "".
 
@@ -147,6 +148,8 @@ class Translator:
             the beam width; a longer text gets a batch to itself. A batch has fewer where
             translations may be so long that their caches would need more than 2 GiB on a device.
           progress: called after each batch with the number of its texts.
+          watch: called every few tokens, maybe in another thread, with the index of a text and the
+            likeliest unfinished translation so far, which may still change.
 
         Raises:
           InputError: count is not between 1 and the beam width or `options.mbr`; or a banned text,
@@ -187,8 +190,21 @@ class Translator:
             others = [_padded_rows(tokens, rows, len(src)) for tokens in sources[1:]]
             padded: tuple[Source, ...] = ((src, src_mask), *others)
             sentences = _sentences(constraints, numbers, rows, len(src))
+
+            def see(places: np.ndarray, tokens: np.ndarray) -> None:
+                assert watch
+                for place, ids in zip(places, tokens, strict=True):
+                    text = self.run.tgt_vocabulary.decode(ids[ids != self._specials.pad].tolist())
+                    watch(real[rows[place]], text)
+
             return rows, self._search(
-                padded, sentences, options, constraints, processors, alignments
+                padded,
+                sentences,
+                options,
+                constraints,
+                processors,
+                alignments,
+                see if watch else None,
             )
 
         batches = inference_batches(sources[0], max_batch_tokens, costs)
@@ -310,6 +326,7 @@ class Translator:
         constraints: Constraints,
         processors: Sequence[Processor],
         alignments: bool,
+        watch: Watch | None,
     ) -> SearchResult:
         """Searches a batch and gathers the result as NumPy arrays.
 
@@ -317,6 +334,7 @@ class Translator:
           sources: the B source sentences for each member.
           sentences: of NumPy arrays, what each of the B sentences brings.
           options, constraints, processors, alignments: how to search.
+          watch: see there.
         """
         source_length = sources[0][0].shape[1]
         static, arrays = split(
@@ -341,6 +359,7 @@ class Translator:
             *sharded,
             cache_grows=self._bytes_per_token(options.beam) > 0,
             gather=self._gather,
+            watch=watch,
         )
 
     def _gather(self, result: SearchResult) -> SearchResult:

@@ -159,7 +159,15 @@ def beam_parts(
         best = s.finished
         return SearchResult(tokens, best.scores, best.log_probs, gains, best.lengths, attention)
 
-    return Search(init_cache, start, advance, result, max_len)
+    def so_far(s: _State) -> Array:
+        # The live hypotheses, as if each had one token more.
+        places = jnp.broadcast_to(jnp.arange(beams), s.live.shape)
+        lengths = jnp.broadcast_to(s.step + 1, s.live.shape)
+        paths = _Finished(s.live, s.live, lengths, places, jnp.full_like(places, specials.pad))
+        tokens, _, _ = _follow(s.record._replace(attention=None), paths, specials)
+        return tokens[:, 0]
+
+    return Search(init_cache, start, advance, result, so_far, max_len)
 
 
 beam_search = whole(beam_parts)

@@ -129,7 +129,10 @@ def diverse_parts(
         best_first: SearchResult = jax.tree.map(in_order, found)
         return best_first
 
-    return Search(init_cache, start, advance, result, options["max_len"])
+    def so_far(s: _Groups) -> Array:
+        return search(step, none).so_far(s.groups[0])  # that of a plain beam search
+
+    return Search(init_cache, start, advance, result, so_far, options["max_len"])
 
 
 diverse_beam_search = whole(diverse_parts)

@@ -35,6 +35,8 @@ class Search(NamedTuple):
       start: the state before the first step, with None for its cache.
       advance: one step, from state to state.
       result: what the search has found, from the last state.
+      so_far: the tokens of the likeliest hypothesis that is not finished, from any state: int32
+        [B, T], padding after them; what it holds for sentences that are done has no meaning.
       max_len: the most steps.
     """
 
@@ -42,6 +44,7 @@ class Search(NamedTuple):
     start: Callable[[], State]
     advance: Callable[[State], State]
     result: Callable[[State], SearchResult]
+    so_far: Callable[[State], Array]
     max_len: int
 
 

@@ -230,4 +230,7 @@ def _parts(
             s.tokens, scores, s.log_probs, s.token_log_probs, s.lengths, s.attention
         )
 
-    return Search(init_cache, start, advance, result, max_len)
+    def so_far(s: _State) -> Array:
+        return s.tokens[:, 0]
+
+    return Search(init_cache, start, advance, result, so_far, max_len)

@@ -3,11 +3,13 @@
 Needs the extra `serve` (Starlette). The page sends requests to this server only, and sets text as
 text, never as markup.
 
-`GET /about` describes the run and the limits. `POST /translate` takes a JSON object:
+`GET /about` describes the run and the limits, and `GET /health` is answered while the server is up.
+`POST /translate` takes a JSON object, with content type `application/json`:
 
     text      string, required: one sentence per line; blank lines are skipped
     nbest     number of translations of each sentence, from 1 to the beam width, or of draws where
               `sample` is true, from 1 to the widest beam that the server allows; 1 by default
+    stream    whether translations are sent while they grow, see below; false by default
     map       index into the attention maps that /about names; by default the mean of all
     ...       any field of `encdec.config.search.SearchOptions` except max_ratio and max_extra,
               which bound the server's work: beam, beam_groups, diversity_penalty, length_penalty,
@@ -24,29 +26,48 @@ The response has, for each sentence in order, its source tokens and its translat
 
 `attention` has a row for each token of the translation and a column for each source token. A
 request that is refused gets a status of 400 or above and {"error": what to do about it}.
+
+With `stream` the response is JSON lines (application/x-ndjson): every few tokens one for each
+sentence that is not done, and at the end one with the same answer as without `stream`:
+
+    {"sentence": index, "text": the likeliest translation so far, which may still change}
+    ...
+    {"sentences": [...]}
+
+A request that is refused after its first line ends with a line {"error": ...}.
+
+    curl http://127.0.0.1:8000/health
+    curl http://127.0.0.1:8000/translate -H content-type:application/json \\
+        -d '{"text": "3 May 1979", "nbest": 2, "beam": 8}'
+    curl --no-buffer http://127.0.0.1:8000/translate -H content-type:application/json \\
+        -d '{"text": "3 May 1979", "stream": true}'
+
+Requests that wait are translated together where their search options are equal; no answer depends
+on the others.
 """
 
 import asyncio
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
-from typing import Any, Literal, get_origin, get_type_hints
+from typing import Any
 
-import numpy as np
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from encdec.config.search import SearchOptions
-from encdec.inference.translation import Translation
 from encdec.inference.translator import Translator
+from encdec.serving.answers import answer
+from encdec.serving.batching import Batcher, Found
+from encdec.serving.guards import Hosts, RequestLog
 from encdec.serving.limits import Limits
+from encdec.serving.requests import Asked, RefusalError, check, read_json
 from encdec.types import InputError
 
 _HEADERS = {
@@ -61,94 +82,126 @@ _ASSETS = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
-_BODY_SECONDS = 10.0
-"""Seconds within which the body of a request must arrive."""
 _POLL_SECONDS = 0.2
 """Seconds between two checks of a waiting request that its client is still connected."""
-_SERVER_ONLY = ("max_ratio", "max_extra")
-_SEARCH_FIELDS = {
-    name: str if get_origin(kind) is Literal else kind
-    for name, kind in get_type_hints(SearchOptions).items()
-    if name not in _SERVER_ONLY
-}
-"""The search options that a request may set, and their types."""
-_JSON_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
-    bool: ((bool,), "true or false"),
-    int: ((int,), "an integer"),
-    float: ((int, float), "a number"),
-    str: ((str,), "a string"),
-    tuple[str, ...]: ((list,), "an array of strings"),
-}
-"""For each type of an option: the types of its JSON value, and their name in errors."""
-
-
-class _RefusalError(Exception):
-    """A request is refused: an HTTP status, and what to do about it."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A checked request. `map` is an index into the model's attention maps; None is their mean."""
-
-    lines: list[str]
-    search: SearchOptions
-    nbest: int
-    map: int | None
 
 
 def application(
-    translator: Translator, limits: Limits, hosts: list[str], search: SearchOptions | None = None
+    translator: Translator,
+    limits: Limits,
+    hosts: list[str],
+    search: SearchOptions | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Starlette:
-    """Builds the application: the page at /, the facts at /about, translations at /translate.
+    """Builds the application: the page at /, and what the docstring of this module lists.
 
     Args:
-      translator: the translator; it serves one request at a time.
+      translator: the translator; it serves one batch of requests at a time.
       limits: the largest request, and how many requests may wait.
       hosts: the host names that a request may use for this server; `*` allows any. On a loopback
         address, refusing all other names stops a web page from reading translations by pointing
         its domain name at this machine.
       search: the search options of a request that does not set them; None for those of the run.
+      log: gets a line for each request; None for none.
     """
     search = served_search(search or translator.run.config.search, limits)
-    turn, waiting = asyncio.Lock(), 0
+    batcher, waiting = Batcher(translator), 0
 
     async def translate(request: Request) -> Response:
         nonlocal waiting
         # The body is read first: a client that sends it slowly takes no place in the queue.
-        checked = _check(await _json(request, limits), translator, limits, search)
+        asked = check(await read_json(request, limits), translator, limits, search)
         if waiting >= limits.most_waiting:
-            raise _RefusalError(
+            raise RefusalError(
                 503, f"{waiting} requests are waiting already: try again in a moment"
             )
         waiting += 1
-        try:
-            await _acquire(turn, request)
-            try:
-                answer = await run_in_threadpool(_translate, translator, checked)
-            except InputError as error:
-                raise _RefusalError(400, str(error)) from error
-            finally:
-                turn.release()
-        finally:
+
+        def leave() -> None:
+            nonlocal waiting
             waiting -= 1
-        return JSONResponse(answer, headers=_HEADERS)
+
+        if asked.stream:
+            return _Stream(_json_lines(batcher, asked), leave)
+        try:
+            found = await _unless_left(batcher.translate(asked), request)
+        except InputError as error:
+            raise RefusalError(400, str(error)) from error
+        finally:
+            leave()
+        return JSONResponse(answer(found, asked.map), headers=_HEADERS)
 
     async def about(_: Request) -> Response:
         return JSONResponse(_about(translator, limits, search), headers=_HEADERS)
 
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "waiting": waiting}, headers=_HEADERS)
+
+    guards = [Middleware(Hosts, hosts, _HEADERS)]
+    if log:
+        guards.insert(0, Middleware(RequestLog, log))
     return Starlette(
         routes=[
             *(Route(path, partial(_asset, *asset)) for path, asset in _ASSETS.items()),
             Route("/about", about),
+            Route("/health", health),
             Route("/translate", translate, methods=["POST"]),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={_RefusalError: _refusal, ClientDisconnect: _client_left},
+        middleware=guards,
+        exception_handlers={RefusalError: _refusal, ClientDisconnect: _client_left},
     )
+
+
+class _Stream(StreamingResponse):
+    """JSON lines; `leave` is called when the last one is sent or the client has left."""
+
+    def __init__(self, lines: AsyncIterator[str], leave: Callable[[], None]) -> None:
+        super().__init__(lines, media_type="application/x-ndjson", headers=_HEADERS)
+        self._leave = leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the response."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
+
+
+async def _json_lines(batcher: Batcher, asked: Asked) -> AsyncIterator[str]:
+    """Translations while they grow, then the answer."""
+    loop = asyncio.get_running_loop()
+    news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    def watch(index: int, text: str) -> None:
+        loop.call_soon_threadsafe(news.put_nowait, {"sentence": index, "text": text})
+
+    found = asyncio.create_task(batcher.translate(asked, watch))
+    found.add_done_callback(lambda _: news.put_nowait(None))
+    try:
+        while (one := await news.get()) is not None:
+            yield _line(one)
+        try:
+            yield _line(answer(await found, asked.map))
+        except InputError as error:
+            yield _line({"error": str(error)})
+    finally:
+        found.cancel()  # where the client has left
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+async def _unless_left(translating: Coroutine[Any, Any, Found], request: Request) -> Found:
+    """Waits for translations; raises ClientDisconnect if the client leaves first."""
+    task = asyncio.create_task(translating)
+    try:
+        while not (await asyncio.wait([task], timeout=_POLL_SECONDS))[0]:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+        return await task
+    finally:
+        task.cancel()
 
 
 def served_search(search: SearchOptions, limits: Limits) -> SearchOptions:
@@ -164,18 +217,6 @@ def example(translator: Translator, limits: Limits) -> str:
         if text.strip() and fits and translator.source_length(text) <= most:
             return text
     return ""
-
-
-async def _acquire(turn: asyncio.Lock, request: Request) -> None:
-    """Waits for the lock; raises ClientDisconnect if the client leaves first."""
-    while True:
-        try:
-            async with asyncio.timeout(_POLL_SECONDS):
-                await turn.acquire()
-                return
-        except TimeoutError:
-            if await request.is_disconnected():
-                raise ClientDisconnect from None
 
 
 async def _asset(name: str, kind: str, _: Request) -> Response:
@@ -201,142 +242,3 @@ def _about(translator: Translator, limits: Limits, search: SearchOptions) -> dic
         "beam": search.beam,
         "most_beam": limits.most_beam,
     }
-
-
-async def _json(request: Request, limits: Limits) -> Mapping[str, Any]:
-    """Reads the body as a JSON object; stops reading a body that is too long."""
-    if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-        # A form on another site cannot send this type without a preflight request.
-        raise _RefusalError(415, "send application/json")
-    most = 12 * limits.most_characters + 1000  # a character has at most 12 bytes: \uXXXX\uXXXX
-    body = b""
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > most:
-                    raise _RefusalError(413, f"more than {limits.most_characters} characters")
-        tree = json.loads(body)
-    except TimeoutError:
-        raise _RefusalError(408, f"the body did not arrive within {_BODY_SECONDS:g} s") from None
-    except (ValueError, RecursionError):
-        raise _RefusalError(400, "the body is not JSON") from None
-    if not isinstance(tree, dict):
-        raise _RefusalError(400, "the body is not a JSON object")
-    return tree
-
-
-def _check(
-    body: Mapping[str, Any], translator: Translator, limits: Limits, search: SearchOptions
-) -> _Request:
-    """Checks the body of a request; raises _RefusalError where it cannot be used."""
-    if unknown := body.keys() - {"text", "nbest", "map", *_SEARCH_FIELDS}:
-        raise _RefusalError(400, f"unknown field {min(unknown)}")
-    text = body.get("text")
-    if not isinstance(text, str):
-        raise _RefusalError(400, "text must be a string")
-    if len(text) > limits.most_characters:
-        raise _RefusalError(
-            413, f"the text has {len(text)} characters, at most {limits.most_characters} are taken"
-        )
-    _check_unicode("text", text)
-    # As in files, only \n ends a line.
-    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if len(lines) > limits.most_lines:
-        raise _RefusalError(
-            413, f"the text has {len(lines)} lines, at most {limits.most_lines} are taken"
-        )
-    most = translator.run.config.data.max_source_length
-    for i, line in lines:
-        length = translator.source_length(line)
-        if length > most:
-            raise _RefusalError(
-                413,
-                f"line {i} has {length} tokens, the model was trained for {most}: shorten it",
-            )
-    search = _search_options(body, limits, search)
-    most = search.mbr or (limits.most_beam if search.sample else search.beam)
-    nbest = _integer(body, "nbest", 1, most)
-    maps = len(translator.map_names)
-    index = None if body.get("map") is None else _integer(body, "map", 0, maps - 1, least=0)
-    return _Request([line for _, line in lines], search, nbest, index)
-
-
-def _search_options(
-    body: Mapping[str, Any], limits: Limits, default: SearchOptions
-) -> SearchOptions:
-    """The search options of a request."""
-    beam = _integer(body, "beam", default.beam, limits.most_beam)
-    if "top_k" in body:
-        _integer(body, "top_k", default.top_k, limits.most_top_k, least=0)
-    _integer(body, "mbr", default.mbr, limits.most_beam, least=0)
-    given = {name: body[name] for name in _SEARCH_FIELDS.keys() & body.keys()}
-    try:
-        values = {name: _option(name, value) for name, value in given.items()}
-        return replace(default, **{**values, "beam": beam})
-    except InputError as error:
-        raise _RefusalError(400, str(error)) from error
-
-
-def _option(name: str, value: Any) -> Any:
-    """Converts a JSON value to the type of its search option."""
-    kind = _SEARCH_FIELDS[name]
-    types, description = _JSON_TYPES[kind]
-    fits = isinstance(value, types) and (kind is bool or not isinstance(value, bool))
-    texts = value if isinstance(value, list) else [value] if kind is str else []
-    if not fits or not all(isinstance(text, str) for text in texts):
-        raise _RefusalError(400, f"{name} must be {description}")
-    for text in texts:
-        _check_unicode(name, text)
-    try:
-        return tuple(texts) if isinstance(value, list) else kind(value)
-    except OverflowError:  # an integer that is larger than any float
-        raise _RefusalError(400, f"{name} is too large") from None
-
-
-def _check_unicode(name: str, text: str) -> None:
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise _RefusalError(400, f"{name} holds half of a surrogate pair")
-
-
-def _integer(body: Mapping[str, Any], name: str, default: int, most: int, least: int = 1) -> int:
-    """The integer in a field of the body; raises _RefusalError where it is out of range."""
-    value = body.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise _RefusalError(400, f"{name} must be an integer from {least} to {most}")
-    return value
-
-
-def _translate(translator: Translator, request: _Request) -> dict[str, Any]:
-    """The response to a checked request."""
-    results = translator.nbest(request.lines, request.nbest, request.search, alignments=True)
-    return {
-        "sentences": [
-            _sentence(translations, request.map) for translations in results if translations
-        ]
-    }
-
-
-def _sentence(translations: list[Translation], index: int | None) -> dict[str, Any]:
-    """The JSON values of one source sentence and its translations."""
-    return {
-        "source": translations[0].src_tokens,
-        "translations": [
-            {
-                "text": translation.text,
-                "score": round(translation.score, 4),
-                "tokens": translation.tgt_tokens,
-                "attention": _attention(translation.attention, index),
-            }
-            for translation in translations
-        ],
-    }
-
-
-def _attention(maps: np.ndarray | None, index: int | None) -> list[list[float]] | None:
-    """One of the maps [M, T, S], or the mean of all; None for a model that has none."""
-    if maps is None or not maps.size:
-        return None
-    chosen = maps.mean(0) if index is None else maps[index]
-    rounded: list[list[float]] = np.round(chosen.astype(float), 3).tolist()
-    return rounded

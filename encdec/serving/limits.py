@@ -17,7 +17,7 @@ class Limits:
     """The widest beam of a request."""
     most_top_k: int = 100
     """The largest top_k of a request; the search is compiled again for each value."""
-    most_waiting: int = 8
+    most_waiting: int = 512
     """The most requests that are served or wait at a time; further ones are refused."""
 
     def __post_init__(self) -> None:

@@ -21,13 +21,26 @@ async function request(path, options) {
     if (error.name === "AbortError") throw error;
     throw new Error("the server cannot be reached: is encdec serve still running?");
   }
-  if (answer.ok) return await answer.json();
+  if (answer.ok) return answer;
   const refusal = await answer.json().catch(() => ({}));
   throw new Error(refusal.error || `the server answered ${answer.status}`);
 }
 
+// The JSON values of an answer, one on each line, as they arrive.
+async function* values(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    yield* lines.map((line) => JSON.parse(line));
+  }
+}
+
 async function begin() {
-  const about = await request("about");
+  const about = await (await request("about")).json();
   const step = about.step === null ? "" : `, step ${about.step}`;
   document.title = `${about.run} – encdec`;
   byId("run").textContent = about.run;
@@ -54,18 +67,29 @@ async function translate() {
     beam: Number(byId("beam").value),
     nbest,
     map: map === "" ? null : Number(map),
+    stream: true,
   };
   byId("error").textContent = byId("attended").textContent = "";
   byId("status").textContent = "Translating …";
   try {
     const start = performance.now();
-    const result = await request("translate", {
+    const answer = await request("translate", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
       signal: current.signal,
     });
+    const growing = []; // the translation of each sentence so far
+    let result = null;
+    for await (const value of values(answer)) {
+      if (current !== running) return;
+      if (value.error) throw new Error(value.error);
+      if (value.sentences) result = value;
+      else growing[value.sentence] = value.text;
+      byId("found").replaceChildren(...Array.from(growing, growingText));
+    }
     if (current !== running) return;
+    if (!result) throw new Error("the server ended before the translation was complete");
     byId("found").replaceChildren(...result.sentences.map(article));
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
     byId("status").textContent = `Translated in ${seconds} s`;
@@ -75,6 +99,12 @@ async function translate() {
     byId("found").replaceChildren();
     byId("error").textContent = error.message;
   }
+}
+
+function growingText(text) {
+  const made = element("p", "growing", text || "");
+  made.dir = "auto";
+  return made;
 }
 
 // One source sentence and its translations. `shown` is the translation whose attention the source

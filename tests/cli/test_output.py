@@ -116,6 +116,8 @@ def test_inputs_folders_and_files_of_runs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(InputError, match="link is an input"), writer(tmp_path / "link", [path]):
         pass
+    with path.open() as file, pytest.raises(InputError, match="file is an input"):
+        check_output(path, [Path(f"/dev/fd/{file.fileno()}")])  # as /dev/stdin is
     with pytest.raises(InputError, match="cannot be written: Is a directory"), writer(tmp_path):
         pass
     with pytest.raises(InputError, match="no/out cannot be written: No such file"):

@@ -71,17 +71,29 @@ def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monke
         return call
 
     monkeypatch.setattr(segments, "_program", watched)
-    found = segments.find(
-        SINGLE_DEVICE,
-        model,
-        static,
-        (params,),
-        shared,
-        ((src, mask),),
-        sentences,
-        cache_grows=name == "transformer",
-        gather=jax.device_get,
-    )
+    seen: list[tuple[int, list[int]]] = []
+
+    def watch(places: np.ndarray, tokens: np.ndarray) -> None:
+        seen.extend(
+            (place, [t for t in row if t])
+            for place, row in zip(places, tokens.tolist(), strict=True)
+        )
+
+    def find(watch: Any = None) -> Any:
+        return segments.find(
+            SINGLE_DEVICE,
+            model,
+            static,
+            (params,),
+            shared,
+            ((src, mask),),
+            sentences,
+            cache_grows=name == "transformer",
+            gather=jax.device_get,
+            watch=watch,
+        )
+
+    found = find()
     expected = jax.device_get(whole(params))
     assert rows[0] == B
     assert rows[-1] == segments._FEWEST
@@ -91,3 +103,10 @@ def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monke
     np.testing.assert_allclose(found.log_probs, expected.log_probs, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.attention, expected.attention, atol=1e-5)
     assert found.lengths.max() > 16  # so that a second cache was needed
+    jax.tree.map(np.testing.assert_array_equal, find(watch), found)
+    assert len({place for place, _ in seen}) > 9
+    for place, tokens in seen:
+        assert SpecialIds().end not in tokens
+        assert 0 < len(tokens) < limits[place]
+        if options.beam == 1 or options.sample:  # nothing is taken back
+            assert tokens == found.tokens[place, 0, : len(tokens)].tolist()

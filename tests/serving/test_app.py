@@ -131,6 +131,7 @@ def test_nothing_but_blanks_is_no_error(address: str) -> None:
         ({"text": "a", "top_p": True}, 400, "top_p must be a number"),
         ({"text": "a", "top_p": 1.5}, 400, "at most 1"),
         ({"text": "a", "sample": 1}, 400, "true or false"),
+        ({"text": "a", "stream": 1}, 400, "stream must be true or false"),
         ({"text": "a", "ban": "b"}, 400, "ban must be an array of strings"),
         ({"text": "a", "ban": ["b", 1]}, 400, "ban must be an array of strings"),
         ({"text": "a", "ban": [""]}, 400, "ban = '' has no tokens"),
@@ -173,7 +174,9 @@ def test_a_sentence_longer_than_the_model_knows_is_refused(translator: Translato
 def test_other_sites_cannot_ask(address: str) -> None:
     body = json.dumps({"text": "3. Mai"}).encode()
     assert asked(address, "translate", body, **{"Content-Type": "text/plain"})[0] == 415
-    assert asked(address, "about", Host="evil.example")[0] == 400
+    status, answer, _ = asked(address, "about", Host="evil.example:80")
+    assert (status, "--allow-host evil.example" in json.loads(answer)["error"]) == (400, True)
+    assert asked(address, "about", Host="127.0.0.1:9")[0] == 200
     for path in ("", "page.js", "page.css", "about"):
         headers = asked(address, path)[2]
         assert "default-src 'none'" in headers["Content-Security-Policy"]
@@ -274,3 +277,83 @@ def test_half_a_request_takes_no_place(translator: Translator) -> None:
 def test_limits_are_at_least_one() -> None:
     with pytest.raises(InputError, match="most_waiting = 0"):
         Limits(most_waiting=0)
+
+
+def test_a_streamed_answer_ends_with_the_answer(address: str) -> None:
+    body = {"text": "3. Mai 1979\n\n12/11/2026", "beam": 1, "min_length": 12}
+    status, streamed, headers = asked(address, "translate", body | {"stream": True})
+    assert (status, headers["Content-Type"]) == (200, "application/x-ndjson")
+    *partial, last = map(json.loads, streamed.splitlines())
+    assert last == json.loads(asked(address, "translate", body)[1])
+    texts = [one["translations"][0]["text"] for one in last["sentences"]]
+    # A greedy search never takes a token back.
+    for index, text in enumerate(texts):
+        grown = [one["text"] for one in partial if one["sentence"] == index]
+        assert len(grown) > 1
+        assert all(b.startswith(a) for a, b in zip(grown, [*grown[1:], text], strict=True))
+    beam = {"text": "3. Mai", "beam": 3, "nbest": 2}
+    *_, last = map(json.loads, asked(address, "translate", beam | {"stream": True})[1].splitlines())
+    assert last == json.loads(asked(address, "translate", beam)[1])
+
+
+def test_a_stream_that_cannot_be_translated_says_so(address: str) -> None:
+    status, answer, _ = asked(address, "translate", {"text": "a", "prefix": "ω", "stream": True})
+    (line,) = answer.splitlines()
+    assert (status, "does not know" in json.loads(line)["error"]) == (200, True)
+
+
+def together(address: str, bodies: list[Any]) -> list[tuple[int, Any]]:
+    """Asks from as many clients at once."""
+    found: list[Any] = [None] * len(bodies)
+
+    def ask(i: int) -> None:
+        status, answer, _ = asked(address, "translate", bodies[i])
+        found[i] = status, json.loads(answer)
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(bodies))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_requests_that_wait_share_batches(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred clients get the answers that they would get alone, in few batches."""
+    bodies: list[Any] = [{"text": f"{i}. Mai 1979\n{i}/11/2026", "beam": 1} for i in range(96)]
+    bodies += [{"text": "3. Mai", "beam": 1, "sample": True, "seed": s} for s in (1, 2)]
+    bodies += [{"text": "3. Mai", "beam": 1, "prefix": "ω"}] * 2
+    with served(application(translator, Limits(), ["*"])) as address:
+        alone = [asked(address, "translate", body) for body in (bodies[3], bodies[96])]
+        slow = Slow(translator, monkeypatch)
+        slow.go.set()
+        found = together(address, bodies)
+    calls = 0
+    while slow.started.acquire(blocking=False):
+        calls += 1
+    assert calls < 60
+    assert slow.most == 1
+    assert [status for status, _ in found] == [200] * 98 + [400] * 2
+    for body, (_, answer) in zip(bodies[:96], found, strict=False):
+        expected = translator.translate(body["text"].split("\n"), SearchOptions(beam=1))
+        texts = [one["translations"][0]["text"] for one in answer["sentences"]]
+        assert texts == [one.text for one in expected]
+    assert found[96][1] == json.loads(alone[1][1])
+
+
+def test_health_and_the_log_of_requests(translator: Translator) -> None:
+    lines: list[str] = []
+    with served(application(translator, Limits(), ["*"], log=lines.append)) as address:
+        status, answer, _ = asked(address, "health")
+        assert (status, json.loads(answer)) == (200, {"status": "ok", "waiting": 0})
+        asked(address, "translate", {"text": "3. Mai secret", "beam": 1})
+        asked(address, "no%0Asuch")
+    parts = [line.split(" ") for line in lines]
+    assert [part[1:5] for part in parts] == [
+        ["127.0.0.1", "GET", "/health", "200"],
+        ["127.0.0.1", "POST", "/translate", "200"],
+        ["127.0.0.1", "GET", "/no\\nsuch", "404"],
+    ]
+    assert all(len(part) == 6 and float(part[5]) >= 0 for part in parts)

@@ -1,6 +1,7 @@
 """The page in a real browser, which asks nobody but the server."""
 
 import shutil
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,7 +71,7 @@ def page(browser: Any, address: str) -> Iterator[Page]:
 def translated(page: Page, text: str) -> None:
     page.locator("#text").fill(text)
     page.get_by_role("button", name="Translate").click()
-    expect(page.locator("#status")).to_contain_text("Translated", timeout=60_000)
+    expect(page.locator("#status")).to_contain_text("Translated", timeout=180_000)
 
 
 def shades(page: Page, row: str) -> list[float]:
@@ -111,7 +112,7 @@ def test_the_keyboard_does(page: Page, translator: Translator) -> None:
     expect(page.locator("#text")).to_be_focused()
     page.keyboard.type("1999")
     page.keyboard.press("Control+Enter")
-    expect(page.locator("#status")).to_contain_text("Translated", timeout=60_000)
+    expect(page.locator("#status")).to_contain_text("Translated", timeout=180_000)
     for _ in range(10):
         page.keyboard.press("Tab")
         group = page.evaluate("document.activeElement.parentElement.ariaLabel")
@@ -136,7 +137,7 @@ def test_a_map_and_several_translations_can_be_chosen(page: Page, translator: Tr
     assert page.locator(".text").all_text_contents() == [one.text for one in best]
     with page.expect_response("**/translate"):
         page.locator("#map").select_option("layer 2, head 1")
-    expect(page.locator("#status")).to_contain_text("Translated", timeout=60_000)
+    expect(page.locator("#status")).to_contain_text("Translated", timeout=180_000)
     third = page.get_by_role("group", name="Tokens of translation 3")
     third.locator(".token").first.hover()
     assert best[2].attention is not None
@@ -172,6 +173,28 @@ def test_a_translation_of_markup_is_text(page: Page, translator: Translator, mon
     expect(page.locator("main img, main b")).to_have_count(0)
     page.get_by_role("group", name="Tokens of translation 1").locator(".token").first.hover()
     expect(page.locator("#attended")).to_contain_text(MARKUP)
+
+
+def test_a_translation_is_seen_while_it_grows(
+    page: Page, translator: Translator, monkeypatch
+) -> None:
+    nbest, go = translator.nbest, threading.Event()
+
+    def held(*arguments: Any, **how: Any) -> Any:
+        how["watch"](1, MARKUP)
+        assert go.wait(60)
+        return nbest(*arguments, **how)
+
+    monkeypatch.setattr(translator, "nbest", held)
+    page.locator("#text").fill("1999\n2001")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".growing")).to_have_text(["", MARKUP])
+    expect(page.locator("#status")).to_contain_text("Translating")
+    go.set()
+    expect(page.locator("#status")).to_contain_text("Translated", timeout=180_000)
+    expect(page.locator(".growing")).to_have_count(0)
+    expected = nbest(["1999", "2001"], 1, alignments=True)
+    expect(page.locator(".text")).to_have_text([best.text for (best,) in expected])
 
 
 def test_refusals_are_shown_and_nothing_is_wider_than_a_phone(page: Page) -> None:
