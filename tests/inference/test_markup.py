@@ -41,14 +41,13 @@ def test_every_piece_comes_out_of_every_model(tmp_path: Path, model: ModelConfig
 
 
 def test_links_are_between_words_with_marks_apart(tmp_path: Path) -> None:
-    """With attention that is given: the first target token looks at the end, others at `Mai`."""
+    """With attention that is given: one target token looks at `3`, three at `Mai`."""
     translator = encdec.load(small_run(tmp_path / "run", AttentionConfig(embed=4, hidden=6)).path)
     options = SearchOptions(prefix="19-5", max_ratio=0, max_extra=4)
     (translation,) = translator.nbest(["3.Mai"], 1, options, alignments=True)[0]
     assert translation.text == "19-5"
     attention = np.zeros((1, 4, 6), np.float32)
-    attention[0, 0, 1] = 1.0
-    attention[0, 1:, 3] = 1.0
+    attention[0, [0, 1, 2, 3], [0, 2, 3, 4]] = 1.0
     aligned = replace(translation, attention=attention)
     assert word_links(translator.run, aligned, "3.Mai") == [(2, 0)]  # "19-5" is one word
     assert word_links(translator.run, replace(aligned, attention=None), "3.Mai") == [(1, 0)]
