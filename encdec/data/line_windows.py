@@ -16,6 +16,8 @@ from encdec.types import InputError
 
 MOST_LINES = 4096
 """The most lines in a window."""
+_FIRST_LINES = 256
+"""Lines in the first window of a file; each further one has twice as many, up to the most."""
 _CHUNK = 1 << 16
 """Bytes that are read at once: as many as a pipe holds."""
 _CHUNKS_AHEAD = 64
@@ -25,7 +27,8 @@ _CHUNKS_AHEAD = 64
 def line_windows(path: Path | None) -> Iterator[list[str]]:
     """Yields the lines of a file or of stdin, many at a time.
 
-    A regular file is read in windows of 4,096 lines. From a pipe, a terminal or a socket a window
+    A regular file is read in windows of 256, 512 and more lines, up to 4,096: the first are
+    finished soon, and large ones have more lines of a length. From a pipe, a terminal or a socket a window
     is what has arrived: at least one line, and at most 4,096. They are read in the background, so
     that the lines which arrive while a window is at work make the next one.
 
@@ -43,8 +46,10 @@ def line_windows(path: Path | None) -> Iterator[list[str]]:
         raise InputError(f"{name} cannot be read: {error.strerror}") from error
     if stream is None:
         lines = stream_lines(path) if path else decode_lines(sys.stdin.buffer, name)
-        while window := list(islice(lines, MOST_LINES)):
+        size = min(_FIRST_LINES, MOST_LINES)
+        while window := list(islice(lines, size)):
             yield window
+            size = min(2 * size, MOST_LINES)
         return
     first = 1
     for encoded in _arriving(stream, name):

@@ -99,13 +99,15 @@ def test_any_bytes_in_any_parts(fifo: Path) -> None:
         assert found == [line.removesuffix("\n").removesuffix("\r") for line in oracle]
 
 
-def test_files_come_in_full_windows(tmp_path: Path) -> None:
-    lines = [f"{i}" for i in range(MOST_LINES + 3)]
+def test_files_come_in_windows_that_grow(tmp_path: Path) -> None:
+    lines = [f"{i}" for i in range(4099)]
     (tmp_path / "file").write_text("\n".join(lines))
     with gzip.open(tmp_path / "file.gz", "wt") as file:
         file.write("\n".join(lines))
     for name in ("file", "file.gz"):
-        assert [*line_windows(tmp_path / name)] == [lines[:MOST_LINES], lines[MOST_LINES:]]
+        windows = [*line_windows(tmp_path / name)]
+        assert [line for window in windows for line in window] == lines
+        assert [*map(len, windows)] == [256, 512, 1024, 2048, 259]
 
 
 def test_a_bad_line_is_named_by_its_number(fifo: Path) -> None:
