@@ -28,9 +28,9 @@ def line_windows(path: Path | None) -> Iterator[list[str]]:
     """Yields the lines of a file or of stdin, many at a time.
 
     A regular file is read in windows of 256, 512 and more lines, up to 4,096: the first are
-    finished soon, and large ones have more lines of a length. From a pipe, a terminal or a socket a window
-    is what has arrived: at least one line, and at most 4,096. They are read in the background, so
-    that the lines which arrive while a window is at work make the next one.
+    finished soon, and large ones have more lines of a length. From a pipe, a terminal or a socket a
+    window is what has arrived: at least one line, and at most 4,096. They are read in the
+    background, so that the lines which arrive while a window is at work make the next one.
 
     Args:
       path: the file, unpacked if its name ends in `.gz` (then in full windows, even from a pipe);
