@@ -380,8 +380,8 @@ def test_without_processors_no_tokens_so_far_are_kept() -> None:
         (loop,) = [equation for equation in jaxpr.eqns if equation.primitive.name == "while"]
         return [variable.aval.shape for variable in loop.outvars].count((3, 2, 5))
 
-    assert carried([]) == 2  # tokens of the steps, and where each came from
-    assert carried([MinLength(np.int32(2), np.int32(EOS))]) == 3
+    assert carried([]) == 3  # of the steps: tokens, where each came from, log-probabilities
+    assert carried([MinLength(np.int32(2), np.int32(EOS))]) == 4
 
 
 class Wrong(Processor):
