@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from encdec.cli.constraints import ConstraintOptions, LineConstraints
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.markup_options import MarkupOptions
 from encdec.cli.output import STDIN, writer
@@ -61,6 +62,9 @@ class _TranslateOptions:
         int,
         arg(help="The most source tokens in a batch, padding included; on a CPU times the beam."),
     ] = 8192
+    constraints: Annotated[ConstraintOptions, OmitArgPrefixes] = field(
+        default_factory=ConstraintOptions
+    )
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     markup: Annotated[MarkupOptions, OmitArgPrefixes] = field(default_factory=MarkupOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
@@ -104,6 +108,8 @@ def run(arguments: list[str]) -> None:
             "--alignment and --attention cannot be used with --paragraphs, --markup or --keep, "
             "which translate something else than the line"
         )
+    if options.paragraphs and options.constraints.prefixes:
+        raise InputError("--prefixes cannot be used with --paragraphs: a prefix begins a sentence")
     options.ensemble.weights_of(len(options.runs))
 
     from encdec.inference.ensemble import load_ensemble
@@ -114,21 +120,30 @@ def run(arguments: list[str]) -> None:
     layout = Layout.parse(options.devices.layout)
     dtype = compute_dtype(options.devices.precision)
     translator = options.languages.of(load_ensemble(options.runs, layout, dtype, options.ensemble))
+    constraints = options.constraints.open(
+        options.input, options.search, translator.run.tgt_vocabulary
+    )
     form = TranslationLines(translator.run, options.form)
-    with writer(options.output, [options.input or STDIN]) as out:
+    inputs = [options.input or STDIN, *options.constraints.paths]
+    with writer(options.output, inputs) as out:
         first = 1
         for window in line_windows(options.input):
             translate = _translate_paragraphs if options.paragraphs else _translate
-            translated = translate(translator, window, first, options)
+            translated = translate(translator, window, first, options, constraints)
             for number, (line, several) in enumerate(zip(window, translated, strict=True), first):
                 out.writelines(form.lines(number, line, several))
             out.flush()
             first += len(window)
+        constraints.finish()
     form.report()
 
 
 def _translate(
-    translator: "Translator", lines: list[str], first: int, options: _TranslateOptions
+    translator: "Translator",
+    lines: list[str],
+    first: int,
+    options: _TranslateOptions,
+    constraints: LineConstraints,
 ) -> "list[list[Translation]]":
     """Translates a window of lines.
 
@@ -137,6 +152,7 @@ def _translate(
       lines: the window; lines that are too long are replaced as `too_long` says.
       first: the number of the first line in the input, for messages.
       options: the options of the command.
+      constraints: what belongs to each line.
 
     Returns:
       For each line, at most `nbest` translations, best first.
@@ -161,6 +177,7 @@ def _translate(
         options.search,
         alignments=options.markup.is_on or options.form.needs_attention,
         example_ids=range(first - 1, first - 1 + len(lines)),
+        **constraints.of_lines(lines, first),
         max_source_length=limit if options.too_long == "cut" else None,
         max_batch_tokens=options.max_batch_tokens,
     )
@@ -168,7 +185,11 @@ def _translate(
 
 
 def _translate_paragraphs(
-    translator: "Translator", lines: list[str], first: int, options: _TranslateOptions
+    translator: "Translator",
+    lines: list[str],
+    first: int,
+    options: _TranslateOptions,
+    constraints: LineConstraints,
 ) -> "list[list[Translation]]":
     """Translates a window of lines of several sentences each; arguments as in `_translate`."""
     from encdec.inference.paragraphs import translate_paragraphs
@@ -178,6 +199,7 @@ def _translate_paragraphs(
         lines,
         options.search,
         first=first - 1,
+        constraints=constraints.of_sentences,
         max_batch_tokens=options.max_batch_tokens,
     )
     for number, paragraph in enumerate(found, first):

@@ -46,8 +46,8 @@ class SearchOptions:
     min_length: int = 0
     """A translation has at least this many tokens, its end token included."""
     ban: tuple[str, ...] = ()
-    """Words or phrases that no translation contains. A text is banned as the tokens that the
-    vocabulary makes of it; a subword vocabulary may still spell it by others."""
+    """Words or phrases that no translation contains, as words and in whatever tokens. A token that
+    would complete one is forbidden even where it would be a part of a longer word."""
     ban_ids: tuple[str, ...] = ()
     """The same for tokens and sequences of tokens given as their ids, such as "17" or "17 4 9"."""
     ban_unknown: bool = False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sentencepiece
 
 from encdec.data.added_tokens import AddedToken, Splitter
-from encdec.data.sentencepiece_model import well_formed
+from encdec.data.sentencepiece_model import piece_surface, well_formed
 from encdec.data.simple_vocabularies import byte_label
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 _CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 """White space that the hub library takes away from English, where a tokenizer says so."""
+
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(0x100 + n): byte for n, byte in enumerate(b for b in range(0x100) if b not in _PRINTABLE)
+}
+"""The byte that a character of a byte-level token stands for."""
 
 
 class Pieces(Protocol):
@@ -37,6 +43,9 @@ class Pieces(Protocol):
 
     def label(self, i: int) -> str | None:
         """A name of an id for plots, with ▁ for a space; None if no piece has the id."""
+
+    def surface(self, i: int) -> bytes:
+        """What an id adds to a text, the space before a word included; b"" for special tokens."""
 
     def id_of(self, token: str) -> int | None:
         """The id of a token by its name."""
@@ -112,6 +121,9 @@ class SentencePieceTable:
     def label(self, i: int) -> str | None:
         return self._by_id.get(i)
 
+    def surface(self, i: int) -> bytes:
+        return b"" if i in self._skipped else piece_surface(self._by_id.get(i, ""))
+
     def id_of(self, token: str) -> int | None:
         return next((t.id for t in self.added if t.text == token), self.table.get(token))
 
@@ -183,6 +195,10 @@ class TokenizerJson:
             for i, token in tokens
         )
 
+    @cached_property
+    def _added(self) -> dict[int, AddedToken]:
+        return {token.id: token for token in self.added}
+
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         texts = [well_formed(text) for text in texts]
         return [e.ids for e in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
@@ -198,6 +214,15 @@ class TokenizerJson:
         # The characters of such a token stand for bytes, not all of them for whole characters.
         text = self._tokenizer.decode([i], skip_special_tokens=False)
         return token.replace("Ġ", "▁") if "\ufffd" in text else text.replace(" ", "▁")
+
+    def surface(self, i: int) -> bytes:
+        token = self._tokenizer.id_to_token(i)
+        added = self._added.get(i)
+        if token is None or added is not None:
+            return b"" if added is None or added.special else added.text.encode()
+        if (self._format.get("decoder") or {}).get("type") != "ByteLevel":
+            return piece_surface(token)
+        return bytes(_BYTES[c] for c in token if c in _BYTES)
 
     def id_of(self, token: str) -> int | None:
         return self._tokenizer.token_to_id(token)
@@ -251,6 +276,11 @@ class BytePieces:
         if i in self._by_id:
             return self._by_id[i].text
         return byte_label(i - 3) if 3 <= i < 259 else None
+
+    def surface(self, i: int) -> bytes:
+        if i in self._by_id:
+            return b"" if self._by_id[i].special else self._by_id[i].text.encode()
+        return bytes([i - 3]) if 3 <= i < 259 else b""
 
     def id_of(self, token: str) -> int | None:
         return next((t.id for t in self.added if t.text == token), None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from encdec.config.checks import nearest
 from encdec.data.pretrained_pieces import Pieces, pieces_from_json
 from encdec.data.sentencepiece_model import UNKNOWN_LABEL
+from encdec.data.surfaces import Surfaces
 from encdec.data.words import word_numbers
 from encdec.types import InputError, SpecialIds
 
@@ -90,9 +92,8 @@ class PretrainedVocabulary:
         ]
 
     def decode(self, ids: Iterable[int]) -> str:
-        pad, start, end, _ = self.specials
-        skipped = {pad, start, end, *self.before, *self.after, *self.language_ids.values()}
-        return self.pieces.decode([int(i) for i in ids if i not in skipped])
+        silent = self._silent
+        return self.pieces.decode([int(i) for i in ids if i not in silent])
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         return [self._label(int(i)) for i in ids]
@@ -101,6 +102,12 @@ class PretrainedVocabulary:
         around = {*self.specials[:3], *self.before, *self.after}
         labels = [None if i in around else self._label(int(i)) for i in ids]
         return word_numbers(labels, text)
+
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        return Surfaces(
+            [b"" if i in self._silent else self.pieces.surface(i) for i in range(self.size)]
+        )
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
@@ -136,6 +143,12 @@ class PretrainedVocabulary:
             tree["language_place"],
             tree["language_ids"],
         )
+
+    @property
+    def _silent(self) -> set[int]:
+        """Ids that leave no trace in a text, whatever their pieces."""
+        pad, start, end, _ = self.specials
+        return {pad, start, end, *self.before, *self.after, *self.language_ids.values()}
 
     def _before(self, text: str) -> tuple[int, ...]:
         names_one = self.language_place == "default" and text.startswith(">>") and "<<" in text

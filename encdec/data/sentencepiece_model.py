@@ -13,6 +13,7 @@ import numpy as np
 import sentencepiece
 
 from encdec.data.bpe_dropout import segment, uniform
+from encdec.data.surfaces import Surfaces
 from encdec.data.words import word_numbers
 from encdec.types import InputError, SpecialIds
 
@@ -101,6 +102,14 @@ class SentencePieceVocabulary:
         silent = (pad, start, end)
         return word_numbers(
             [None if i in silent else l for i, l in zip(ids, labels, strict=True)], text
+        )
+
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        silent = {*self.specials} - {self.specials.unknown}
+        labels = self.tokens(range(self.size))
+        return Surfaces(
+            [b"" if i in silent else piece_surface(label) for i, label in enumerate(labels)]
         )
 
     def sample_segmentation(
@@ -195,6 +204,13 @@ def train(
     except RuntimeError as error:
         raise _explain(error, size or _DEFAULT_SIZE) from error
     return SentencePieceVocabulary(proto.getvalue())
+
+
+def piece_surface(piece: str) -> bytes:
+    """What a piece of SentencePiece adds to a text: <0xE4> is a byte, ▁ a space."""
+    if re.fullmatch("<0x[0-9A-F]{2}>", piece):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace("▁", " ").encode("utf-8", "replace")
 
 
 def too_large(size: int, most: int) -> InputError:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from encdec.data.sentencepiece_model import UNKNOWN_LABEL
+from encdec.data.surfaces import Surfaces
 from encdec.data.words import SPACE, word_numbers
 from encdec.types import InputError, SpecialIds
 
@@ -66,6 +67,13 @@ class TableVocabulary:
         labels = [gap + self._label(i) if i >= SPECIALS.unknown else None for i in ids]
         return word_numbers(labels, text)
 
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        space = " " if self.kind == "words" else ""
+        texts = (UNKNOWN_LABEL, *self.table)
+        each = [f"{space}{text}".encode("utf-8", "replace") for text in texts]
+        return Surfaces([b""] * (FIRST - 1) + each)
+
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
@@ -115,6 +123,11 @@ class ByteVocabulary:
         named = [None if i < SPECIALS.unknown else labels[n] for n, i in enumerate(ids)]
         return word_numbers(named, text)
 
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        silent = [b""] * (FIRST - 1)
+        return Surfaces([*silent, UNKNOWN_LABEL.encode(), *(bytes([b]) for b in range(256))])
+
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator
     ) -> list[int]:
@@ -151,6 +164,11 @@ class IdVocabulary:
     def words(self, ids: Sequence[int], text: str) -> list[int]:
         labels = [SPACE + self._label(i) if i >= SPECIALS.unknown else None for i in ids]
         return word_numbers(labels, text)
+
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        shown = range(SPECIALS.unknown, self.size)
+        return Surfaces([b""] * (FIRST - 1) + [f" {self._label(i)}".encode() for i in shown])
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from encdec.config import DataConfig
+from encdec.data.surfaces import Surfaces
 from encdec.data.vocabulary import Vocabulary
 from encdec.data.words import renumber
 from encdec.types import SpecialIds
@@ -117,6 +118,10 @@ class PreprocessedVocabulary:
         if len(bare.split()) == len(others):
             return numbers
         return renumber(numbers, bare.split(), ["".join(word.split()) for word in others])
+
+    @property
+    def surfaces(self) -> Surfaces:
+        return self.vocabulary.surfaces
 
     def to_json(self) -> dict[str, Any]:
         return self.vocabulary.to_json()

@@ -31,6 +31,7 @@ from encdec.data.simple_vocabularies import (
     TableVocabulary,
     split,
 )
+from encdec.data.surfaces import Surfaces
 from encdec.files import write_text
 from encdec.types import InputError, SpecialIds
 
@@ -78,6 +79,10 @@ class Vocabulary(Protocol):
           ids: tokens, special ones among them.
           text: the text that `encode` made the ids of, or that `decode` made of them.
         """
+
+    @property
+    def surfaces(self) -> Surfaces:
+        """What each id adds to a text."""
 
     def sample_segmentation(
         self, ids: Sequence[int], alpha: float, longest: int, rng: np.random.Generator

@@ -1,6 +1,6 @@
 """Texts of several sentences: split, translated in one batch, and put together again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,9 @@ from encdec.types import InputError
 
 _LINES = 1 << 22
 """Numbers of lines that differ in what is drawn for their second sentence and the next line's."""
+
+SentenceConstraints = Callable[[Sequence[str], Sequence[str]], dict[str, Any]]
+"""(sentences, a name of each for messages) -> further arguments of `Translator.translate`."""
 
 
 class TranslatedParagraph(NamedTuple):
@@ -36,6 +39,7 @@ def translate_paragraphs(
     options: SearchOptions | None = None,
     *,
     first: int = 0,
+    constraints: SentenceConstraints | None = None,
     **how: Any,
 ) -> list[TranslatedParagraph]:
     """Translates texts of several sentences each, all sentences together.
@@ -49,6 +53,7 @@ def translate_paragraphs(
       options: how to search; as in `Translator.nbest`.
       first: the index of the first text in the whole input, where that is translated in parts: it
         decides what is drawn in sampling.
+      constraints: gives `phrases` and `bans` for the sentences.
       how: further arguments of `Translator.translate`.
 
     Raises:
@@ -70,6 +75,13 @@ def translate_paragraphs(
         for place in range(len(paragraph.sentences))
     ]
     sentences = [sentence for paragraph in split for sentence in paragraph.sentences]
+    if constraints is not None:
+        names = [
+            f"line {first + line + 1}, sentence {place + 1}"
+            for line, paragraph in enumerate(split)
+            for place in range(len(paragraph.sentences))
+        ]
+        how |= constraints(sentences, names)
     translations = iter(translator.translate(sentences, options, example_ids=numbers, **how))
     found = []
     for paragraph in split:

@@ -15,6 +15,7 @@ from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
 from encdec.data.batches import inference_batches, round_length
 from encdec.data.tokens import Tokens, tokens_of
+from encdec.inference.beam_memory import check_beam
 from encdec.inference.decoding import (
     Model,
     Shared,
@@ -34,9 +35,11 @@ from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
-from encdec.search.constraints import Constraints, constrain, prefixes_of
+from encdec.search.constraints import Constraints, TextConstraints, constrain
 from encdec.search.interface import Processor, check_processors
 from encdec.search.methods import Sentences, split
+from encdec.search.phrase_texts import Phrase
+from encdec.search.phrases import word_edges
 from encdec.search.types import SearchResult
 from encdec.types import Array, Batch, InputError, MapKind, Params
 
@@ -122,6 +125,8 @@ class Translator:
         *,
         prefixes: Sequence[str] | None = None,
         example_ids: Sequence[int] | None = None,
+        phrases: Sequence[Sequence[Phrase]] | None = None,
+        bans: Sequence[Sequence[str]] | None = None,
         processors: Sequence[Processor] = (),
         alignments: bool = False,
         max_source_length: int | None = None,
@@ -141,6 +146,11 @@ class Translator:
           example_ids: for each text, the number whose low 32 bits decide with the seed what is
             drawn for it, whatever texts are translated with it; by default its index in `texts`.
             Give its index in the whole input where that is translated in parts.
+          phrases: for each text, the phrases that its translation must contain, as words. A phrase
+            is a text, or several of which one is enough. The same phrase twice counts once, and a
+            phrase may be a part of another one.
+          bans: for each text, the texts that its translation must not contain besides
+            `options.ban`.
           processors: further search rules, see `encdec.search.interface.Processor`.
           alignments: whether translations have their attention.
           max_source_length: source tokens after this many are cut off; None cuts nothing.
@@ -152,8 +162,9 @@ class Translator:
             likeliest unfinished translation so far, which may still change.
 
         Raises:
-          InputError: count is not between 1 and the beam width or `options.mbr`; or a banned text,
-            a prefix or a minimum length cannot be used with this vocabulary or these texts.
+          InputError: count is not between 1 and the beam width or `options.mbr`, or the beam does
+            not fit in memory; or a banned text, a phrase, a prefix or a minimum length cannot be
+            used with this vocabulary or these texts, or they contradict each other.
           TypeError: texts is a single string: call the translator itself with it.
         """
         if isinstance(texts, str):
@@ -169,11 +180,18 @@ class Translator:
         sources = [
             member._encode([texts[i] for i in real], max_source_length) for member in self.members
         ]
+        limits = target_limits(self.run, options, sources[0].lengths())
+        check_beam(
+            options.beam,
+            self.run.tgt_vocabulary.size,
+            self._bytes_per_token(1),
+            int(limits.max(initial=0)),
+        )
         constraints = constrain(
             options,
             self.run.tgt_vocabulary,
-            target_limits(self.run, options, sources[0].lengths()),
-            prefixes_of(texts, real, prefixes),
+            limits,
+            TextConstraints(prefixes, phrases, bans).of(real, len(texts)),
         )
         if progress:
             progress(len(texts) - len(real))
@@ -337,12 +355,16 @@ class Translator:
           watch: see there.
         """
         source_length = sources[0][0].shape[1]
+        edges = None
+        if sentences.banned is not None or sentences.phrases is not None:
+            edges = word_edges(self.run.tgt_vocabulary.surfaces)
         static, arrays = split(
             options,
             self._specials,
             max_len=int(target_limits(self.run, options, np.array([source_length]))[0]),
+            edges=edges,
             with_attention=alignments,
-            banned=constraints.banned,
+            banned=constraints.banned_ids,
             processors=processors,
         )
         sharded = self._rows((sources, sentences))
@@ -437,6 +459,8 @@ def _sentences(
         np.pad(constraints.max_lengths[rows], missing[:1]),
         np.pad(example_ids[rows], missing[:1]),
         np.pad(constraints.prefix[rows], missing),
+        constraints.banned.batch(rows, size),
+        constraints.phrases.batch(rows, size),
     )
     return Sentences(*arrays)
 

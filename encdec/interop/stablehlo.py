@@ -21,6 +21,8 @@ from encdec.runs.run import Run
 from encdec.search.constraints import banned_ids
 from encdec.search.loop import unroll
 from encdec.search.methods import Sentences, split
+from encdec.search.phrase_texts import PhraseReader
+from encdec.search.phrases import PhraseTable, word_edges
 from encdec.types import Array, InputError, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -41,8 +43,15 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
             f"source_length = {source_length} cannot be used: the model has {longest} positions"
         )
     max_len = int(target_limits(run, options, np.array([source_length]))[0])
-    banned = banned_ids(options, target)
-    static, arrays = split(options, target.specials, max_len=max_len, banned=banned)
+    never = [PhraseReader(target).automaton("ban", text) for text in options.ban]
+    banned = PhraseTable([never]).batch([0], 1)
+    static, arrays = split(
+        options,
+        target.specials,
+        max_len=max_len,
+        edges=None if banned is None else word_edges(target.surfaces),
+        banned=banned_ids(options, target),
+    )
     first = jnp.array(target.before if options.force_first else (), jnp.int32)
     model = Model((build_model(run),), jnp.float32, "probabilities")
     shared = Shared(arrays, jnp.ones(1))
@@ -51,8 +60,13 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
         src_mask = src != run.src_vocabulary.specials.pad
         lengths = src_mask.sum(1, dtype=jnp.int32)
         max_lengths = target_limits(run, options, lengths)
-        prefix = jnp.broadcast_to(first, (src.shape[0], len(first)))
-        sentences = Sentences(max_lengths, lengths, prefix)  # only sampling reads example ids
+
+        def each(x: Array) -> Array:
+            return jnp.broadcast_to(x, (src.shape[0], *x.shape))
+
+        texts = jax.tree.map(lambda x: each(x[0]), banned)
+        # Only sampling reads example ids.
+        sentences = Sentences(max_lengths, lengths, each(first), texts)
         memory = model.encode((params,), ((src, src_mask),))
         result = unroll(model.search((params,), memory, sentences, shared, static))
         return result.tokens[:, 0], result.lengths[:, 0]

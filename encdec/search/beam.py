@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from encdec.ops.selection import top_k
+from encdec.search import phrases
 from encdec.search.interface import History, Processor, State, init_states, process
 from encdec.search.loop import InitCache, Search, whole
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
@@ -60,11 +61,23 @@ class _Processed(NamedTuple):
     states: tuple[State, ...]
 
 
+class Required(NamedTuple):
+    """Phrases that each hypothesis must contain.
+
+    automata: of each sentence's phrases. edges: of the vocabulary. reserved: static; how many of a
+    sentence's last tokens no phrase may have.
+    """
+
+    automata: phrases.Automata
+    edges: phrases.WordEdges
+    reserved: int
+
+
 class _State(NamedTuple):
     """The loop's state after `step` tokens.
 
     live: float32 [B, W], the sum of processed log-probabilities of the hypothesis in each place,
-    best first; -inf for none. cache, processed: of the hypothesis in each place. done: bool [B].
+    -inf for none. cache, processed, progress: of the hypothesis in each place. done: bool [B].
     """
 
     step: Array
@@ -75,19 +88,21 @@ class _State(NamedTuple):
     record: _Record
     cache: Cache
     processed: _Processed | None
+    progress: phrases.Progress | None
 
 
 class _Candidates(NamedTuple):
-    """Continuations of live hypotheses, best first: each [B, C].
+    """Continuations of live hypotheses, in the order in which they are taken: each [B, C].
 
     totals: float32, sum of processed log-probabilities. log_probs: float32, sum under the model.
-    parents, tokens: int32, the place that it continues, and its new token.
+    parents, tokens: int32, the place that it continues, and its new token. progress: with that.
     """
 
     totals: Array
     log_probs: Array
     parents: Array
     tokens: Array
+    progress: phrases.Progress | None
 
 
 def beam_parts(
@@ -103,6 +118,7 @@ def beam_parts(
     penalty: LengthPenalty = NO_PENALTY,
     stop: Stop = "never",
     processors: Sequence[Processor] = (),
+    required: Required | None = None,
     with_attention: bool = False,
 ) -> Search:
     """Finds the W best hypotheses that a beam of W meets on its way.
@@ -123,6 +139,10 @@ def beam_parts(
     Processors act on the log-probabilities before they are added up: likeliest, totals and scores
     are all of processed log-probabilities.
 
+    With `required` the candidates are others, and not ordered by their totals only, see
+    `encdec.search.phrases`; the rest is the same. A sentence without phrases has the hypotheses
+    that it has without `required`.
+
     Args:
       step: the model.
       memory: of B sentences.
@@ -135,6 +155,8 @@ def beam_parts(
       penalty: what totals are divided by for a score.
       stop: static; see above.
       processors: what acts on the log-probabilities before the choice, in this order.
+      required: phrases that each hypothesis contains. They fit: of a sentence that has some, its
+        limit is at least the `reserved` and what a hypothesis without tokens needs.
       with_attention: static; return the attention of the paths too.
     """
 
@@ -144,14 +166,17 @@ def beam_parts(
             first = jnp.zeros((max_lengths.shape[0], beams), jnp.int32)
             shape = jax.eval_shape(step, memory, init_cache(max(max_len, 1)), first)[1].shape
             attention = jnp.zeros((*shape[:2], max_len, *shape[2:]))
-        return _start(max_lengths, beams, max_len, specials, processors, attention)
+        first_state = _start(max_lengths, beams, max_len, specials, processors, attention)
+        if required is None:
+            return first_state
+        return first_state._replace(progress=phrases.start(required.automata, beams))
 
     def advance(s: _State) -> _State:
         logits, attended, cache = step(memory, s.cache, s.last)
         model_log_probs = log_probs(logits, banned)
         s = s._replace(cache=cache)
         return _advance(
-            s, model_log_probs, attended, max_lengths, penalty, stop, specials, processors
+            s, model_log_probs, attended, max_lengths, penalty, stop, specials, processors, required
         )
 
     def result(s: _State) -> SearchResult:
@@ -206,6 +231,7 @@ def _start(
         record=_Record(nothing, nothing, nothing.astype(jnp.float32), attention),
         cache=None,
         processed=processed,
+        progress=None,
     )
 
 
@@ -218,6 +244,7 @@ def _advance(
     stop: Stop,
     specials: SpecialIds,
     processors: Sequence[Processor],
+    required: Required | None,
 ) -> _State:
     """Adds one token to every live hypothesis."""
     ranked, processed = model_log_probs, s.processed
@@ -228,20 +255,27 @@ def _advance(
         )
         processed = processed._replace(states=states)
     beams = s.live.shape[1]
-    best = _candidates(s, ranked, model_log_probs)
     length = s.step + 1
+    if required is None:
+        best = _candidates(s, ranked, model_log_probs)
+    else:
+        room = max_lengths - length - required.reserved
+        best = _required_candidates(s, ranked, model_log_probs, required, room, specials)
     ends = best.tokens == specials.end
     at_limit = (length >= max_lengths)[:, None]
     is_first = jnp.arange(ends.shape[1]) < beams
     finishes = (ends | at_limit) & is_first & ~s.done[:, None]
     finished = _merge(s.finished, best, finishes, length, penalty)
-    totals, order = jax.lax.top_k(jnp.where(ends, -jnp.inf, best.totals), beams)
+    # The first W that do not end, in their order.
+    _, order = jax.lax.top_k(jnp.where(ends, -ends.shape[1], -jnp.arange(ends.shape[1])), beams)
 
     # A sentence that is done no longer changes, so that its paths can be followed from the end.
     def unless_done(new: Array, old: Array | int) -> Array:
-        return jnp.where(s.done[:, None], old, new)
+        done = s.done.reshape(-1, *[1] * (new.ndim - 1))
+        return jnp.where(done, old, new)
 
-    live = unless_done(totals, s.live)
+    go_on = jnp.where(ends, -jnp.inf, best.totals)
+    live = unless_done(jnp.take_along_axis(go_on, order, 1), s.live)
     same_place = jnp.broadcast_to(jnp.arange(beams), live.shape)
     tokens = unless_done(jnp.take_along_axis(best.tokens, order, 1), specials.pad)
     parents = unless_done(jnp.take_along_axis(best.parents, order, 1), same_place)
@@ -253,6 +287,10 @@ def _advance(
         sums = unless_done(sums, processed.log_probs)
         so_far = processed.tokens.at[:, :, s.step].set(tokens)
         processed = processed._replace(tokens=so_far, log_probs=sums)
+    progress = s.progress
+    if progress is not None:
+        chosen = jax.tree.map(lambda x: jnp.take_along_axis(x, order[..., None], 1), best.progress)
+        progress = jax.tree.map(unless_done, chosen, progress)
     attention = s.record.attention
     if attention is not None:
         attention = attention.at[:, :, s.step].set(attended)
@@ -272,6 +310,7 @@ def _advance(
         record=record,
         cache=cache,
         processed=processed,
+        progress=progress,
     )
 
 
@@ -285,7 +324,44 @@ def _candidates(s: _State, ranked: Array, model_log_probs: Array) -> _Candidates
     if s.processed is not None:
         model_totals = s.processed.log_probs[..., None] + model_log_probs
         log_probs = jnp.take_along_axis(model_totals.reshape(rows, -1), places, 1)
-    return _Candidates(best, log_probs, places // width, places % width)
+    return _Candidates(best, log_probs, places // width, places % width, None)
+
+
+def _required_candidates(
+    s: _State,
+    ranked: Array,
+    model_log_probs: Array,
+    required: Required,
+    room: Array,
+    specials: SpecialIds,
+) -> _Candidates:
+    """The 2 W first continuations, where hypotheses that need as many tokens take turns.
+
+    Args:
+      s, ranked, model_log_probs: as in `_candidates`.
+      required: the phrases.
+      room: int32 [B], the tokens that are left for phrases after this step.
+      specials: ids of the target vocabulary.
+    """
+    automata, edges, _ = required
+    assert s.progress is not None
+    offered = phrases.offer(
+        automata, edges, s.progress, ranked, model_log_probs, room, specials.end
+    )
+    rows, beams, each = offered.gains.shape
+    totals = (s.live[..., None] + offered.gains).reshape(rows, -1)
+    banks, strays = (x.reshape(rows, -1) for x in (offered.needed, offered.strays))
+    order = phrases.in_turn(totals, banks, strays, 2 * beams)
+
+    def take(x: Array) -> Array:
+        return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1)
+
+    best, tokens, parents = take(totals), take(offered.tokens.reshape(rows, -1)), order // each
+    log_probs = best
+    if s.processed is not None:
+        gains = jnp.take_along_axis(model_log_probs, offered.tokens, -1)
+        log_probs = take((s.processed.log_probs[..., None] + gains).reshape(rows, -1))
+    return _Candidates(best, log_probs, parents, tokens, jax.tree.map(take, offered.progress))
 
 
 def _reorder(tree: Any, parents: Array) -> Any:

@@ -1,26 +1,66 @@
-"""What users say about translations as text, as token ids: banned phrases and forced prefixes."""
+"""What users say about translations as text, as token ids and automata: forced prefixes, phrases
+that must appear and texts that must not."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from encdec.config.search import SearchOptions
 from encdec.data.batches import round_length
 from encdec.data.vocabulary import Vocabulary
+from encdec.search.automata import Automaton
+from encdec.search.phrase_texts import Phrase, PhraseReader, known_ids
+from encdec.search.phrases import PhraseTable
 from encdec.types import InputError
+
+
+class TextConstraints(NamedTuple):
+    """What a caller wants of the translation of each of n texts, beyond the search options.
+
+    Attributes:
+      prefixes: the text that each begins with; None for `options.prefix`.
+      phrases: the phrases that each must contain; None for no phrases.
+      bans: the texts that each must not contain, besides `options.ban`; None for no others.
+    """
+
+    prefixes: Sequence[str] | None = None
+    phrases: Sequence[Sequence[Phrase]] | None = None
+    bans: Sequence[Sequence[str]] | None = None
+
+    def of(self, indices: Sequence[int], count: int) -> "TextConstraints":
+        """Those of some of `count` texts.
+
+        Raises:
+          InputError: there are not as many as texts.
+        """
+        for name, one_each in self._asdict().items():
+            if one_each is not None and (isinstance(one_each, str) or len(one_each) != count):
+                raise InputError(f"there are {count} texts: give as many {name}, one for each")
+
+        def some(one_each: Any) -> Any:
+            return None if one_each is None else [one_each[i] for i in indices]
+
+        return TextConstraints(*map(some, self))
+
+
+NO_CONSTRAINTS = TextConstraints()
 
 
 class Constraints(NamedTuple):
     """The constraints on the translations of n texts.
 
     Attributes:
-      banned: the ids of each banned text.
+      banned_ids: sequences of ids that no translation contains.
+      banned: for each translation, the texts that it does not contain.
+      phrases: for each translation, the phrases that it contains.
       prefix: int32 [n, P], the ids that each translation begins with, then -1.
       max_lengths: int32 [n], the most tokens that each may have.
     """
 
-    banned: list[list[int]]
+    banned_ids: list[list[int]]
+    banned: PhraseTable
+    phrases: PhraseTable
     prefix: np.ndarray
     max_lengths: np.ndarray
 
@@ -29,41 +69,133 @@ def constrain(
     options: SearchOptions,
     vocabulary: Vocabulary,
     max_lengths: np.ndarray,
-    prefixes: Sequence[str] | None = None,
+    given: TextConstraints = NO_CONSTRAINTS,
 ) -> Constraints:
-    """Turns what the options say in text into ids, and checks it against the length limits.
+    """Turns constraints as text into ids and automata, and checks them against the length limits.
 
     Args:
       options: how to search.
       vocabulary: of the target.
       max_lengths: int32 [n], the most tokens that each translation may have.
-      prefixes: the text that each translation begins with; None for `options.prefix`.
+      given: for each of the n translations.
 
     Raises:
-      InputError: a banned text, a prefix or the minimum length cannot be used.
+      InputError: a text, or the minimum length, cannot be used, or they contradict each other.
     """
     check_min_length(options, max_lengths)
-    banned = banned_ids(options, vocabulary)
-    texts = [options.prefix] * len(max_lengths) if prefixes is None else prefixes
-    ids = prefix_ids(texts, banned, max_lengths, vocabulary)
+    reader = PhraseReader(vocabulary)
+    ids = banned_ids(options, vocabulary)
+    count = len(max_lengths)
+    banned = [
+        [reader.automaton("ban", text) for text in (*options.ban, *_several("bans", more))]
+        for more in given.bans or [()] * count
+    ]
+    texts = [options.prefix] * count if given.prefixes is None else given.prefixes
+    prefixes = prefix_ids(texts, ids, banned, max_lengths, vocabulary)
     if options.force_first:
-        ids = [one or [*vocabulary.before] for one in ids]
-    longest = max(map(len, ids), default=0)
+        prefixes = [one or [*vocabulary.before] for one in prefixes]
+    phrases: list[list[Automaton]] = [[] for _ in max_lengths]
+    if given.phrases is not None and any(given.phrases):
+        if options.sample:
+            raise InputError("phrases cannot be used with sample: they need a beam search")
+        for row, wanted in enumerate(given.phrases):
+            left = int(max_lengths[row]) - len(prefixes[row]) - options.force_end
+            phrases[row] = _required(wanted, ids, banned[row], left, reader)
+    longest = max(map(len, prefixes), default=0)
     # A length of few, so that few programs are compiled; none where nothing is forced.
-    columns = round_length(longest) if longest else 0
-    return Constraints(banned, prefix_table(ids, columns), max_lengths)
+    table = prefix_table(prefixes, round_length(longest) if longest else 0)
+    return Constraints(ids, PhraseTable(banned), PhraseTable(phrases), table, max_lengths)
+
+
+def _required(
+    phrases: Sequence[Phrase],
+    banned_ids: Sequence[Sequence[int]],
+    banned: Sequence[Automaton],
+    left: int,
+    reader: PhraseReader,
+) -> list[Automaton]:
+    """The phrases of one translation, each once and without alternatives that are banned.
+
+    Args:
+      phrases: as text.
+      banned_ids, banned: what the translation must not contain.
+      left: the most tokens that they may have together.
+      reader: of the vocabulary.
+    """
+    found: dict[int, Automaton] = {}
+    for phrase in _several("phrases", phrases):
+        allowed = allowed_texts("phrases", phrase, banned_ids, banned, reader)
+        if phrase and not allowed:
+            raise InputError(
+                f"phrases has {phrase!r}, which cannot be written without what is banned: leave it "
+                "out, or ban less"
+            )
+        automaton = reader.automaton("phrases", allowed)
+        found[id(automaton)] = automaton
+    # Most hypotheses need fewer, but nothing is promised of tokens that phrases share.
+    needed = sum(automaton.most for automaton in found.values())
+    if found and needed > left:
+        raise InputError(
+            f"phrases = {[*phrases]!r} may need {needed} tokens, but there is room for {left}: "
+            "give fewer or shorter ones, or a larger max_extra or max_ratio"
+        )
+    return [*found.values()]
+
+
+def allowed_texts(
+    name: str,
+    phrase: Phrase,
+    banned_ids: Sequence[Sequence[int]],
+    banned: Sequence[Automaton],
+    reader: PhraseReader,
+) -> tuple[str, ...]:
+    """The alternative texts of a phrase that can be written without what is banned.
+
+    Args:
+      name: what the phrase is, for errors.
+      phrase: a text, or several.
+      banned_ids, banned: what the translation must not contain.
+      reader: of the vocabulary.
+
+    Raises:
+      InputError: a text has no tokens, or one that the vocabulary does not know.
+    """
+    texts = (phrase,) if isinstance(phrase, str) else tuple(phrase)
+    return tuple(
+        text
+        for text in texts
+        if not any(
+            _contains_banned(ids, banned_ids, banned, reader.vocabulary)
+            for ids in reader.spelling(name, text)
+        )
+    )
+
+
+def _several(name: str, texts: Sequence[Any]) -> Sequence[Any]:
+    """The texts of one translation; raises InputError if they are a single text."""
+    if isinstance(texts, str):
+        raise InputError(f"{name} has {texts!r} for a text: give a list, [{texts!r}]")
+    return texts
+
+
+def _contains_banned(
+    ids: Sequence[int],
+    banned_ids: Sequence[Sequence[int]],
+    banned: Sequence[Automaton],
+    vocabulary: Vocabulary,
+) -> bool:
+    """Whether ids contain a banned sequence of ids, or spell a banned text."""
+    for phrase in banned_ids:
+        if any([*ids[i : i + len(phrase)]] == [*phrase] for i in range(len(ids))):
+            return True
+    return any(text.reads(ids, vocabulary.surfaces) for text in banned)
 
 
 def banned_ids(options: SearchOptions, vocabulary: Vocabulary) -> list[list[int]]:
-    """The ids of each of `options.ban` and `options.ban_ids`.
-
-    Args:
-      options: how to search.
-      vocabulary: of the target.
+    """The ids of each of `options.ban_ids`.
 
     Raises:
-      InputError: a text has no tokens, or one that the vocabulary does not know; an id is not of
-        the vocabulary.
+      InputError: an id is not of the vocabulary.
     """
     given = [[*map(int, ids.split())] for ids in options.ban_ids]
     for ids in given:
@@ -72,13 +204,13 @@ def banned_ids(options: SearchOptions, vocabulary: Vocabulary) -> list[list[int]
                 f"ban_ids has {max(ids)}, but the target vocabulary has the ids 0 to "
                 f"{vocabulary.size - 1}"
             )
-    first = len(vocabulary.before)
-    return [_known("ban", text, vocabulary)[first:] for text in options.ban] + given
+    return given
 
 
 def prefix_ids(
     prefixes: Sequence[str],
-    banned: Sequence[Sequence[int]],
+    banned_ids: Sequence[Sequence[int]],
+    banned: Sequence[Sequence[Automaton]],
     max_lengths: Sequence[int] | np.ndarray,
     vocabulary: Vocabulary,
 ) -> list[list[int]]:
@@ -86,23 +218,21 @@ def prefix_ids(
 
     Args:
       prefixes: text, one for each sentence.
-      banned: from `banned_ids`.
+      banned_ids, banned: see `Constraints`.
       max_lengths: the most tokens that each translation may have.
-      vocabulary: as in `banned_ids`.
+      vocabulary: of the target.
 
     Raises:
       InputError: a prefix has a token that the vocabulary does not know, contains what is banned,
         or is longer than its sentence's translation may be.
     """
-    known = {text: _known("prefix", text, vocabulary) for text in {*prefixes} - {""}}
-    for text, ids in known.items():
-        for phrase in banned:
-            if any(ids[i : i + len(phrase)] == [*phrase] for i in range(len(ids))):
-                raise InputError(
-                    f"prefix = {text!r} contains what ban forbids: give another prefix, or ban less"
-                )
+    known = {text: known_ids("prefix", text, vocabulary) for text in {*prefixes} - {""}}
     result = [known.get(text, []) for text in prefixes]
-    for text, ids, limit in zip(prefixes, result, max_lengths, strict=True):
+    for text, ids, texts, limit in zip(prefixes, result, banned, max_lengths, strict=True):
+        if _contains_banned(ids, banned_ids, texts, vocabulary):
+            raise InputError(
+                f"prefix = {text!r} contains what ban forbids: give another prefix, or ban less"
+            )
         if len(ids) > limit:
             raise InputError(
                 f"prefix = {text!r} has {len(ids)} tokens, but the translation may have at most "
@@ -128,30 +258,3 @@ def check_min_length(options: SearchOptions, max_lengths: np.ndarray) -> None:
             "translation of the shortest text may have: lower it, or give a larger max_extra or "
             "max_ratio"
         )
-
-
-def _known(option: str, text: str, vocabulary: Vocabulary) -> list[int]:
-    """The ids of a text, with what the vocabulary puts before it and without what follows it."""
-    ids = vocabulary.encode(text)
-    ids = ids[: len(ids) - len(vocabulary.after)]
-    if len(ids) == len(vocabulary.before):
-        raise InputError(f"{option} = {text!r} has no tokens: give a text that has some")
-    if vocabulary.specials.unknown in ids:
-        raise InputError(
-            f"{option} = {text!r} has a token that the target vocabulary does not know: give text "
-            "that the model can write"
-        )
-    return ids
-
-
-def prefixes_of(
-    texts: Sequence[str], real: Sequence[int], prefixes: Sequence[str] | None
-) -> list[str] | None:
-    """The prefixes of the texts that are not blank, whose indices are `real`."""
-    if prefixes is None:
-        return None
-    if isinstance(prefixes, str) or len(prefixes) != len(texts):
-        raise InputError(
-            f"there are {len(texts)} texts: give one prefix for each, or options.prefix for all"
-        )
-    return [prefixes[i] for i in real]

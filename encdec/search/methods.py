@@ -12,11 +12,12 @@ import numpy as np
 
 from encdec.config.search import SearchOptions
 from encdec.ops.seeds import key_from_words, seed_words
-from encdec.search.beam import Stop, beam_parts
+from encdec.search.beam import Required, Stop, beam_parts
 from encdec.search.diverse import diverse_parts
 from encdec.search.interface import Processor
 from encdec.search.loop import InitCache, Search
-from encdec.search.processors import ForcedEnd, ForcedPrefix, from_options
+from encdec.search.phrases import Automata, WordEdges
+from encdec.search.processors import BannedTexts, ForcedEnd, ForcedPrefix, from_options
 from encdec.search.sampling import greedy_parts, sample_parts
 from encdec.search.types import LengthPenalty
 from encdec.types import Array, DecodeStep, Memory, SpecialIds
@@ -56,12 +57,14 @@ class ArrayOptions(NamedTuple):
       seed: uint32 [2], see `encdec.ops.seeds`.
       processors: in the order in which they act. Which ones they are is part of the tree's
         structure, so another list is another program.
+      edges: where tokens begin and end words; None without phrases and banned texts.
     """
 
     length_penalty: Array
     diversity_penalty: Array
     seed: Array
     processors: tuple[Processor, ...]
+    edges: WordEdges | None
 
 
 class Sentences(NamedTuple):
@@ -71,11 +74,15 @@ class Sentences(NamedTuple):
       max_lengths: int32 [B], the most tokens that it may have, the end token included.
       example_ids: uint32 [B]: with the seed they decide what is drawn, in whatever batch.
       prefix: int32 [B, P], the tokens that it begins with, then -1; P = 0 forces none.
+      banned: the texts that it must not contain; None where no sentence has any.
+      phrases: those that it must contain; None where no sentence has any. They fit its limit.
     """
 
     max_lengths: Array
     example_ids: Array
     prefix: Array
+    banned: Automata | None = None
+    phrases: Automata | None = None
 
 
 def split(
@@ -83,21 +90,23 @@ def split(
     specials: SpecialIds,
     *,
     max_len: int,
+    edges: WordEdges | None = None,
     with_attention: bool = False,
     banned: Sequence[Sequence[int]] = (),
     processors: Sequence[Processor] = (),
 ) -> tuple[StaticOptions, ArrayOptions]:
     """The options as a program and its arguments.
 
-    `min_length` and the penalties are arguments. `max_ratio`, `max_extra`, `prefix` and
+    `min_length` and the penalties are arguments. `max_ratio`, `max_extra`, `prefix`, `ban` and
     `force_first` are already in `max_len` and in `Sentences`.
 
     Args:
       options: how to search.
       specials: of the target vocabulary.
       max_len: the largest limit of tokens that a sentence of the batch can have.
+      edges: of the target vocabulary; None without phrases and banned texts.
       with_attention: whether attention is returned.
-      banned: the ids of each of `options.ban` and `options.ban_ids`.
+      banned: the ids of each of `options.ban_ids`.
       processors: the caller's own.
     """
     never = {specials.pad, specials.start} - {specials.end} if options.ban_special else set()
@@ -119,6 +128,7 @@ def split(
         np.float32(options.diversity_penalty),
         seed_words(options.seed),
         from_options(options, specials, banned, processors),
+        edges,
     )
     return static, ArrayOptions(*arrays)
 
@@ -140,6 +150,9 @@ def parts(
       sentences, arrays, static: see above.
     """
     processors = arrays.processors
+    if sentences.banned is not None:
+        assert arrays.edges is not None
+        processors = (BannedTexts(sentences.banned, arrays.edges), *processors)
     if sentences.prefix.shape[1]:  # what is forced has the last word
         processors = (*processors, ForcedPrefix(sentences.prefix))
     if static.force_end:
@@ -153,10 +166,14 @@ def parts(
         "with_attention": static.with_attention,
     }
     limits = sentences.max_lengths
-    if static.method == "greedy":
+    required = None
+    if sentences.phrases is not None:
+        assert arrays.edges is not None
+        required = Required(sentences.phrases, arrays.edges, int(static.force_end))
+    if static.method == "greedy" and required is None:
         return greedy_parts(step, memory, init_cache, limits, **common)
-    if static.method == "beam":
-        common |= {"beams": static.beam, "stop": static.stop}
+    if static.method != "sample":
+        common |= {"beams": static.beam, "stop": static.stop, "required": required}
         if static.beam_groups == 1:
             return beam_parts(step, memory, init_cache, limits, **common)
         penalty = arrays.diversity_penalty

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from encdec.config.search import SearchOptions
+from encdec.search.automata import ANY
 from encdec.search.interface import History, Processor, State
+from encdec.search.phrases import Automata, WordEdges, next_states
 from encdec.search.truncation import EpsilonCutoff, Temperature, TopK, TopP
 from encdec.types import Array, SpecialIds
 
@@ -27,12 +29,13 @@ def from_options(
 
     Processors that forbid tokens come first, then those of the caller, then those that change the
     entire distribution: top-k and top-p choose from the tokens that are left.
-    `encdec.search.methods` adds what is forced at the end, which overrides all others.
+    `encdec.search.methods` adds what belongs to sentences: banned texts at the beginning, and what
+    is forced at the end, which overrides all others.
 
     Args:
       options: how to search.
       specials: of the target vocabulary.
-      banned: the ids of each of `options.ban` and `options.ban_ids`.
+      banned: the ids of each of `options.ban_ids`.
       custom: processors of the caller.
     """
     chosen: list[Processor] = []
@@ -86,6 +89,36 @@ class BannedPhrases(Processor):
         recent = history.latest(before.shape[1])[:, :, None]  # [B, W, 1, P - 1]
         matches = ((before == _ANY) | (before == recent)).all(-1)  # [B, W, N]
         return state, _forbid(log_probs, jnp.broadcast_to(last, matches.shape), matches)
+
+
+class BannedTexts(Processor):
+    """No hypothesis contains a text that its sentence must not contain, in whatever tokens.
+
+    A token that would complete such a text is forbidden, even if it were to be a part of a longer
+    word. The state is int32 [B, W, N], those of the automata.
+
+    Attributes:
+      automata: of N texts for each sentence.
+      edges: of the vocabulary.
+    """
+
+    automata: Automata
+    edges: WordEdges
+
+    def init(self, history: History) -> State:
+        rows, beams = history.tokens.shape[:2]
+        return jnp.zeros((rows, beams, self.automata.left.shape[1]), jnp.int32)
+
+    def __call__(self, state: State, log_probs: Array, history: History) -> tuple[State, Array]:
+        before, tokens, after, left = self.automata[:4]
+        read = next_states(self.automata, self.edges, state, history.last)
+        state = jnp.where(history.length == 0, state, read)
+        completes = jnp.take_along_axis(left, jnp.maximum(after, 0), 2) == 0  # [B, N, K]
+        leaves = (before[:, None] == state[..., None]) | (before == ANY)[:, None]
+        forbidden = leaves & completes[:, None]  # [B, W, N, K]
+        tokens = jnp.broadcast_to(tokens[:, None], forbidden.shape)
+        flat = (*log_probs.shape[:2], -1)
+        return state, _forbid(log_probs, tokens.reshape(flat), forbidden.reshape(flat))
 
 
 class NoRepeatNgram(Processor):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -68,6 +69,28 @@ def test_joined_sentences_are_all_sentences_in_runs() -> None:
     sizes = {len(s.split()) for s in made.src}
     assert sizes <= set(range(1, long.MOST_JOINED + 1))
     assert {1, long.MOST_JOINED} <= sizes
+
+
+def test_words_of_terminology_are_chosen_and_counted() -> None:
+    """The translator is one that repeats the source, and obeys."""
+    terminology = script("terminology")
+    texts = ["Zwei Hunde, zwei Katzen", "Zwei Katzen an 1979", "ein Hut"]
+    assert terminology.rarest_words(texts) == [["Hunde"], ["Katzen"], []]
+    assert terminology.containing(["Hunden", "Katzen.", ""], [["Hunde"], ["Katzen"], []]) == (1, 2)
+
+    def translate(sources, options, phrases=((),) * 3, bans=((),) * 3):
+        obeyed = [
+            " ".join(["".join(re.split("|".join(no) or "$", text)), *yes])
+            for text, yes, no in zip(sources, phrases, bans, strict=True)
+        ]
+        return [SimpleNamespace(text=text) for text in obeyed]
+
+    lines = terminology.measure(SimpleNamespace(translate=translate), texts, texts, 2)
+    assert [line.split("; ")[1] for line in lines] == [
+        "words of references in 2 of 2",
+        "words in 2 of 2",
+        "words in 0 of 2",
+    ]
 
 
 def test_arrays_of_ctranslate2_are_read(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_prefixes_of_each_text_and_a_rule_of_ones_own(translator: Translator) ->
     free = translator.translate(TEXTS, options)
     some = translator.translate(TEXTS, options, prefixes=prefixes)
     assert some[0].text.startswith("19")
-    assert some[1:] == free[1:]
+    assert [one.tgt_ids for one in some[1:]] == [one.tgt_ids for one in free[1:]]
     same = translator.translate(TEXTS, options, prefixes=[one.text[:3] for one in free])
     assert [one.log_prob for one in same] >= [one.log_prob - 1e-3 for one in free]
     ruled = translator.translate(TEXTS, options, processors=[NoStutter()])
@@ -100,9 +100,54 @@ def test_each_line_has_draws_of_its_own_wherever_it_stands(translator: Translato
         translator.translate(texts, options, example_ids=[1, 2])
 
 
+@pytest.mark.parametrize("beam", [1, 3])
+def test_phrases_and_bans_of_each_text(translator: Translator, beam: int) -> None:
+    """They compose with a prefix, another ban, a rule and a forced end."""
+    options = SearchOptions(
+        beam=beam, max_ratio=0, max_extra=12, ban=("9",), prefix="2", force_end=True, min_length=3
+    )
+    free = translator.translate(TEXTS, options)
+    banned = free[0].text[1]
+    phrases: list[list] = [["04-1", ("0-0", "77"), "04-1"], ["1"], []]
+    some = translator.nbest(TEXTS, beam, options, phrases=phrases, bans=[[], [], [banned]])
+    for one in some[0]:
+        assert "04-1" in one.text
+        assert "0-0" in one.text or "77" in one.text
+        assert one.text.startswith("2")
+        assert "9" not in one.text
+        assert one.tgt_tokens[-1] == "</s>"
+    assert [one.text for one in some[1]] == [""]
+    assert all(banned not in one.text[1:] for one in some[2])
+    same = translator.translate(TEXTS, options, phrases=[[], [], ["1"]])
+    assert (same[0].tgt_ids, same[0].score) == (free[0].tgt_ids, pytest.approx(free[0].score))
+    assert "1" in same[2].text
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"phrases": [["1" * 99], [], []]}, "may need 99 tokens, but there is room for"),
+        ({"phrases": [["ω"], [], []]}, "phrases = 'ω' has a token that the target vocabulary"),
+        ({"phrases": [[""], [], []]}, "phrases = '' has no tokens"),
+        ({"phrases": [[()], [], []]}, "without a text"),
+        ({"phrases": ["12", [], []]}, r"phrases has '12' for a text: give a list"),
+        ({"phrases": [["12"], []]}, "3 texts: give as many phrases, one for each"),
+        ({"bans": [["ω"], [], []]}, "ban = 'ω' has a token"),
+        ({"phrases": [["12"], [], []], "bans": [["2"], [], []]}, "'12', which cannot be written"),
+        ({"phrases": [[("12", "52")], [], []], "bans": [["2"], [], []]}, "which cannot be written"),
+        ({"phrases": [["12"], [], []], "options": SearchOptions(sample=True)}, "with sample"),
+        ({"options": SearchOptions(beam=10**9)}, r"beam = 10{9} needs about .* would fit"),
+    ],
+)
+def test_what_cannot_be_is_named(translator: Translator, given, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        translator.translate(TEXTS, **given)
+
+
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
+        (["--beam", "1000000000"], ["beam = 1000000000 needs about", "would fit"]),
         (["--prefix", "1" * 99], ["has 99 tokens", "at most", "max_extra"]),
         (["--prefix", "1979", "--ban", "5", "97"], ["'1979' contains what ban forbids"]),
         (["--prefix", "ω"], ["prefix = 'ω'", "does not know"]),
@@ -128,7 +173,7 @@ def test_what_cannot_be_used_is_refused(path: Path, encdec, options, parts) -> N
 
 
 def test_misuse_in_python_is_named(translator: Translator) -> None:
-    with pytest.raises(InputError, match="3 texts: give one prefix for each"):
+    with pytest.raises(InputError, match="3 texts: give as many prefixes, one for each"):
         translator.translate(TEXTS, prefixes=["19"])
     with pytest.raises(InputError, match="ban = 'ab' is one text"):
         SearchOptions(ban="ab")  # type: ignore[arg-type]
