@@ -155,7 +155,7 @@ class TranslationLines:
             "score": _number(one.score),
             "log_prob": _number(one.log_prob),
             "tokens": one.tgt_tokens,
-            "token_log_probs": [_number(x) for x in one.token_log_probs.tolist()],
+            "token_log_probs": [*map(_number, one.token_log_probs)],
             "is_cut": one.is_cut,
         }
         if self._options.alignment:

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from encdec.config.search import SearchOptions
 from encdec.data.sentences import Paragraph, join_paragraph, split_paragraph
 from encdec.inference.translation import Translation, blank_translation
@@ -101,7 +99,7 @@ def _joined(
         text=join_paragraph([one.text for one in sentences], paragraph.gaps, source, to),
         score=sum(one.score for one in sentences),
         log_prob=sum(one.log_prob for one in sentences),
-        token_log_probs=np.concatenate([one.token_log_probs for one in sentences]),
+        token_log_probs=[x for one in sentences for x in one.token_log_probs],
         src_tokens=[token for one in sentences for token in one.src_tokens],
         tgt_tokens=[token for one in sentences for token in one.tgt_tokens],
         src_ids=[i for one in sentences for i in one.src_ids],

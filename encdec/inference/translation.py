@@ -18,7 +18,7 @@ class Translation:
         processors, divided by the length penalty; see `encdec.search.types.SearchResult`. With
         `SearchOptions.mbr` it is the expected chrF, 0 to 100.
       log_prob: the log-probability of the tokens under the model, nats, without processors.
-      token_log_probs: float32 [T], that of each target token given those before it, nats; the sum
+      token_log_probs: that of each of the T target tokens given those before it, nats; the sum
         is `log_prob`.
       src_tokens, tgt_tokens: the tokens as text, the end token included.
       src_ids, tgt_ids: the ids of these tokens.
@@ -30,7 +30,7 @@ class Translation:
     text: str
     score: float
     log_prob: float
-    token_log_probs: np.ndarray
+    token_log_probs: list[float]
     src_tokens: list[str]
     tgt_tokens: list[str]
     src_ids: list[int]
@@ -41,7 +41,7 @@ class Translation:
 
 def blank_translation() -> Translation:
     """The translation of a blank text."""
-    return Translation("", 0.0, 0.0, np.zeros(0, np.float32), [], [], [], [], False, None)
+    return Translation("", 0.0, 0.0, [], [], [], [], [], False, None)
 
 
 def read_translations(
@@ -70,7 +70,7 @@ def read_translations(
                 text=target.decode(ids),
                 score=float(result.scores[row, w]),
                 log_prob=float(result.log_probs[row, w]),
-                token_log_probs=result.token_log_probs[row, w, : len(ids)].copy(),
+                token_log_probs=result.token_log_probs[row, w, : len(ids)].tolist(),
                 src_tokens=source.tokens(src.tolist()),
                 tgt_tokens=target.tokens(ids),
                 src_ids=src.tolist(),

@@ -231,6 +231,8 @@ def _parts(
         )
 
     def so_far(s: _State) -> Array:
-        return s.tokens[:, 0]
+        # The first draw, which may have ended while another goes on.
+        first = s.tokens[:, 0]
+        return jnp.where(first == specials.end, specials.pad, first)
 
     return Search(init_cache, start, advance, result, so_far, max_len)

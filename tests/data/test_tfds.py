@@ -258,6 +258,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_training_end_to_end_without_tensorflow(folder: Path, tmp_path: Path, encdec) -> None:
     """The process knows nothing of the builder's code: the folder is enough."""
     done = subprocess.run(

@@ -19,7 +19,7 @@ from encdec.types import SpecialIds
 
 B, S, V, MAX_LEN = 36, 5, 23, 50
 MODELS = {
-    "transformer": TransformerConfig(layers=2, width=12, feed_forward=10, heads=3),
+    "transformer": TransformerConfig(layers=1, width=12, feed_forward=10, heads=3),
     "attention": AttentionConfig(embed=6, hidden=8),
 }
 
@@ -30,9 +30,11 @@ MODELS = {
     [
         SearchOptions(beam=1),
         SearchOptions(beam=3, length_penalty=0.7),
-        SearchOptions(beam=2, no_repeat_ngram=2, stop="first"),
+        pytest.param(
+            SearchOptions(beam=2, no_repeat_ngram=2, stop="first"), marks=pytest.mark.slow
+        ),
         SearchOptions(beam=2, sample=True, seed=7),
-        SearchOptions(beam=4, beam_groups=2),
+        pytest.param(SearchOptions(beam=4, beam_groups=2), marks=pytest.mark.slow),
     ],
     ids=["greedy", "beam", "beam with a rule", "samples", "groups"],
 )
@@ -107,6 +109,7 @@ def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monke
     assert len({place for place, _ in seen}) > 9
     for place, tokens in seen:
         assert SpecialIds().end not in tokens
-        assert 0 < len(tokens) < limits[place]
+        assert len(tokens) < limits[place]
+        assert tokens or options.sample  # the first draw may be empty
         if options.beam == 1 or options.sample:  # nothing is taken back
             assert tokens == found.tokens[place, 0, : len(tokens)].tolist()

@@ -70,7 +70,7 @@ def test_tokens_have_the_log_probabilities_of_teacher_forcing(opened, beam: int)
     several = [best[-1] for best in translator.nbest(texts, beam, SearchOptions(beam=beam))]
     for text, one in zip(texts, several, strict=True):
         assert not one.is_cut
-        assert one.token_log_probs.sum() == pytest.approx(one.log_prob, rel=1e-5)
+        assert sum(one.token_log_probs) == pytest.approx(one.log_prob, rel=1e-5)
         given = encdec.score(translator, [(text, one.text)]).token_log_probs[0]
         np.testing.assert_allclose(one.token_log_probs, given, rtol=1e-3, atol=1e-4)
 
