@@ -17,7 +17,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,8 @@ def containing(texts: Sequence[str], words: Sequence[Sequence[str]]) -> tuple[in
 
 def measure(
     translator: Any, sources: Sequence[str], references: Sequence[str], beam: int
-) -> list[str]:
-    """A line for each of the three searches."""
+) -> Iterator[str]:
+    """Yields a line for each of the three searches."""
     options = encdec.SearchOptions(beam=beam)
 
     def translate(**constraints: Any) -> tuple[list[str], str]:
@@ -82,13 +82,12 @@ def measure(
 
     wanted = rarest_words(references)
     free, line = translate()
-    lines = ["free: {}; words of references in {} of {}".format(line, *containing(free, wanted))]
+    yield "free: {}; words of references in {} of {}".format(line, *containing(free, wanted))
     forced, line = translate(phrases=wanted)
-    lines.append("demanded: {}; words in {} of {}".format(line, *containing(forced, wanted)))
+    yield "demanded: {}; words in {} of {}".format(line, *containing(forced, wanted))
     unwanted = rarest_words(free)
     without, line = translate(bans=unwanted)
-    lines.append("forbidden: {}; words in {} of {}".format(line, *containing(without, unwanted)))
-    return lines
+    yield "forbidden: {}; words in {} of {}".format(line, *containing(without, unwanted))
 
 
 def main(options: Options) -> None:

@@ -85,7 +85,7 @@ def test_words_of_terminology_are_chosen_and_counted() -> None:
         ]
         return [SimpleNamespace(text=text) for text in obeyed]
 
-    lines = terminology.measure(SimpleNamespace(translate=translate), texts, texts, 2)
+    lines = [*terminology.measure(SimpleNamespace(translate=translate), texts, texts, 2)]
     assert [line.split("; ")[1] for line in lines] == [
         "words of references in 2 of 2",
         "words in 2 of 2",
