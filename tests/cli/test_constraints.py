@@ -24,6 +24,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_each_line_has_its_prefix_and_its_terms(run: Path, files: Path, encdec) -> None:
     options = ["--terms", files / "terms", "--ban-terms", files / "bans", "--max-extra", 9]
     prefixes = ["--prefixes", files / "prefixes"]
@@ -46,6 +47,7 @@ def test_each_line_has_its_prefix_and_its_terms(run: Path, files: Path, encdec) 
     assert "05-0" in paragraphs.out
 
 
+@pytest.mark.slow
 def test_a_line_that_demands_what_it_forbids_is_said(run: Path, files: Path, encdec) -> None:
     options = ["--terms", files / "terms", "--ban-terms", files / "bans", "--max-extra", 9]
     outcome = encdec("translate", run, *options, stdin=b"3\nMai - May\n")
