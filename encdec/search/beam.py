@@ -4,7 +4,7 @@ Sutskever 2014, section 3.2).
 Each step records its tokens and back-pointers, and the paths of the best hypotheses are followed
 back once, at the end.
 
-Axes: see `encdec.types`; C = 2 W candidates.
+Axes: see `encdec.types`.
 """
 
 from collections.abc import Sequence
@@ -13,40 +13,15 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from encdec.ops.selection import top_k
 from encdec.search import phrases
+from encdec.search.candidates import Candidates, Required, likeliest, with_phrases
 from encdec.search.interface import History, Processor, State, init_states, process
 from encdec.search.loop import InitCache, Search, whole
+from encdec.search.paths import Finished, Record, follow
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
 from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
 
 Stop = Literal["never", "heuristic", "first"]
-
-
-class _Finished(NamedTuple):
-    """The W best hypotheses that have finished, best first; an unused place has score -inf.
-
-    scores, log_probs: float32 [B, W]. lengths: int32 [B, W]. parents, tokens: int32 [B, W], the
-    place in the beam of the hypothesis that the last token was added to, at step length - 1, and
-    that token: the end token, or any where the hypothesis was cut at its limit.
-    """
-
-    scores: Array
-    log_probs: Array
-    lengths: Array
-    parents: Array
-    tokens: Array
-
-
-class _Record(NamedTuple):
-    """What each step did to the live beam. tokens, parents: int32 [B, W, T]. log_probs: float32
-    [B, W, T], under the model, of the hypothesis in each place with its new token. attention:
-    [B, W, T, M, S] or None."""
-
-    tokens: Array
-    parents: Array
-    log_probs: Array
-    attention: Array | None
 
 
 class _Processed(NamedTuple):
@@ -61,18 +36,6 @@ class _Processed(NamedTuple):
     states: tuple[State, ...]
 
 
-class Required(NamedTuple):
-    """Phrases that each hypothesis must contain.
-
-    automata: of each sentence's phrases. edges: of the vocabulary. reserved: static; how many of a
-    sentence's last tokens no phrase may have.
-    """
-
-    automata: phrases.Automata
-    edges: phrases.WordEdges
-    reserved: int
-
-
 class _State(NamedTuple):
     """The loop's state after `step` tokens.
 
@@ -83,25 +46,11 @@ class _State(NamedTuple):
     step: Array
     last: Array
     live: Array
-    finished: _Finished
+    finished: Finished
     done: Array
-    record: _Record
+    record: Record
     cache: Cache
     processed: _Processed | None
-    progress: phrases.Progress | None
-
-
-class _Candidates(NamedTuple):
-    """Continuations of live hypotheses, in the order in which they are taken: each [B, C].
-
-    totals: float32, sum of processed log-probabilities. log_probs: float32, sum under the model.
-    parents, tokens: int32, the place that it continues, and its new token. progress: with that.
-    """
-
-    totals: Array
-    log_probs: Array
-    parents: Array
-    tokens: Array
     progress: phrases.Progress | None
 
 
@@ -180,7 +129,7 @@ def beam_parts(
         )
 
     def result(s: _State) -> SearchResult:
-        tokens, gains, attention = _follow(s.record, s.finished, specials)
+        tokens, gains, attention = follow(s.record, s.finished, specials)
         best = s.finished
         return SearchResult(tokens, best.scores, best.log_probs, gains, best.lengths, attention)
 
@@ -188,8 +137,8 @@ def beam_parts(
         # The live hypotheses, as if each had one token more.
         places = jnp.broadcast_to(jnp.arange(beams), s.live.shape)
         lengths = jnp.broadcast_to(s.step + 1, s.live.shape)
-        paths = _Finished(s.live, s.live, lengths, places, jnp.full_like(places, specials.pad))
-        tokens, _, _ = _follow(s.record._replace(attention=None), paths, specials)
+        paths = Finished(s.live, s.live, lengths, places, jnp.full_like(places, specials.pad))
+        tokens, _, _ = follow(s.record._replace(attention=None), paths, specials)
         return tokens[:, 0]
 
     return Search(init_cache, start, advance, result, so_far, max_len)
@@ -226,9 +175,9 @@ def _start(
         step=zero,
         last=jnp.full((rows, beams), specials.start, jnp.int32),
         live=none.at[:, 0].set(0),
-        finished=_Finished(empty, empty, integers, integers, integers),
+        finished=Finished(empty, empty, integers, integers, integers),
         done=done,
-        record=_Record(nothing, nothing, nothing.astype(jnp.float32), attention),
+        record=Record(nothing, nothing, nothing.astype(jnp.float32), attention),
         cache=None,
         processed=processed,
         progress=None,
@@ -256,11 +205,19 @@ def _advance(
         processed = processed._replace(states=states)
     beams = s.live.shape[1]
     length = s.step + 1
-    if required is None:
-        best = _candidates(s, ranked, model_log_probs)
+    so_far = None if processed is None else processed.log_probs
+    continuations = (s.live, ranked, model_log_probs, so_far)
+    if required is None or s.progress is None:
+        best = likeliest(*continuations)
     else:
         room = max_lengths - length - required.reserved
-        best = _required_candidates(s, ranked, model_log_probs, required, room, specials)
+        best = with_phrases(
+            *continuations,
+            progress=s.progress,
+            required=required,
+            room=room,
+            specials=specials,
+        )
     ends = best.tokens == specials.end
     at_limit = (length >= max_lengths)[:, None]
     is_first = jnp.arange(ends.shape[1]) < beams
@@ -285,8 +242,8 @@ def _advance(
     if processed is not None:
         sums = jnp.take_along_axis(best.log_probs, order, 1)
         sums = unless_done(sums, processed.log_probs)
-        so_far = processed.tokens.at[:, :, s.step].set(tokens)
-        processed = processed._replace(tokens=so_far, log_probs=sums)
+        all_tokens = processed.tokens.at[:, :, s.step].set(tokens)
+        processed = processed._replace(tokens=all_tokens, log_probs=sums)
     progress = s.progress
     if progress is not None:
         chosen = jax.tree.map(lambda x: jnp.take_along_axis(x, order[..., None], 1), best.progress)
@@ -294,7 +251,7 @@ def _advance(
     attention = s.record.attention
     if attention is not None:
         attention = attention.at[:, :, s.step].set(attended)
-    record = _Record(
+    record = Record(
         s.record.tokens.at[:, :, s.step].set(tokens),
         s.record.parents.at[:, :, s.step].set(parents),
         s.record.log_probs.at[:, :, s.step].set(sums),
@@ -314,56 +271,6 @@ def _advance(
     )
 
 
-def _candidates(s: _State, ranked: Array, model_log_probs: Array) -> _Candidates:
-    """The 2 W best continuations by the sum of `ranked` [B, W, V]."""
-    rows, beams, width = ranked.shape
-    totals = (s.live[..., None] + ranked).reshape(rows, -1)
-    # Few enough that their end tokens leave W that go on; a small V has no more.
-    best, places = top_k(totals, min(2 * beams, beams * width))
-    log_probs = best
-    if s.processed is not None:
-        model_totals = s.processed.log_probs[..., None] + model_log_probs
-        log_probs = jnp.take_along_axis(model_totals.reshape(rows, -1), places, 1)
-    return _Candidates(best, log_probs, places // width, places % width, None)
-
-
-def _required_candidates(
-    s: _State,
-    ranked: Array,
-    model_log_probs: Array,
-    required: Required,
-    room: Array,
-    specials: SpecialIds,
-) -> _Candidates:
-    """The 2 W first continuations, where hypotheses that need as many tokens take turns.
-
-    Args:
-      s, ranked, model_log_probs: as in `_candidates`.
-      required: the phrases.
-      room: int32 [B], the tokens that are left for phrases after this step.
-      specials: ids of the target vocabulary.
-    """
-    automata, edges, _ = required
-    assert s.progress is not None
-    offered = phrases.offer(
-        automata, edges, s.progress, ranked, model_log_probs, room, specials.end
-    )
-    rows, beams, each = offered.gains.shape
-    totals = (s.live[..., None] + offered.gains).reshape(rows, -1)
-    banks, strays = (x.reshape(rows, -1) for x in (offered.needed, offered.strays))
-    order = phrases.in_turn(totals, banks, strays, 2 * beams)
-
-    def take(x: Array) -> Array:
-        return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1)
-
-    best, tokens, parents = take(totals), take(offered.tokens.reshape(rows, -1)), order // each
-    log_probs = best
-    if s.processed is not None:
-        gains = jnp.take_along_axis(model_log_probs, offered.tokens, -1)
-        log_probs = take((s.processed.log_probs[..., None] + gains).reshape(rows, -1))
-    return _Candidates(best, log_probs, parents, tokens, jax.tree.map(take, offered.progress))
-
-
 def _reorder(tree: Any, parents: Array) -> Any:
     """Each place takes what belongs to the hypothesis that it continues; leaves [B, W, ...]."""
     if parents.shape[1] == 1:
@@ -381,26 +288,26 @@ def _reorder(tree: Any, parents: Array) -> Any:
 
 
 def _merge(
-    finished: _Finished, best: _Candidates, finishes: Array, length: Array, penalty: LengthPenalty
-) -> _Finished:
+    finished: Finished, best: Candidates, finishes: Array, length: Array, penalty: LengthPenalty
+) -> Finished:
     """The W best of those that finished before and of the candidates that finish now."""
     beams = finished.scores.shape[1]
     totals = jnp.where(finishes, best.totals, -jnp.inf)
-    new = _Finished(
+    new = Finished(
         totals / penalty(length),
         jnp.where(jnp.isneginf(totals), -jnp.inf, best.log_probs),
         jnp.where(jnp.isneginf(totals), 0, length),
         best.parents,
         best.tokens,
     )
-    both = _Finished(*(jnp.concatenate(pair, 1) for pair in zip(finished, new, strict=True)))
+    both = Finished(*(jnp.concatenate(pair, 1) for pair in zip(finished, new, strict=True)))
     _, order = jax.lax.top_k(both.scores, beams)
-    return _Finished(*(jnp.take_along_axis(x, order, 1) for x in both))
+    return Finished(*(jnp.take_along_axis(x, order, 1) for x in both))
 
 
 def _may_improve(
     live: Array,
-    finished: _Finished,
+    finished: Finished,
     length: Array,
     max_lengths: Array,
     penalty: LengthPenalty,
@@ -412,43 +319,3 @@ def _may_improve(
         return jnp.isneginf(worst) & (live.max(1) > -jnp.inf)
     ends_at = max_lengths if stop == "never" else length
     return live.max(1) / penalty(ends_at) > worst
-
-
-def _follow(
-    record: _Record, paths: _Finished, specials: SpecialIds
-) -> tuple[Array, Array, Array | None]:
-    """Follows back-pointers: tokens and their log-probabilities [B, W, T], attention
-    [B, W, T, M, S].
-
-    `place` is where a path is in the beam after step t. A path's last token was never in the live
-    beam: it follows the parent itself.
-    """
-    steps = record.tokens.shape[2]
-    by_step = jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), record)
-
-    def back(
-        place: Array, x: tuple[Array, _Record]
-    ) -> tuple[Array, tuple[Array, Array, Array | None]]:
-        t, made = x
-        on_path, is_last = t < paths.lengths, t == paths.lengths - 1
-        token = jnp.take_along_axis(made.tokens, place, 1)
-        token = jnp.where(on_path, jnp.where(is_last, paths.tokens, token), specials.pad)
-        total = jnp.take_along_axis(made.log_probs, place, 1)
-        total = jnp.where(is_last, paths.log_probs, total)
-        came_from = jnp.take_along_axis(made.parents, place, 1)
-        before = jnp.where(on_path & ~is_last, came_from, place)
-        attention = made.attention
-        if attention is not None:
-            attention = jnp.take_along_axis(attention, before[..., None, None], 1)
-            attention = jnp.where(on_path[..., None, None], attention, 0)
-        return before, (token, total, attention)
-
-    _, (tokens, totals, attention) = jax.lax.scan(
-        back, paths.parents, (jnp.arange(steps), by_step), reverse=True
-    )
-    # What a token added to the total of its path.
-    gains = totals - jnp.pad(totals[:-1], [(1, 0), (0, 0), (0, 0)])
-    gains = jnp.where(jnp.arange(steps)[:, None, None] < paths.lengths[None], gains, 0)
-    if attention is not None:
-        attention = jnp.moveaxis(attention, 0, 2)
-    return jnp.moveaxis(tokens, 0, 2), jnp.moveaxis(gains, 0, 2), attention

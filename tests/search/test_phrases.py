@@ -12,7 +12,8 @@ import pytest
 from encdec.config.search import SearchOptions
 from encdec.data.surfaces import Surfaces
 from encdec.search.automata import Spelling, automaton
-from encdec.search.beam import Required, beam_search
+from encdec.search.beam import beam_search
+from encdec.search.candidates import Required
 from encdec.search.phrases import PhraseTable, word_edges
 from encdec.search.processors import from_options
 from encdec.search.types import LengthPenalty
