@@ -79,7 +79,7 @@ def word_links(run: Run, translation: Translation, source: str) -> list[Link]:
     Markup needs an alignment that holds for weak models too. So all attention maps count, the
     attention to a source token is divided by one more than its sum, which is large for tokens that
     are attended to whatever is translated, and multiplied by exp(-lambda |i / I - j / J|) for the
-    words i of I and j of J (Dyer 2013, section 2).
+    words i of I and j of J (Dyer 2013, section 2); `align_words` links words by what this gives.
     """
     words, others = (
         [text[a:b] for a, b in word_spans(text)] for text in (source, translation.text)

@@ -1,7 +1,7 @@
 """The translator: text in; translations with scores and alignments out."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,8 @@ import numpy as np
 
 from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
-from encdec.data.batches import inference_batches, round_length
-from encdec.data.tokens import Tokens, tokens_of
+from encdec.data.batches import inference_batches
+from encdec.data.tokens import Tokens
 from encdec.inference.beam_memory import check_beam
 from encdec.inference.decoding import (
     Model,
@@ -27,6 +27,12 @@ from encdec.inference.minimum_bayes_risk import by_expected_utility
 from encdec.inference.scoring import log_probs_program
 from encdec.inference.segments import Watch, find
 from encdec.inference.self_attention import self_attention_maps
+from encdec.inference.sources import (
+    encode_sources,
+    example_numbers,
+    padded_rows,
+    sentences_of,
+)
 from encdec.inference.translation import Translation, blank_translation, read_translations
 from encdec.models import registry
 from encdec.parallel import devices, sharding
@@ -176,9 +182,10 @@ class Translator:
             options = replace(options, beam=candidates)
         results = [[blank_translation()] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
-        numbers = _example_ids(example_ids, len(texts))[real]
+        numbers = example_numbers(example_ids, len(texts))[real]
         sources = [
-            member._encode([texts[i] for i in real], max_source_length) for member in self.members
+            encode_sources(member.run, [texts[i] for i in real], max_source_length)
+            for member in self.members
         ]
         limits = target_limits(self.run, options, sources[0].lengths())
         check_beam(
@@ -195,50 +202,32 @@ class Translator:
         )
         if progress:
             progress(len(texts) - len(real))
-        workers = self._workers()
-        if self._is_cpu:  # where so many rows are fastest, of sentences or of hypotheses
-            max_batch_tokens = max(max_batch_tokens // options.beam, 1)
-        places = _CACHE_BYTES // workers // max(self._bytes_per_token(options.beam), 1)
-        costs = -(-constraints.max_lengths.astype(np.int64) * max_batch_tokens // places)
 
-        def find(
-            batch: tuple[np.ndarray, np.ndarray, np.ndarray],
-        ) -> tuple[np.ndarray, SearchResult]:
-            rows, src, src_mask = batch
-            others = [_padded_rows(tokens, rows, len(src)) for tokens in sources[1:]]
-            padded: tuple[Source, ...] = ((src, src_mask), *others)
-            sentences = _sentences(constraints, numbers, rows, len(src))
+        def see(index: int, ids: np.ndarray) -> None:
+            assert watch
+            tokens = ids[ids != self._specials.pad].tolist()
+            watch(real[index], self.run.tgt_vocabulary.decode(tokens))
 
-            def see(places: np.ndarray, tokens: np.ndarray) -> None:
-                assert watch
-                for place, ids in zip(places, tokens, strict=True):
-                    text = self.run.tgt_vocabulary.decode(ids[ids != self._specials.pad].tolist())
-                    watch(real[rows[place]], text)
-
-            return rows, self._search(
-                padded,
-                sentences,
-                options,
-                constraints,
-                processors,
-                alignments,
-                see if watch else None,
-            )
-
-        batches = inference_batches(sources[0], max_batch_tokens, costs)
-        with ThreadPoolExecutor(workers) as pool:
-            for rows, result in pool.map(find, batches) if workers > 1 else map(find, batches):
-                for row, index in enumerate(rows):
-                    translations = read_translations(
-                        result, row, sources[0][index], candidates, self.run
-                    )
-                    if options.mbr:
-                        translations = by_expected_utility(
-                            translations, count, drawn=options.sample
-                        )
-                    results[real[index]] = translations
-                if progress:
-                    progress(len(rows))
+        found = self._search_all(
+            sources,
+            numbers,
+            options,
+            constraints,
+            processors,
+            alignments,
+            max_batch_tokens,
+            see if watch else None,
+        )
+        for rows, result in found:
+            for row, index in enumerate(rows):
+                translations = read_translations(
+                    result, row, sources[0][index], candidates, self.run
+                )
+                if options.mbr:
+                    translations = by_expected_utility(translations, count, drawn=options.sample)
+                results[real[index]] = translations
+            if progress:
+                progress(len(rows))
         return results
 
     def log_probs(self, batch: Batch) -> np.ndarray:
@@ -311,30 +300,60 @@ class Translator:
 
         return sharding.shard_batch(jax.tree.map(local, batch), layout)
 
-    def _encode(self, texts: Sequence[str], max_length: int | None) -> Tokens:
-        """Returns the source tokens of texts, cut after `max_length` tokens, with the end token.
+    def _search_all(
+        self,
+        sources: Sequence[Tokens],
+        numbers: np.ndarray,
+        options: SearchOptions,
+        constraints: Constraints,
+        processors: Sequence[Processor],
+        alignments: bool,
+        max_batch_tokens: int,
+        see: Callable[[int, np.ndarray], None] | None,
+    ) -> Iterator[tuple[np.ndarray, SearchResult]]:
+        """Searches n texts in batches, several of them at a time on a CPU.
 
-        What the vocabulary puts after a text stays there when the text is cut.
+        Args:
+          sources: the tokens of the texts for each member.
+          numbers: uint32 [n], see `example_numbers`.
+          options, constraints, processors, alignments, max_batch_tokens: as in `nbest`.
+          see: gets the index of a text and the tokens of its likeliest hypothesis so far, int32
+            [T], padding after them.
 
-        Raises:
-          InputError: a text is longer than the model has positions for.
+        Yields:
+          The indices of the texts of a batch, int [rows], and what was found for them.
         """
-        vocabulary = self.run.src_vocabulary
-        ids, longest = vocabulary.encode_all(texts), self.run.config.model.longest_sentence
-        if max_length is not None:
-            after = [*vocabulary.after]
-            ids = [
-                one if len(one) <= max_length else one[: max_length - len(after)] + after
-                for one in ids
-            ]
-        for text, one in zip(texts, ids, strict=True):
-            if longest is not None and len(one) >= longest:
-                raise InputError(
-                    f"a source of {len(one)} tokens, {text[:40]!r}..., is too long: the model has "
-                    f"{longest} learned positions, and the end token needs one; shorten it, or cut "
-                    f"it with max_source_length = {longest - 1} (--too-long cut)"
-                )
-        return tokens_of(ids, vocabulary.specials)
+        workers = self._workers()
+        if self._is_cpu:  # where so many rows are fastest, of sentences or of hypotheses
+            max_batch_tokens = max(max_batch_tokens // options.beam, 1)
+        places = _CACHE_BYTES // workers // max(self._bytes_per_token(options.beam), 1)
+        costs = -(-constraints.max_lengths.astype(np.int64) * max_batch_tokens // places)
+
+        def find(
+            batch: tuple[np.ndarray, np.ndarray, np.ndarray],
+        ) -> tuple[np.ndarray, SearchResult]:
+            rows, src, src_mask = batch
+            others = [padded_rows(tokens, rows, len(src)) for tokens in sources[1:]]
+            padded: tuple[Source, ...] = ((src, src_mask), *others)
+
+            def see_rows(places: np.ndarray, tokens: np.ndarray) -> None:
+                assert see
+                for place, ids in zip(places, tokens, strict=True):
+                    see(int(rows[place]), ids)
+
+            return rows, self._search(
+                padded,
+                sentences_of(constraints, numbers, rows, len(src)),
+                options,
+                constraints,
+                processors,
+                alignments,
+                see_rows if see else None,
+            )
+
+        batches = inference_batches(sources[0], max_batch_tokens, costs)
+        with ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(find, batches) if workers > 1 else map(find, batches)
 
     def _search(
         self,
@@ -437,37 +456,6 @@ def _candidates(count: int, options: SearchOptions) -> int:
             f"larger {name}"
         )
     return options.mbr or count
-
-
-def _example_ids(given: Sequence[int] | None, count: int) -> np.ndarray:
-    """The numbers of texts, uint32 [count]; by default their indices."""
-    if given is None:
-        return np.arange(count, dtype=np.uint32)
-    if len(given) != count:
-        raise InputError(
-            f"there are {count} texts, but {len(given)} example_ids: give one for each"
-        )
-    return np.array([number & 0xFFFFFFFF for number in given], np.uint32)
-
-
-def _sentences(
-    constraints: Constraints, example_ids: np.ndarray, rows: np.ndarray, size: int
-) -> Sentences:
-    """What the texts `rows`, int [n], bring to the search, padded to `size` rows."""
-    missing = [(0, size - len(rows)), (0, 0)]
-    arrays: Any = (
-        np.pad(constraints.max_lengths[rows], missing[:1]),
-        np.pad(example_ids[rows], missing[:1]),
-        np.pad(constraints.prefix[rows], missing),
-        constraints.banned.batch(rows, size),
-        constraints.phrases.batch(rows, size),
-    )
-    return Sentences(*arrays)
-
-
-def _padded_rows(source: Tokens, rows: np.ndarray, size: int) -> Source:
-    """The sources of chosen rows and their mask, padded to `size` rows."""
-    return source.padded(rows, size, round_length(int(source.lengths()[rows].max())))
 
 
 def load(path: str | Path, layout: Layout = SINGLE_DEVICE, dtype: Any = jnp.float32) -> Translator:
