@@ -1,16 +1,19 @@
-"""How fast does a run decode real sentences, beside CTranslate2 with the same weights?
+"""How fast does a run decode real sentences, beside another engine with the same weights?
 
     pip install "encdec[ctranslate2]"   # without it only encdec is timed
     python -m experiments.decode_speed runs/en-de --source test.en
     python -m experiments.decode_speed runs/en-de --source test.en --sizes base
+    pip install "encdec[peers]"         # with PyTorch and the hub library
+    python -m experiments.decode_speed runs/en-de --source test.en --peer transformers
 
 With `--sizes` a small Transformer is timed at the sizes of a preset, where it computes the same
 function: translations, and so their lengths, are the same (`experiments/enlarge.py`).
 
-The run is exported to CTranslate2's format where that can hold it. Both engines search the same
+The run is exported to the peer's format where that can hold it. Both engines search the same
 sentences under the same rules, in float32: scores are means over tokens, the first finished
 hypotheses end a search, translations have the same longest length. After one call each they run in
-turn; figures are medians. CTranslate2 is timed with each of `PEER_SETTINGS`, and its best counts.
+turn; figures are medians. A peer is timed with several settings, and its best counts. CTranslate2
+gets tokens, so it is spared the work of making them; the hub library's `generate` gets text.
 
 The machine must be idle. Results, with devices and dates, stand in `experiments/README.md`.
 """
@@ -22,8 +25,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import tyro
@@ -38,8 +42,10 @@ from encdec.runs.parameters import best_params
 from encdec.types import InputError
 from experiments.enlarge import enlarge
 
-PEER_SETTINGS = [(1, 32), (1, 64), (core_count(), 32), (core_count(), 64)]
-"""Threads of a worker, and sentences of a batch; there are as many workers as use all cores."""
+Found = list[list[tuple[list[str], float | None]]]
+"""For each sentence, its hypotheses, best first: tokens without the end token, and the score."""
+Calls = dict[str, Callable[[], Found]]
+"""A peer's search of all sentences, by what its setting is."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Options:
     """Run folder."""
     source: Path
     """A sentence in each line."""
+    peer: Literal["ctranslate2", "transformers"] = "ctranslate2"
+    """The other engine."""
     sizes: str | None = None
     """Preset whose sizes the Transformer is enlarged to; None for its own."""
     beams: tuple[int, ...] = (1, 5)
@@ -87,12 +95,12 @@ def in_turn(calls: list[Callable[[], Any]], repeats: int) -> list[float]:
     return [statistics.median(times) for times in seconds]
 
 
-def peer_calls(folder: Path, sources: list[list[str]], options: Options, beam: int) -> list[Any]:
-    """CTranslate2's search, with each of its settings."""
+def ctranslate2_calls(folder: Path, sources: list[list[str]], options: Options, beam: int) -> Calls:
+    """With threads that share a batch or have one each, and batches of two sizes."""
     import ctranslate2
 
-    def call(translator: Any, batch: int) -> Any:
-        return translator.translate_batch(
+    def call(translator: Any, batch: int) -> Found:
+        found = translator.translate_batch(
             sources,
             beam_size=beam,
             num_hypotheses=beam,
@@ -102,9 +110,10 @@ def peer_calls(folder: Path, sources: list[list[str]], options: Options, beam: i
             return_scores=True,
             max_batch_size=batch,
         )
+        return [list(zip(one.hypotheses, one.scores, strict=True)) for one in found]
 
-    calls = []
-    for threads, batch in dict.fromkeys(PEER_SETTINGS):
+    calls: Calls = {}
+    for threads in sorted({1, core_count()}):
         translator = ctranslate2.Translator(
             str(folder),
             device="cpu",
@@ -112,8 +121,44 @@ def peer_calls(folder: Path, sources: list[list[str]], options: Options, beam: i
             inter_threads=max(core_count() // threads, 1),
             intra_threads=threads,
         )
-        calls.append(lambda t=translator, b=batch: call(t, b))
+        for batch in (32, 64):
+            calls[f"{threads} threads, batch {batch}"] = partial(call, translator, batch)
     return calls
+
+
+def transformers_calls(folder: Path, texts: list[str], options: Options, beam: int) -> Calls:
+    """With batches of three sizes, of sentences of about one length."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(core_count())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    marks = set(tokenizer.all_special_tokens)
+
+    def call(batch: int) -> Found:
+        lengths = [len(ids) for ids in tokenizer(texts).input_ids]
+        order = sorted(range(len(texts)), key=lambda i: -lengths[i])
+        found: Found = [[] for _ in texts]
+        for first in range(0, len(order), batch):
+            rows = order[first : first + batch]
+            inputs = tokenizer([texts[i] for i in rows], return_tensors="pt", padding=True)
+            with torch.inference_mode():
+                out = model.generate(
+                    **inputs,
+                    num_beams=beam,
+                    num_return_sequences=beam,
+                    early_stopping=beam > 1,
+                    length_penalty=1.0,
+                    max_length=None,
+                    max_new_tokens=options.max_tokens,
+                )
+            for place, ids in enumerate(out.tolist()):
+                tokens = [x for x in tokenizer.convert_ids_to_tokens(ids) if x not in marks]
+                found[rows[place // beam]].append((tokens, None))
+        return found
+
+    return {f"batch {batch}": partial(call, batch) for batch in (32, 64, 128)}
 
 
 def enlarged(path: Path, sizes: str, folder: Path) -> Path:
@@ -140,10 +185,10 @@ def main(options: Options) -> None:
         if options.sizes:
             run = enlarged(run, options.sizes, Path(name) / "run")
         translator = encdec.load(run)
-        has_peer = importlib.util.find_spec("ctranslate2") is not None
+        has_peer = importlib.util.find_spec(options.peer) is not None
         if has_peer:
             try:
-                export_run(run, folder, "ctranslate2")
+                export_run(run, folder, options.peer)
             except InputError as error:
                 print(f"encdec alone: {error}")
                 has_peer = False
@@ -156,35 +201,38 @@ def main(options: Options) -> None:
                 )
 
             found = ours()
-            sources = [best[0].src_tokens[:-1] for best in found]  # CTranslate2 adds the end itself
-            peers = peer_calls(folder, sources, options, beam) if has_peer else []
-            seconds, *theirs = in_turn([ours, *peers], options.repeats)
-            line = f"beam {beam}: encdec {len(texts) / seconds:.0f} sentences/s"
-            if peers:
-                fastest = min(theirs)
+            calls: Calls = {}
+            if has_peer and options.peer == "ctranslate2":  # which adds the end token itself
+                sources = [best[0].src_tokens[:-1] for best in found]
+                calls = ctranslate2_calls(folder, sources, options, beam)
+            elif has_peer:
+                calls = transformers_calls(folder, texts, options, beam)
+            seconds, *theirs = in_turn([ours, *calls.values()], options.repeats)
+            line = f"beam {beam}: encdec {len(texts) / seconds:.1f} sentences/s"
+            if calls:
+                fastest, setting = min(zip(theirs, calls, strict=True))
                 line += (
-                    f", CTranslate2 {len(texts) / fastest:.0f} with threads, batch "
-                    f"{[*dict.fromkeys(PEER_SETTINGS)][theirs.index(fastest)]}: ratio "
-                    f"{fastest / seconds:.2f}; {agreement(found, peers[0]())}"
+                    f", {options.peer} {len(texts) / fastest:.1f} with {setting}: ratio "
+                    f"{fastest / seconds:.2f}; {agreement(found, calls[setting]())}"
                 )
             print(line, flush=True)
 
 
-def agreement(found: list[list[encdec.Translation]], theirs: list[Any]) -> str:
+def agreement(found: list[list[encdec.Translation]], theirs: Found) -> str:
     """How many sentences have the same best hypothesis, the same n-best list, and how near scores
     of the same hypotheses are."""
     best = lists = 0
-    largest = 0.0
+    largest: float | None = None
     for ours, peer in zip(found, theirs, strict=True):
         tokens = [[x for x in one.tgt_tokens if x != "</s>"] for one in ours]
-        lists += tokens == peer.hypotheses
-        if tokens[0] == peer.hypotheses[0]:
+        lists += tokens == [tokens for tokens, _ in peer]
+        first, score = peer[0]
+        if tokens[0] == first:
             best += 1
-            largest = max(largest, abs(ours[0].score - peer.scores[0]))
-    return (
-        f"same best {best}, same {len(found[0])}-best {lists} of {len(found)}, "
-        f"scores differ by {largest:.1e} nats at most"
-    )
+            if score is not None:
+                largest = max(largest or 0, abs(ours[0].score - score))
+    line = f"same best {best}, same {len(found[0])}-best {lists} of {len(found)}"
+    return line if largest is None else f"{line}, scores differ by {largest:.1e} nats at most"
 
 
 if __name__ == "__main__":

@@ -1,60 +1,36 @@
 """The translator: text in; translations with scores and alignments out."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
-from encdec.data.batches import inference_batches
-from encdec.data.tokens import Tokens
+from encdec.inference.batch_search import BatchSearch, How
 from encdec.inference.beam_memory import check_beam
-from encdec.inference.decoding import (
-    Model,
-    Shared,
-    Source,
-    cache_bytes,
-)
+from encdec.inference.decoding import Model
 from encdec.inference.limits import target_limits
 from encdec.inference.minimum_bayes_risk import by_expected_utility
 from encdec.inference.scoring import log_probs_program
-from encdec.inference.segments import Watch, find
 from encdec.inference.self_attention import self_attention_maps
-from encdec.inference.sources import (
-    encode_sources,
-    example_numbers,
-    padded_rows,
-    sentences_of,
-)
+from encdec.inference.sources import encode_sources, example_numbers
 from encdec.inference.translation import Translation, blank_translation, read_translations
 from encdec.models import registry
-from encdec.parallel import devices, sharding
+from encdec.parallel import sharding
 from encdec.parallel.devices import compute_dtype
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
-from encdec.search.constraints import Constraints, TextConstraints, constrain
+from encdec.search.constraints import TextConstraints, constrain
 from encdec.search.interface import Processor, check_processors
-from encdec.search.methods import Sentences, split
 from encdec.search.phrase_texts import Phrase
-from encdec.search.phrases import word_edges
-from encdec.search.types import SearchResult
-from encdec.types import Array, Batch, InputError, MapKind, Params
-
-_CACHE_BYTES = 1 << 31
-"""The most bytes on a device for the caches of all batches at work, if every translation reached
-its limit."""
-
-_MOST_WORKERS = 8
-"""Batches at work on a CPU, which share its memory."""
+from encdec.types import Batch, InputError, MapKind, Params
 
 
 class Translator:
@@ -188,10 +164,21 @@ class Translator:
             for member in self.members
         ]
         limits = target_limits(self.run, options, sources[0].lengths())
+        batches = BatchSearch(
+            tuple(member.run for member in self.members),
+            Model(
+                tuple(member._static["model"] for member in self.members),
+                self._static["dtype"],
+                self._mean,
+            ),
+            tuple(member._params for member in self.members),
+            self._weights,
+            self._layout,
+        )
         check_beam(
             options.beam,
             self.run.tgt_vocabulary.size,
-            self._bytes_per_token(1),
+            batches.bytes_per_token(1),
             int(limits.max(initial=0)),
         )
         constraints = constrain(
@@ -208,17 +195,8 @@ class Translator:
             tokens = ids[ids != self._specials.pad].tolist()
             watch(real[index], self.run.tgt_vocabulary.decode(tokens))
 
-        found = self._search_all(
-            sources,
-            numbers,
-            options,
-            constraints,
-            processors,
-            alignments,
-            max_batch_tokens,
-            see if watch else None,
-        )
-        for rows, result in found:
+        how = How(options, constraints, processors, alignments, max_batch_tokens)
+        for rows, result in batches.search(sources, numbers, how, see if watch else None):
             for row, index in enumerate(rows):
                 translations = read_translations(
                     result, row, sources[0][index], candidates, self.run
@@ -240,7 +218,9 @@ class Translator:
           float32 [B, T], nats; 0 where the target token is padding.
         """
         program = log_probs_program(self._layout, **self._static)
-        gathered = sharding.gather_batch(program(self._params, self._rows(batch)), self._layout)
+        gathered = sharding.gather_batch(
+            program(self._params, sharding.shard_rows(batch, self._layout)), self._layout
+        )
         return np.asarray(gathered)[: len(batch.src)]
 
     @property
@@ -288,155 +268,6 @@ class Translator:
     def source_length(self, text: str) -> int:
         """The number of tokens of a source text, without the end token."""
         return len(self.run.src_vocabulary.encode(text))
-
-    def _rows(self, batch: Any) -> Any:
-        """Puts this process's rows of a batch on its devices, padded to the same number on each."""
-        layout = self._layout
-
-        def local(x: np.ndarray) -> np.ndarray:
-            rows = sharding.padded_batch_size(len(x), layout)
-            padded = np.pad(x, [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)])
-            return padded[sharding.local_batch_rows(rows, layout)]
-
-        return sharding.shard_batch(jax.tree.map(local, batch), layout)
-
-    def _search_all(
-        self,
-        sources: Sequence[Tokens],
-        numbers: np.ndarray,
-        options: SearchOptions,
-        constraints: Constraints,
-        processors: Sequence[Processor],
-        alignments: bool,
-        max_batch_tokens: int,
-        see: Callable[[int, np.ndarray], None] | None,
-    ) -> Iterator[tuple[np.ndarray, SearchResult]]:
-        """Searches n texts in batches, several of them at a time on a CPU.
-
-        Args:
-          sources: the tokens of the texts for each member.
-          numbers: uint32 [n], see `example_numbers`.
-          options, constraints, processors, alignments, max_batch_tokens: as in `nbest`.
-          see: gets the index of a text and the tokens of its likeliest hypothesis so far, int32
-            [T], padding after them.
-
-        Yields:
-          The indices of the texts of a batch, int [rows], and what was found for them.
-        """
-        workers = self._workers()
-        if self._is_cpu:  # where so many rows are fastest, of sentences or of hypotheses
-            max_batch_tokens = max(max_batch_tokens // options.beam, 1)
-        places = _CACHE_BYTES // workers // max(self._bytes_per_token(options.beam), 1)
-        costs = -(-constraints.max_lengths.astype(np.int64) * max_batch_tokens // places)
-
-        def find(
-            batch: tuple[np.ndarray, np.ndarray, np.ndarray],
-        ) -> tuple[np.ndarray, SearchResult]:
-            rows, src, src_mask = batch
-            others = [padded_rows(tokens, rows, len(src)) for tokens in sources[1:]]
-            padded: tuple[Source, ...] = ((src, src_mask), *others)
-
-            def see_rows(places: np.ndarray, tokens: np.ndarray) -> None:
-                assert see
-                for place, ids in zip(places, tokens, strict=True):
-                    see(int(rows[place]), ids)
-
-            return rows, self._search(
-                padded,
-                sentences_of(constraints, numbers, rows, len(src)),
-                options,
-                constraints,
-                processors,
-                alignments,
-                see_rows if see else None,
-            )
-
-        batches = inference_batches(sources[0], max_batch_tokens, costs)
-        with ThreadPoolExecutor(workers) as pool:
-            yield from pool.map(find, batches) if workers > 1 else map(find, batches)
-
-    def _search(
-        self,
-        sources: tuple[Source, ...],
-        sentences: Sentences,
-        options: SearchOptions,
-        constraints: Constraints,
-        processors: Sequence[Processor],
-        alignments: bool,
-        watch: Watch | None,
-    ) -> SearchResult:
-        """Searches a batch and gathers the result as NumPy arrays.
-
-        Args:
-          sources: the B source sentences for each member.
-          sentences: of NumPy arrays, what each of the B sentences brings.
-          options, constraints, processors, alignments: how to search.
-          watch: see there.
-        """
-        source_length = sources[0][0].shape[1]
-        edges = None
-        if sentences.banned is not None or sentences.phrases is not None:
-            edges = word_edges(self.run.tgt_vocabulary.surfaces)
-        static, arrays = split(
-            options,
-            self._specials,
-            max_len=int(target_limits(self.run, options, np.array([source_length]))[0]),
-            edges=edges,
-            with_attention=alignments,
-            banned=constraints.banned_ids,
-            processors=processors,
-        )
-        sharded = self._rows((sources, sentences))
-        return find(
-            self._layout,
-            Model(
-                tuple(member._static["model"] for member in self.members),
-                self._static["dtype"],
-                self._mean,
-            ),
-            static,
-            tuple(member._params for member in self.members),
-            Shared(arrays, self._weights),
-            *sharded,
-            cache_grows=self._bytes_per_token(options.beam) > 0,
-            gather=self._gather,
-            watch=watch,
-        )
-
-    def _gather(self, result: SearchResult) -> SearchResult:
-        """The NumPy arrays of a result on the devices."""
-        gathered: SearchResult = sharding.gather_batch(
-            result._replace(attention=None), self._layout
-        )
-        return gathered._replace(attention=self._all_heads(result.attention))
-
-    def _workers(self) -> int:
-        """How many batches are searched at a time.
-
-        The small products of a step leave cores idle: a CPU does better with several batches.
-        """
-        return min(devices.core_count(), _MOST_WORKERS) if self._is_cpu else 1
-
-    @property
-    def _is_cpu(self) -> bool:
-        return self._layout.size == 1 and jax.default_backend() == "cpu"
-
-    def _bytes_per_token(self, beams: int) -> int:
-        """Bytes of a device that a sentence's caches grow by with each token."""
-        members = sum(cache_bytes(build_model(member.run), beams) for member in self.members)
-        return members // self._layout.model
-
-    def _all_heads(self, attention: Array | None) -> Any:
-        """Gathers the heads' attention from the devices: [B, W, T, M, S], ordered by layer."""
-        if attention is None:
-            return None
-        parts = sharding.gather_batch_by_model(attention, self._layout)  # [devices, B, W, T, M, S]
-        if len(parts) == 1:
-            return parts[0]
-        layers, _ = self.run.config.model.attention_grid
-        split = parts.reshape(*parts.shape[:4], layers, -1, parts.shape[-1])
-        joined = np.moveaxis(split, 0, 4)  # [B, W, T, L, devices, H, S]
-        return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])
 
 
 def _candidates(count: int, options: SearchOptions) -> int:

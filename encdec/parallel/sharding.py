@@ -186,6 +186,26 @@ def local_batch_rows(rows: int, layout: Layout) -> slice:
     return slice(layout.local_data.start * per_shard, layout.local_data.stop * per_shard)
 
 
+def shard_rows(tree: Any, layout: Layout) -> Any:
+    """Puts a batch on this process's devices: its share of the rows, with rows of zeros at the end
+    where data shards would have different numbers.
+
+    Args:
+      tree: NumPy arrays [rows, ...], the same in all processes.
+      layout: the devices.
+
+    Returns:
+      As `shard_batch`.
+    """
+
+    def local(x: np.ndarray) -> np.ndarray:
+        rows = padded_batch_size(len(x), layout)
+        padded = np.pad(x, [(0, rows - len(x)), *[(0, 0)] * (x.ndim - 1)])
+        return padded[local_batch_rows(rows, layout)]
+
+    return shard_batch(jax.tree.map(local, tree), layout)
+
+
 def gather_batch(tree: Any, layout: Layout) -> Any:
     """The rows that all devices of all processes computed, as NumPy arrays [rows, ...]."""
     if layout.size == 1:

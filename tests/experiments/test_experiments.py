@@ -327,7 +327,7 @@ def test_decoding_is_timed_and_compared_hypothesis_by_hypothesis(tmp_path: Path,
     lists = [[[x for x in one.tgt_tokens if x != "</s>"] for one in best] for best in found]
     scores = [[one.score for one in best] for best in found]
     scores[0][0] += 0.25
-    peer = [SimpleNamespace(hypotheses=h, scores=s) for h, s in zip(lists, scores, strict=True)]
-    peer[1].hypotheses = peer[1].hypotheses[::-1]
+    peer = [list(zip(h, s, strict=True)) for h, s in zip(lists, scores, strict=True)]
+    peer[1] = peer[1][::-1]
     said = speed.agreement(found, peer)
     assert said == "same best 1, same 2-best 1 of 2, scores differ by 2.5e-01 nats at most"

@@ -1,0 +1,183 @@
+"""The search of many texts, in batches on the devices."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from encdec.config.search import SearchOptions
+from encdec.data.batches import inference_batches
+from encdec.data.tokens import Tokens
+from encdec.inference.decoding import Model, Shared, Source, cache_bytes
+from encdec.inference.limits import target_limits
+from encdec.inference.segments import Watch, find
+from encdec.inference.sources import padded_rows, sentences_of
+from encdec.parallel import devices, sharding
+from encdec.parallel.layout import Layout
+from encdec.runs.parameters import build_model
+from encdec.runs.run import Run
+from encdec.search.constraints import Constraints
+from encdec.search.interface import Processor
+from encdec.search.methods import Sentences, split
+from encdec.search.phrases import word_edges
+from encdec.search.types import SearchResult
+from encdec.types import Array, Params
+
+_CACHE_BYTES = 1 << 31
+"""The most bytes on a device for the caches of all batches at work, if every translation reached
+its limit."""
+_MOST_WORKERS = 8
+"""Batches at work on a CPU, which share its memory."""
+
+See = Callable[[int, np.ndarray], None]
+"""Gets the index of a text and the tokens of its likeliest hypothesis so far, int32 [T], padding
+after them."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How texts are searched; see `Translator.nbest`.
+
+    Attributes:
+      options, processors, alignments, max_batch_tokens: as there.
+      constraints: what the options and the texts themselves demand.
+    """
+
+    options: SearchOptions
+    constraints: Constraints
+    processors: Sequence[Processor]
+    alignments: bool
+    max_batch_tokens: int
+
+
+@dataclass(frozen=True)
+class BatchSearch:
+    """Models that decode together, and the devices that they are on.
+
+    Attributes:
+      runs: of each model; the first provides the target vocabulary and the limits.
+      model: the models.
+      params: of each model, sharded over the devices.
+      weights: float32 [number of models], see `Shared`.
+      layout: the devices.
+    """
+
+    runs: tuple[Run, ...]
+    model: Model
+    params: tuple[Params, ...]
+    weights: np.ndarray
+    layout: Layout
+
+    def search(
+        self, sources: Sequence[Tokens], numbers: np.ndarray, how: How, see: See | None
+    ) -> Iterator[tuple[np.ndarray, SearchResult]]:
+        """Searches n texts in batches, several of them at a time on a CPU.
+
+        Args:
+          sources: the tokens of the texts for each model.
+          numbers: uint32 [n], see `example_numbers`.
+          how: see there.
+          see: is called every few tokens, maybe in another thread.
+
+        Yields:
+          The indices of the texts of a batch, int [rows], and what was found for them.
+        """
+        beam, workers, tokens = how.options.beam, self._workers(), how.max_batch_tokens
+        if self._is_cpu:  # where so many rows are fastest, of sentences or of hypotheses
+            tokens = max(tokens // beam, 1)
+        places = _CACHE_BYTES // workers // max(self.bytes_per_token(beam), 1)
+        costs = -(-how.constraints.max_lengths.astype(np.int64) * tokens // places)
+
+        def find_batch(
+            batch: tuple[np.ndarray, np.ndarray, np.ndarray],
+        ) -> tuple[np.ndarray, SearchResult]:
+            rows, src, src_mask = batch
+            others = [padded_rows(tokens, rows, len(src)) for tokens in sources[1:]]
+            padded: tuple[Source, ...] = ((src, src_mask), *others)
+
+            def see_rows(places: np.ndarray, tokens: np.ndarray) -> None:
+                assert see
+                for place, ids in zip(places, tokens, strict=True):
+                    see(int(rows[place]), ids)
+
+            sentences = sentences_of(how.constraints, numbers, rows, len(src))
+            return rows, self._find(padded, sentences, how, see_rows if see else None)
+
+        batches = inference_batches(sources[0], tokens, costs)
+        with ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(find_batch, batches) if workers > 1 else map(find_batch, batches)
+
+    def bytes_per_token(self, beams: int) -> int:
+        """Bytes of a device that a sentence's caches grow by with each token."""
+        members = sum(cache_bytes(build_model(run), beams) for run in self.runs)
+        return members // self.layout.model
+
+    def _find(
+        self,
+        sources: tuple[Source, ...],
+        sentences: Sentences,
+        how: How,
+        watch: Watch | None,
+    ) -> SearchResult:
+        """Searches a batch and gathers the result as NumPy arrays.
+
+        Args:
+          sources: the B source sentences for each model.
+          sentences: of NumPy arrays, what each of the B sentences brings.
+          how, watch: see there.
+        """
+        run, source_length = self.runs[0], sources[0][0].shape[1]
+        vocabulary, edges = run.tgt_vocabulary, None
+        if sentences.banned is not None or sentences.phrases is not None:
+            edges = word_edges(vocabulary.surfaces)
+        static, arrays = split(
+            how.options,
+            vocabulary.specials,
+            max_len=int(target_limits(run, how.options, np.array([source_length]))[0]),
+            edges=edges,
+            with_attention=how.alignments,
+            banned=how.constraints.banned_ids,
+            processors=how.processors,
+        )
+        return find(
+            self.layout,
+            self.model,
+            static,
+            self.params,
+            Shared(arrays, self.weights),
+            *sharding.shard_rows((sources, sentences), self.layout),
+            cache_grows=self.bytes_per_token(how.options.beam) > 0,
+            gather=self._gather,
+            watch=watch,
+        )
+
+    def _gather(self, result: SearchResult) -> SearchResult:
+        """The NumPy arrays of a result on the devices."""
+        gathered: SearchResult = sharding.gather_batch(result._replace(attention=None), self.layout)
+        return gathered._replace(attention=self._all_heads(result.attention))
+
+    def _workers(self) -> int:
+        """How many batches are searched at a time.
+
+        The small products of a step leave cores idle: a CPU does better with several batches.
+        """
+        return min(devices.core_count(), _MOST_WORKERS) if self._is_cpu else 1
+
+    @property
+    def _is_cpu(self) -> bool:
+        return self.layout.size == 1 and jax.default_backend() == "cpu"
+
+    def _all_heads(self, attention: Array | None) -> Any:
+        """Gathers the heads' attention from the devices: [B, W, T, M, S], ordered by layer."""
+        if attention is None:
+            return None
+        parts = sharding.gather_batch_by_model(attention, self.layout)  # [devices, B, W, T, M, S]
+        if len(parts) == 1:
+            return parts[0]
+        layers, _ = self.runs[0].config.model.attention_grid
+        split = parts.reshape(*parts.shape[:4], layers, -1, parts.shape[-1])
+        joined = np.moveaxis(split, 0, 4)  # [B, W, T, L, devices, H, S]
+        return joined.reshape(*parts.shape[1:4], -1, parts.shape[-1])
