@@ -18,6 +18,15 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def host_device() -> Any:
+    """The host as a device, for what may be too large for another one; None, which means the
+    default device, where JAX was told to leave the host out (JAX_PLATFORMS)."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+
+
 def compute_dtype(precision: str) -> Any:
     """The dtype of matrix products; "auto" is float32 on a CPU and bfloat16 elsewhere."""
     if precision == "auto":

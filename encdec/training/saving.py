@@ -41,7 +41,8 @@ class Saver:
 
     def save_latest(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
         """Saves the state to resume from, and waits until it is on disk."""
-        self.checkpoints.save("latest", done, self.devices.gather(state), stopping._asdict())
+        whole = self.devices.gather(state)
+        self.checkpoints.save("latest", done, whole, stopping._asdict(), copy=False)
         self.checkpoints.wait()
 
     def save_unvalidated(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:

@@ -48,18 +48,52 @@ class Start(NamedTuple):
       state: the train state on its devices.
       done: the updates that it has had.
       stopping: the state of early stopping.
+      is_saved: whether the run can be resumed from it: without the initial parameters where there
+        were some.
     """
 
     state: TrainState
     done: int
     stopping: EarlyStopping
+    is_saved: bool
+
+
+def begin(
+    run: Run, layout: Layout, devices: TrainingDeviceConfig, initial: Initial | None
+) -> tuple[StateSharding, Start]:
+    """Puts the state that a session begins with on its devices.
+
+    This is apart from `train_session` so that the caller can let go of the initial parameters.
+
+    Args:
+      run: its latest checkpoint is the state, if it has one.
+      layout, devices: the devices, and how they are used.
+      initial: the initial parameters of a new run; None for random ones.
+    """
+    state_sharding = StateSharding(
+        build_model(run),
+        build_model(run, layout, remat=devices.remat),
+        optimizer(run.config.training),
+        run.config.training,
+        layout,
+        compute_dtype(devices.precision),
+        roles_of_run(run),
+    )
+    if checkpoints.steps(run.path, "latest"):
+        state, note = checkpoints.load(run.path, "latest", state_sharding.shapes)
+        sharded = state_sharding.shard(state)
+        return state_sharding, Start(sharded, int(state.step), EarlyStopping(**note), True)
+    key = key_from_words(seed_words(run.config.seed))
+    if initial is None:
+        return state_sharding, Start(state_sharding.init(key), 0, EarlyStopping(), True)
+    first = state_sharding.start(initial.params, key)
+    return state_sharding, Start(first, 0, EarlyStopping(), False)
 
 
 def train_session(
     pipeline: Pipeline,
-    layout: Layout,
-    devices: TrainingDeviceConfig,
-    initial: Initial | None,
+    state_sharding: StateSharding,
+    start: Start,
     callbacks: Sequence[Callback],
     say: Say,
 ) -> tuple[int, int]:
@@ -67,8 +101,7 @@ def train_session(
 
     Args:
       pipeline: the run and its batches.
-      layout, devices: the devices, and how they are used.
-      initial: the initial parameters of a new run; None for random ones.
+      state_sharding, start: from `begin`.
       callbacks: see `encdec.training.callbacks`.
       say: is called with lines about the start and the end of training.
 
@@ -80,12 +113,9 @@ def train_session(
     """
     run, training = pipeline.run, pipeline.run.config.training
     with Checkpoints(run.path, training.average_last, processes.barrier) as saved:
-        state_sharding = _state_sharding(run, layout, devices)
-        start = _start(run, state_sharding, initial)
         saved.drop_after(start.done)
         saver = Saver(state_sharding, saved, training)
-        if initial is not None and not checkpoints.steps(run.path, "latest"):
-            # From this point the run can be resumed without the initial parameters.
+        if not start.is_saved:
             saver.save_latest(start.state, 0, start.stopping)
         saver.save_missing_best(start.state, start.done, start.stopping)
         if start.done >= training.max_steps:
@@ -100,30 +130,6 @@ def train_session(
     if end.reason != "max_steps":
         say(f"stopped at step {end.step}: {_reason(end, training.patience)}")
     return start.done, end.step
-
-
-def _state_sharding(run: Run, layout: Layout, devices: TrainingDeviceConfig) -> StateSharding:
-    return StateSharding(
-        build_model(run),
-        build_model(run, layout, remat=devices.remat),
-        optimizer(run.config.training),
-        run.config.training,
-        layout,
-        compute_dtype(devices.precision),
-        roles_of_run(run),
-    )
-
-
-def _start(run: Run, state_sharding: StateSharding, initial: Initial | None) -> Start:
-    """The latest checkpoint, or the state before the first step."""
-    if checkpoints.steps(run.path, "latest"):
-        state, note = checkpoints.load(run.path, "latest", state_sharding.shapes)
-        return Start(state_sharding.shard(state), int(state.step), EarlyStopping(**note))
-    key = key_from_words(seed_words(run.config.seed))
-    state = (
-        state_sharding.init(key) if initial is None else state_sharding.start(initial.params, key)
-    )
-    return Start(state, 0, EarlyStopping())
 
 
 def _run_loop(

@@ -12,7 +12,7 @@ import optax
 from encdec.config import TrainingConfig
 from encdec.models import registry
 from encdec.models.interface import EncoderDecoder
-from encdec.parallel import pmap, sharding
+from encdec.parallel import devices, pmap, sharding
 from encdec.parallel.layout import Layout
 from encdec.training.fine_tuning import Roles, merge, partition
 from encdec.training.fine_tuning import split_axes as role_axes
@@ -56,12 +56,12 @@ class StateSharding:
     ) -> None:
         self.layout, self.dtype = layout, dtype
         self._draw_params = partial(registry.init, full_model)
+        self._partition = partial(partition, roles)
 
         def state(params: Params, key: Array) -> TrainState:
             trainable, frozen = partition(roles, params, key)
             return init_state(trainable, optimizer, config, frozen)
 
-        self._state = state
         shapes, split_axes = registry.abstract(full_model), registry.split_axes(full_model)
         self.shapes: TrainState = jax.eval_shape(state, shapes, jax.random.key(0))
         trainable_axes, frozen_axes = role_axes(roles, split_axes)
@@ -82,10 +82,17 @@ class StateSharding:
             pmap.parallelize(partial(merge, roles), layout, (True, True)) if roles else None
         )
         self._step = pmap.parallelize(step, layout, (True, True, False), donate=(0,))
+        first = partial(_first_state, optimizer=optimizer, config=config, sharding=shared)
+        self._first = pmap.parallelize(first, layout, (True, True), donate=(0, 1))
 
     def init(self, key: Array) -> TrainState:
-        """The state before the first step, with parameters drawn from the key."""
-        return self._on_devices(self._state(self._draw_params(key), _role_key(key)))
+        """The state before the first step, with parameters drawn from the key.
+
+        They are drawn on the host: they may be more than a device has room for.
+        """
+        with jax.default_device(devices.host_device()):
+            params = self._draw_params(key)
+        return self._start(params, key)
 
     def start(self, params: Params, key: Array) -> TrainState:
         """The state before the first step, with given parameters, as on a single device.
@@ -93,10 +100,20 @@ class StateSharding:
         The parameters are copied, because the step donates the state. The key is for low-rank
         additions.
         """
-        return self._on_devices(self._state(jax.tree.map(jnp.array, params), _role_key(key)))
+        if self.layout.size == 1:
+            params = jax.tree.map(jnp.array, params)
+        return self._start(params, key)
 
-    def _on_devices(self, state: TrainState) -> TrainState:
-        return state if self.layout.size == 1 else self.shard(jax.device_get(state))
+    def _start(self, params: Params, key: Array) -> TrainState:
+        """As `start`; on a single device the state has the parameters themselves."""
+        with jax.default_device(devices.host_device()):
+            # Another key than the one that draws the model's parameters.
+            trainable, frozen = self._partition(params, jax.random.fold_in(key, 1))
+        state: TrainState = self._first(
+            sharding.shard(trainable, self._specs.params, self.layout),
+            sharding.shard(frozen, self._specs.frozen, self.layout),
+        )
+        return state
 
     def shard(self, state: TrainState) -> TrainState:
         """Shards a state of full arrays over the devices."""
@@ -142,6 +159,12 @@ class StateSharding:
         return numbers
 
 
-def _role_key(key: Array) -> Array:
-    """The key for low-rank additions, from the key that draws the model's parameters."""
-    return jax.random.fold_in(key, 1)
+def _first_state(
+    trainable: Params,
+    frozen: Params | None,
+    *,
+    optimizer: optax.GradientTransformation,
+    config: TrainingConfig,
+    sharding: StepSharding,
+) -> TrainState:
+    return init_state(trainable, optimizer, config, frozen, sharding=sharding)

@@ -74,11 +74,17 @@ def init_state(
     optimizer: optax.GradientTransformation,
     config: TrainingConfig,
     frozen: Params | None = None,
+    *,
+    sharding: StepSharding = SINGLE_DEVICE,
 ) -> TrainState:
-    """The state before the first step, of trainable and frozen parameters."""
+    """The state before the first step, of one device's trainable and frozen parameters."""
     # A copy, since the step donates every buffer of the state.
     average = jax.tree.map(jnp.copy, params) if config.ema_decay else None
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), average, frozen)
+    updated = params
+    if sharding.shard_optimizer:
+        axis = sharding.axes.data
+        updated = jax.tree.map(lambda p: collectives.local_shard(p, axis), params)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(updated), average, frozen)
 
 
 def state_axes(

@@ -25,8 +25,9 @@ from encdec.runs.parameters import digest
 from encdec.runs.run import Run
 from encdec.training.callbacks import Callback
 from encdec.training.initial import Init, Initial, name_origin, read_initial
-from encdec.training.pipeline import Say, open_pipeline, read_data
-from encdec.training.session import train_session
+from encdec.training.pipeline import Pipeline, Say, open_pipeline, read_data
+from encdec.training.session import Start, begin, train_session
+from encdec.training.sharded_state import StateSharding
 from encdec.types import InputError
 
 
@@ -143,6 +144,20 @@ def _train(
     devices: TrainingDeviceConfig,
     say: Say,
 ) -> TrainResult:
+    pipeline, state_sharding, start = _begin(config, corpus, run, init, devices, say)
+    before, step = train_session(pipeline, state_sharding, start, callbacks, say)
+    return TrainResult(pipeline.run, step, step - before, devices)
+
+
+def _begin(
+    config: RunConfig,
+    corpus: Any,
+    run: str | Path | None,
+    init: Init | None,
+    devices: TrainingDeviceConfig,
+    say: Say,
+) -> tuple[Pipeline, StateSharding, Start]:
+    """Checks all input, opens the run and puts its state on the devices."""
     notes: list[str] = []  # printed once all input has been checked
     config = processes.on_all_processes(lambda: name_origin(config, init))
     metrics = metric_options(config)
@@ -163,8 +178,7 @@ def _train(
         )
     for note in notes:
         say(note)
-    before, step = train_session(pipeline, layout, devices, initial, callbacks, say)
-    return TrainResult(pipeline.run, step, step - before, devices)
+    return pipeline, *begin(pipeline.run, layout, devices, initial)
 
 
 def _layout(config: RunConfig, devices: TrainingDeviceConfig) -> Layout:

@@ -30,7 +30,7 @@ from encdec.runs import checkpoints
 from encdec.runs.parameters import best_params, digest, parameter_count
 from encdec.runs.run import Run
 from encdec.training.fine_tuning import merge, roles_of_run
-from encdec.training.session import _state_sharding
+from encdec.training.session import begin
 from encdec.training.trainer import train
 from encdec.types import InputError
 
@@ -91,8 +91,7 @@ def test_low_rank_additions_from_a_run_to_translations(origin: Run, tmp_path: Pa
         params["encoder_0"]["attention"]["wq"], before["encoder_0"]["attention"]["wq"], atol=1e-4
     )
     np.testing.assert_array_equal(params["logits"]["kernel"], before["logits"]["kernel"])
-    like = _state_sharding(run, SINGLE_DEVICE, TrainingDeviceConfig()).shapes
-    state, _ = checkpoints.load(run.path, "latest", like)
+    state = begin(run, SINGLE_DEVICE, TrainingDeviceConfig(), None)[1].state
     unmerged = jax.jit(partial(merge, roles_of_run(run)))(state.params, state.frozen)
     texts = run.held_out.src[:20]
     translate = Translator(run, unmerged, None, SINGLE_DEVICE, jnp.dtype("float32"))
