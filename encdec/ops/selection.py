@@ -4,6 +4,8 @@ First the maximum of each block of numbers, which one pass over them gives; then
 the blocks of the largest maxima. Sorting is only done there.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -36,6 +38,63 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
     values, places = jax.lax.top_k(numbers.reshape(*x.shape[:-1], -1), k)
     indices = jnp.take_along_axis(chosen, places // block, -1) * block + places % block
     return values, indices
+
+
+def top_k_of_sums(
+    x: Array, offsets: Array, k: int, never: Sequence[int] = ()
+) -> tuple[Array, Array, Array]:
+    """The k largest of x[..., r, n] + offsets[..., r] over r and n, largest first.
+
+    The sums are computed for those blocks only that are looked into. Of equal sums the first in the
+    order of r, then n, come first.
+
+    Args:
+      x: float32 [..., R, N]; no NaN.
+      offsets: float32 [..., R].
+      k: static; at most R N.
+      never: static; n whose sums count as -inf.
+
+    Returns:
+      float32 [..., k], and int32 [..., k] twice: r and n.
+    """
+    rows, size = x.shape[-2:]
+
+    def allowed(numbers: Array, columns: Array) -> Array:
+        for column in never:
+            numbers = jnp.where(columns == column, -jnp.inf, numbers)
+        return numbers
+
+    if rows * size <= 2 * k * _BLOCK:
+        sums = allowed(x + offsets[..., None], jnp.arange(size))
+        values, places = jax.lax.top_k(sums.reshape(*sums.shape[:-2], -1), k)
+        return values, places // size, places % size
+    blocks, block = _blocks(x)
+    maxima = blocks.max(-1)
+    for b in sorted({column // block for column in never}):
+        numbers = allowed(blocks[..., b, :], b * block + jnp.arange(block))
+        maxima = maxima.at[..., b].set(numbers.max(-1))
+    count = maxima.shape[-1]
+    sums = (maxima + offsets[..., None]).reshape(*x.shape[:-2], -1)
+    chosen = jnp.sort(jax.lax.top_k(sums, min(k, sums.shape[-1]))[1], -1)
+    row, first = chosen // count, chosen % count * block
+    flat = blocks.reshape(*x.shape[:-2], -1, block)
+    numbers = jnp.take_along_axis(flat, chosen[..., None], -2, mode="clip")  # [..., k, block]
+    numbers = numbers + jnp.take_along_axis(offsets, row, -1)[..., None]
+    numbers = allowed(numbers, first[..., None] + jnp.arange(block))
+    values, places = jax.lax.top_k(numbers.reshape(*x.shape[:-2], -1), k)
+    which, inside = places // block, places % block
+    row, first = (jnp.take_along_axis(y, which, -1) for y in (row, first))
+    return values, row, first + inside
+
+
+def logsumexp(x: Array) -> Array:
+    """log sum exp of the last axis: float32 [..., N] -> [...]; no +inf.
+
+    The maximum comes from those of the blocks that `top_k_of_sums` finds for the same numbers.
+    """
+    blocks = x if x.shape[-1] <= 2 * _BLOCK else _blocks(x)[0].max(-1)
+    largest = jnp.maximum(blocks.max(-1), jnp.finfo(x.dtype).min)
+    return largest + jnp.log(jnp.exp(x - largest[..., None]).sum(-1))
 
 
 def argmax(x: Array) -> Array:

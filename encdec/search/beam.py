@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from encdec.search import phrases
-from encdec.search.candidates import Candidates, Required, likeliest, with_phrases
+from encdec.search.candidates import (
+    Candidates,
+    Required,
+    likeliest,
+    likeliest_processed,
+    with_phrases,
+)
 from encdec.search.interface import History, Processor, State, init_states, process
 from encdec.search.loop import InitCache, Search, whole
 from encdec.search.paths import Finished, Record, follow
@@ -90,7 +96,7 @@ def beam_parts(
 
     With `required` the candidates are others, and not ordered by their totals only, see
     `encdec.search.phrases`; the rest is the same. A sentence without phrases has the hypotheses
-    that it has without `required`.
+    that it has without `required`, up to rounding.
 
     Args:
       step: the model.
@@ -122,11 +128,16 @@ def beam_parts(
 
     def advance(s: _State) -> _State:
         logits, attended, cache = step(memory, s.cache, s.last)
-        model_log_probs = log_probs(logits, banned)
-        s = s._replace(cache=cache)
-        return _advance(
-            s, model_log_probs, attended, max_lengths, penalty, stop, specials, processors, required
+        s, best = _choose(
+            s._replace(cache=cache),
+            logits.astype(jnp.float32),
+            max_lengths,
+            specials,
+            banned,
+            processors,
+            required,
         )
+        return _advance(s, best, attended, max_lengths, penalty, stop, specials)
 
     def result(s: _State) -> SearchResult:
         tokens, gains, attention = follow(s.record, s.finished, specials)
@@ -184,40 +195,56 @@ def _start(
     )
 
 
+def _choose(
+    s: _State,
+    logits: Array,
+    max_lengths: Array,
+    specials: SpecialIds,
+    banned: Sequence[int],
+    processors: Sequence[Processor],
+    required: Required | None,
+) -> tuple[_State, Candidates]:
+    """The candidates of a step, and the state with what processors have read."""
+    if s.processed is None and required is None:
+        return s, likeliest(s.live, logits, banned)
+    ranked = model_log_probs = log_probs(logits, banned)
+    so_far = None
+    if s.processed is not None:
+        history = History(s.processed.tokens, s.step)
+        states, ranked = process(
+            processors, s.processed.states, model_log_probs, history, specials.end
+        )
+        so_far = s.processed.log_probs
+        s = s._replace(processed=s.processed._replace(states=states))
+    if required is not None:
+        assert s.progress is not None
+        best = with_phrases(
+            s.live,
+            ranked,
+            model_log_probs,
+            so_far,
+            progress=s.progress,
+            required=required,
+            room=max_lengths - s.step - 1 - required.reserved,
+            specials=specials,
+        )
+        return s, best
+    assert so_far is not None
+    return s, likeliest_processed(s.live, ranked, model_log_probs, so_far)
+
+
 def _advance(
     s: _State,
-    model_log_probs: Array,
+    best: Candidates,
     attended: Array,
     max_lengths: Array,
     penalty: LengthPenalty,
     stop: Stop,
     specials: SpecialIds,
-    processors: Sequence[Processor],
-    required: Required | None,
 ) -> _State:
     """Adds one token to every live hypothesis."""
-    ranked, processed = model_log_probs, s.processed
-    if processed is not None:
-        history = History(processed.tokens, s.step)
-        states, ranked = process(
-            processors, processed.states, model_log_probs, history, specials.end
-        )
-        processed = processed._replace(states=states)
-    beams = s.live.shape[1]
+    beams, processed = s.live.shape[1], s.processed
     length = s.step + 1
-    so_far = None if processed is None else processed.log_probs
-    continuations = (s.live, ranked, model_log_probs, so_far)
-    if required is None or s.progress is None:
-        best = likeliest(*continuations)
-    else:
-        room = max_lengths - length - required.reserved
-        best = with_phrases(
-            *continuations,
-            progress=s.progress,
-            required=required,
-            room=room,
-            specials=specials,
-        )
     ends = best.tokens == specials.end
     at_limit = (length >= max_lengths)[:, None]
     is_first = jnp.arange(ends.shape[1]) < beams

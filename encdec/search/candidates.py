@@ -3,12 +3,13 @@
 Axes: see `encdec.types`; C = 2 W candidates.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from encdec.ops.selection import top_k
+from encdec.ops.selection import logsumexp, top_k_of_sums
 from encdec.search import phrases
 from encdec.types import Array, SpecialIds
 
@@ -39,26 +40,42 @@ class Candidates(NamedTuple):
     progress: phrases.Progress | None
 
 
-def likeliest(
-    live: Array, ranked: Array, model_log_probs: Array, so_far: Array | None
+def likeliest(live: Array, logits: Array, banned: Sequence[int]) -> Candidates:
+    """The 2 W best continuations, where no processor acts.
+
+    Args:
+      live: float32 [B, W], the sum of each live hypothesis, -inf for none.
+      logits: float32 [B, W, V].
+      banned: static; ids that no hypothesis holds.
+    """
+    totals, parents, tokens = top_k_of_sums(
+        logits, live - logsumexp(logits), _count(logits), banned
+    )
+    return Candidates(totals, totals, parents, tokens, None)
+
+
+def likeliest_processed(
+    live: Array, ranked: Array, model_log_probs: Array, so_far: Array
 ) -> Candidates:
-    """The 2 W best continuations.
+    """The 2 W best continuations after processors.
 
     Args:
       live: float32 [B, W], the sum of each live hypothesis, -inf for none.
       ranked: float32 [B, W, V], what a token adds to it.
       model_log_probs: float32 [B, W, V], the same under the model.
-      so_far: float32 [B, W], the sum under the model; None if it is `live`.
+      so_far: float32 [B, W], the sum under the model.
     """
-    rows, beams, width = ranked.shape
-    totals = (live[..., None] + ranked).reshape(rows, -1)
-    # Few enough that their end tokens leave W that go on; a small V has no more.
-    best, places = top_k(totals, min(2 * beams, beams * width))
-    log_probs = best
-    if so_far is not None:
-        model_totals = so_far[..., None] + model_log_probs
-        log_probs = jnp.take_along_axis(model_totals.reshape(rows, -1), places, 1)
-    return Candidates(best, log_probs, places // width, places % width, None)
+    totals, parents, tokens = top_k_of_sums(ranked, live, _count(ranked))
+    width = ranked.shape[-1]
+    gains = jnp.take_along_axis(model_log_probs.reshape(len(live), -1), parents * width + tokens, 1)
+    log_probs = jnp.take_along_axis(so_far, parents, 1) + gains
+    return Candidates(totals, log_probs, parents, tokens, None)
+
+
+def _count(scores: Array) -> int:
+    """2 W: so few that their end tokens leave W that go on; a small V has no more."""
+    _, beams, width = scores.shape
+    return min(2 * beams, beams * width)
 
 
 def with_phrases(
@@ -75,7 +92,8 @@ def with_phrases(
     """The 2 W first continuations, where hypotheses that need as many tokens take turns.
 
     Args:
-      live, ranked, model_log_probs, so_far: as in `likeliest`.
+      live, ranked, model_log_probs: as in `likeliest_processed`.
+      so_far: float32 [B, W], the sum under the model; None if it is `live`.
       progress: of each live hypothesis.
       required: the phrases.
       room: int32 [B], the tokens that are left for phrases after this step.

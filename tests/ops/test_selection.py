@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from encdec.ops.selection import argmax, top_k
+from encdec.ops.selection import argmax, logsumexp, top_k, top_k_of_sums
 
 
 @pytest.mark.parametrize("size", [7, 300, 1000, 5003])
@@ -18,6 +18,35 @@ def test_the_largest_and_their_places(size: int, k: int, levels: int) -> None:
     values, places = jax.jit(top_k, static_argnums=1)(x, k)
     np.testing.assert_array_equal(places, order)
     np.testing.assert_array_equal(values, np.take_along_axis(x, order, -1))
+
+
+@pytest.mark.parametrize(("rows", "size"), [(3, 7), (2, 1000), (4, 5003)])
+@pytest.mark.parametrize("k", [1, 3, 6])
+@pytest.mark.parametrize("levels", [3, 10**6])
+@pytest.mark.parametrize("never", [(), (0, 2), (6,)])
+def test_the_largest_sums(
+    rows: int, size: int, k: int, levels: int, never: tuple[int, ...]
+) -> None:
+    random = np.random.default_rng(size + k)
+    x = random.integers(0, levels, (2, rows, size)).astype(np.float32)
+    x[..., never] = levels  # never the largest, though they are
+    offsets = random.integers(0, levels, (2, rows)).astype(np.float32)
+    offsets[0, 0] = -np.inf
+    sums = x + offsets[..., None]
+    sums[..., never] = -np.inf
+    order = np.argsort(-sums.reshape(2, -1), -1, kind="stable")[:, :k]
+    found = jax.jit(top_k_of_sums, static_argnums=(2, 3))(x, offsets, k, never)
+    np.testing.assert_array_equal(found[1] * size + found[2], order)
+    np.testing.assert_array_equal(found[0], np.take_along_axis(sums.reshape(2, -1), order, 1))
+
+
+@pytest.mark.parametrize("size", [7, 1000, 5003])
+def test_the_logarithm_of_a_sum(size: int) -> None:
+    x = np.random.default_rng(size).normal(0, 30, (2, 3, size)).astype(np.float32)
+    x[:, 1, ::2] = -np.inf
+    x[1, 2] += 1000
+    expected = np.logaddexp.reduce(x.astype(np.float64), -1)
+    np.testing.assert_allclose(jax.jit(logsumexp)(x), expected, rtol=1e-6)
 
 
 def test_nothing_but_minus_infinity() -> None:
