@@ -46,7 +46,20 @@ Params = Any
 Memory = Any
 """A pytree of arrays with leading axis B: all that depends on the source only."""
 Cache = Any
-"""A pytree of arrays with leading axes [B, W]: what one hypothesis carries from step to step."""
+"""A pytree of arrays with leading axes [B, W], and of `Kept`: what one hypothesis carries from step
+to step."""
+
+
+class Kept(NamedTuple):
+    """The part of a cache that all hypotheses of a sentence share.
+
+    A search that puts hypotheses in other places leaves it as it is.
+
+    Attributes:
+      tree: a pytree of arrays with leading axis B.
+    """
+
+    tree: Any
 
 
 class InputError(ValueError):

@@ -211,7 +211,7 @@ def search(
     """Searches translations of exactly max_len tokens; one beam is greedy search."""
     bound = partial(model.apply, {"params": params})
     memory = bound(src, jnp.ones(src.shape, bool), method="encode")
-    init_cache: Any = partial(bound, memory, beams, method="init_cache")
+    init_cache: Any = partial(bound, memory, beams, method="init_beam_cache")
     one_token: Any = partial(bound, method="decode_step")
     step = endless(one_token)
     max_lengths = jnp.full(len(src), max_len)

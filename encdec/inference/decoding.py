@@ -75,9 +75,12 @@ class Model(NamedTuple):
         bound = self._bound(params)
         steps = [partial(apply, method="decode_step") for apply in bound]
 
+        is_beam = static.method == "beam" and static.beam_groups == 1
+        method = "init_beam_cache" if is_beam else "init_cache"
+
         def init_cache(room: int) -> Cache:
             pairs = zip(bound, memory, strict=True)
-            return tuple(apply(m, static.beam, room, method="init_cache") for apply, m in pairs)
+            return tuple(apply(m, static.beam, room, method=method) for apply, m in pairs)
 
         step = ensemble(steps, shared.weights, mean=self.mean)
         return methods.parts(step, memory, init_cache, sentences, shared.arrays, static)

@@ -70,6 +70,15 @@ class EncoderDecoder(nn.Module):
         """
         raise NotImplementedError
 
+    def init_beam_cache(self, memory: Memory, beams: int, max_len: int) -> Cache:
+        """As `init_cache`, for hypotheses of which one may continue another one.
+
+        What it holds in `Kept` does not move with hypotheses: the model finds in the rest what
+        belongs to which of them. By default it is what `init_cache` returns, of which each
+        hypothesis gets a copy that continues it.
+        """
+        return self.init_cache(memory, beams, max_len)
+
     def decode_step(
         self, memory: Memory, cache: Cache, tokens: Array
     ) -> tuple[Array, Array, Cache]:
@@ -77,7 +86,7 @@ class EncoderDecoder(nn.Module):
 
         Args:
           memory: from `encode`; one for all hypotheses of a sentence.
-          cache: from `init_cache` or the step before.
+          cache: from `init_cache` or `init_beam_cache`, or the step before.
           tokens: int32 [B, W], the last token of each hypothesis, at first the start token.
 
         Returns:

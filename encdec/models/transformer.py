@@ -24,7 +24,7 @@ from encdec.models.transformer_positions import PositionEncoding, RelativeBias
 from encdec.ops.cross_entropy import LogitFactors
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
-from encdec.types import Array, MapKind
+from encdec.types import Array, Kept, MapKind
 
 
 class TransformerMemory(NamedTuple):
@@ -41,16 +41,25 @@ class TransformerMemory(NamedTuple):
 
 
 class TransformerCache(NamedTuple):
-    """What a hypothesis carries.
+    """What hypotheses carry. Their tokens are written into slots, P of them in each step.
 
     Attributes:
-      past: for each decoder layer, keys [B, W, H, K, T] and values [B, W, H, T, K] of the tokens
-        so far.
+      past: for each decoder layer, keys [B, G, H, K, T P] and values [B, G, H, T P, K], the slots
+        of a step side by side. Where each hypothesis has its own, G = W and P = 1. Where they share
+        them it is `Kept`, G = 1 and P = W: a hypothesis reads the slots of those it continues.
       position: int32 [B, W], where the next token goes; the start token goes to 0.
+      slots: int32 [B, W, T], the slot of each of a hypothesis's tokens among those of its step, -1
+        where there is none yet; None where P = 1.
     """
 
-    past: tuple[KeyValue, ...]
+    past: tuple[KeyValue, ...] | Kept
     position: Array
+    slots: Array | None
+
+
+_MOST_SHARED = 16
+"""Hypotheses that share slots: each reads those of all, which is more work than copying its own
+where they are many."""
 
 
 class Transformer(EncoderDecoder):
@@ -138,29 +147,60 @@ class Transformer(EncoderDecoder):
 
     def init_cache(self, memory: TransformerMemory, beams: int, max_len: int) -> TransformerCache:
         """As in `EncoderDecoder`: room for max_len tokens of each hypothesis."""
+        batch = len(memory.mask)
+        past = self._no_past(memory, beams, max_len)
+        return TransformerCache(past, jnp.zeros((batch, beams), jnp.int32), None)
+
+    def init_beam_cache(
+        self, memory: TransformerMemory, beams: int, max_len: int
+    ) -> TransformerCache:
+        """As in `EncoderDecoder`: hypotheses share their slots unless they are very many."""
+        if not 1 < beams <= _MOST_SHARED:
+            return self.init_cache(memory, beams, max_len)
+        batch = len(memory.mask)
+        return TransformerCache(
+            Kept(self._no_past(memory, 1, max_len * beams)),
+            jnp.zeros((batch, beams), jnp.int32),
+            jnp.full((batch, beams, max_len), -1, jnp.int32),
+        )
+
+    def _no_past(self, memory: TransformerMemory, groups: int, slots: int) -> tuple[KeyValue, ...]:
+        """Keys [B, G, H, K, slots] and values [B, G, H, slots, K], all zero, for each layer."""
         batch, heads, width, _ = memory.source[0].keys.shape
-        dtype = memory.source[0].keys.dtype
-        keys = jnp.zeros((batch, beams, heads, width, max_len), dtype)
-        past = tuple(KeyValue(keys, keys.swapaxes(3, 4)) for _ in self.decoder)
-        return TransformerCache(past, jnp.zeros((batch, beams), jnp.int32))
+        keys = jnp.zeros((batch, groups, heads, width, slots), memory.source[0].keys.dtype)
+        return tuple(KeyValue(keys, keys.swapaxes(3, 4)) for _ in self.decoder)
 
     def decode_step(
         self, memory: TransformerMemory, cache: TransformerCache, tokens: Array
     ) -> tuple[Array, Array, TransformerCache]:
         """As in `EncoderDecoder`: tokens int32 [B, W]; M = L H maps."""
-        max_len = cache.past[0].keys.shape[4]
+        pasts = cache.past.tree if isinstance(cache.past, Kept) else cache.past
+        beams = tokens.shape[1]
+        per_step = beams // pasts[0].keys.shape[1]
+        max_len = pasts[0].keys.shape[4] // per_step
         position = cache.position[0, 0]  # all hypotheses have equally many tokens
+        slots = cache.slots
+        if slots is None:
+            mask = (jnp.arange(max_len) <= position)[None, None, None, None]  # [1, 1, 1, 1, T]
+        else:
+            own = jnp.broadcast_to(jnp.arange(beams), tokens.shape)
+            slots = slots.at[:, :, position].set(own)
+            is_own = slots[..., None] == jnp.arange(beams)  # [B, W, T, P]
+            mask = is_own.reshape(len(tokens), 1, 1, beams, -1)
         x = self._embed(1, tokens, position, max_len)
         biases = self._relative("decoder", lambda table: table.of_query(position, max_len))
         maps, past = [], []
         for layer, source, old, bias in zip(
-            self.decoder, memory.source, cache.past, biases, strict=True
+            self.decoder, memory.source, pasts, biases, strict=True
         ):
-            mask = memory.mask[:, None, None]
-            x, attention, new = layer.step(x, source, mask, old, position, bias)
+            if bias is not None:  # [1, H, 1, T]
+                bias = jnp.repeat(bias, per_step, -1)[:, None]
+            src_mask = memory.mask[:, None, None]
+            x, attention, new = layer.step(x, source, src_mask, old, mask, position, bias)
             maps.append(attention)  # [B, W, H, S]
             past.append(new)
-        cache = TransformerCache(tuple(past), cache.position + 1)
+        kept = Kept(tuple(past)) if isinstance(cache.past, Kept) else tuple(past)
+        cache = TransformerCache(kept, cache.position + 1, slots)
         return self._all_logits(self._factors(x)), jnp.concatenate(maps, 2), cache
 
     def self_attention_maps(self, intermediates: Any) -> dict[MapKind, Array]:

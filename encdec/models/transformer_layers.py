@@ -52,7 +52,7 @@ class KeyValue(NamedTuple):
     Attributes:
       keys, values: float [B, S, H, K] where all positions are computed at once. A search, which
         reads them at each step, has keys [B, H, K, S] and values [B, H, S, K] of the source, and
-        [B, W, H, K, T] and [B, W, H, T, K] of a hypothesis.
+        [B, G, H, K, T P] and [B, G, H, T P, K] of hypotheses, see `TransformerCache`.
     """
 
     keys: Array
@@ -135,31 +135,23 @@ class Attention(nn.Module):
 
         Args:
           queries: [B, W, H, K].
-          past: keys and values of the source, or of each hypothesis.
-          mask: bool, broadcastable to [B, W, H, S].
+          past: keys [B, G, H, K, N] and values [B, G, H, N, K]: W / G hypotheses after each other
+            read the same; of the source G = 1.
+          mask: bool, broadcastable to [B, G, H, W / G, N].
           bias: float, likewise.
 
         Returns:
-          [B, W, D], and the attention float32 [B, W, H, S].
+          [B, W, D], and the attention float32 [B, W, H, N].
         """
+        batch, beams, heads, width = queries.shape
+        groups = past.keys.shape[1]
+        split = queries.reshape(batch, groups, beams // groups, heads, width).swapaxes(2, 3)
+        read, attention = attend(split, *past, mask, bias=bias, is_scaled=self.config.scale_scores)
 
-        is_source = past.keys.ndim == 4
+        def by_hypothesis(x: Array) -> Array:
+            return x.swapaxes(2, 3).reshape(batch, beams, heads, -1)
 
-        def turn(x: Array) -> Array:
-            # To one source W hypotheses are W queries; to its own past each hypothesis is one.
-            return x.swapaxes(1, 2) if is_source else x[:, :, :, None]
-
-        def turn_back(x: Array) -> Array:
-            return x.swapaxes(1, 2) if is_source else x[:, :, :, 0]
-
-        heads, attention = attend(
-            turn(queries),
-            *past,
-            turn(mask),
-            bias=None if bias is None else turn(bias),
-            is_scaled=self.config.scale_scores,
-        )
-        return self._join(turn_back(heads)), turn_back(attention)
+        return self._join(by_hypothesis(read)), by_hypothesis(attention)
 
     def _join(self, heads: Array) -> Array:
         """[B, T, H, K] W^O + b."""
@@ -309,6 +301,7 @@ class DecoderLayer(nn.Module):
         source: KeyValue,
         src_mask: Array,
         past: KeyValue,
+        mask: Array,
         position: Array,
         bias: Array | None = None,
     ) -> tuple[Array, Array, KeyValue]:
@@ -318,9 +311,10 @@ class DecoderLayer(nn.Module):
           x: [B, W, D].
           source: of the source, as `for_search` returns it.
           src_mask: bool [B, 1, 1, S].
-          past: keys [B, W, H, K, T], values [B, W, H, T, K].
+          past: keys [B, G, H, K, T P], values [B, G, H, T P, K], see `TransformerCache`.
+          mask: bool, broadcastable to [B, G, H, P, T P], of the slots that each hypothesis reads.
           position: int32 [], of the token among the T.
-          bias: of the scores of self-attention, [1, H, 1, T]; None for 0.
+          bias: of the scores of self-attention, [1, 1, H, 1, T P]; None for 0.
 
         Returns:
           [B, W, D], the encoder-decoder attention [B, W, H, S], and `past` with this token's keys
@@ -328,11 +322,10 @@ class DecoderLayer(nn.Module):
         """
         queries, *new = self.self_attention.project_all(self.add_norms[0].pre_norm(x))
         past = _append(past, KeyValue(*new), position)
-        mask = (jnp.arange(past.values.shape[3]) <= position)[None, None, None]  # [1, 1, 1, T]
-        bias = None if bias is None else bias.swapaxes(1, 2)  # [1, 1, H, T]
         x = self.add_norms[0].residual(x, self.self_attention.step(queries, past, mask, bias)[0])
         queries = self.cross_attention.queries(self.add_norms[1].pre_norm(x))
-        y, attention = self.cross_attention.step(queries, source, src_mask)
+        whole = KeyValue(source.keys[:, None], source.values[:, None])  # one group
+        y, attention = self.cross_attention.step(queries, whole, src_mask[:, None])
         return self._feed_forward(self.add_norms[1].residual(x, y)), attention, past
 
     def _feed_forward(self, x: Array) -> Array:
@@ -342,9 +335,16 @@ class DecoderLayer(nn.Module):
 
 
 def _append(past: KeyValue, new: KeyValue, position: Array) -> KeyValue:
-    """past with new [B, W, H, K] written at a position of T."""
-    update = jax.lax.dynamic_update_slice_in_dim
+    """past with new [B, W, H, K] written into the slots of a position."""
+    groups = past.keys.shape[1]
+    batch, beams, heads, width = new.keys.shape
+    per_step = beams // groups
+
+    def write(old: Array, one: Array, order: tuple[int, ...], axis: int) -> Array:
+        split = one.reshape(batch, groups, per_step, heads, width).transpose(order)
+        return jax.lax.dynamic_update_slice_in_dim(old, split, position * per_step, axis)
+
     return KeyValue(
-        update(past.keys, new.keys[..., None], position, axis=4),
-        update(past.values, new.values[:, :, :, None], position, axis=3),
+        write(past.keys, new.keys, (0, 1, 3, 4, 2), 4),
+        write(past.values, new.values, (0, 1, 3, 2, 4), 3),
     )

@@ -25,7 +25,7 @@ from encdec.search.interface import History, Processor, State, init_states, proc
 from encdec.search.loop import InitCache, Search, whole
 from encdec.search.paths import Finished, Record, follow
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
-from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
+from encdec.types import Array, Cache, DecodeStep, Kept, Memory, SpecialIds
 
 Stop = Literal["never", "heuristic", "first"]
 
@@ -299,7 +299,10 @@ def _advance(
 
 
 def _reorder(tree: Any, parents: Array) -> Any:
-    """Each place takes what belongs to the hypothesis that it continues; leaves [B, W, ...]."""
+    """Each place takes what belongs to the hypothesis that it continues; leaves [B, W, ...].
+
+    `Kept` stays.
+    """
     if parents.shape[1] == 1:
         return tree
 
@@ -307,11 +310,13 @@ def _reorder(tree: Any, parents: Array) -> Any:
     rows, beams = parents.shape
     places = (parents + jnp.arange(rows)[:, None] * beams).reshape(-1)
 
-    def gather(x: Array) -> Array:
+    def gather(x: Array | Kept) -> Array | Kept:
+        if isinstance(x, Kept):
+            return x
         flat = x.reshape(rows * beams, *x.shape[2:])
         return jnp.take(flat, places, 0, mode="clip").reshape(x.shape)
 
-    return jax.tree.map(gather, tree)
+    return jax.tree.map(gather, tree, is_leaf=lambda x: isinstance(x, Kept))
 
 
 def _merge(

@@ -16,7 +16,7 @@ from encdec.config import (
 )
 from encdec.data.batches import round_length
 from encdec.models import registry
-from encdec.types import InputError, SpecialIds
+from encdec.types import InputError, Kept, SpecialIds
 from tests import oracles
 
 PAD = SpecialIds().pad
@@ -120,6 +120,7 @@ class Bound:
         self.full = jax.jit(lambda src, tgt: apply(src, src != PAD, tgt))
         self.encode = jax.jit(lambda src: apply(src, src != PAD, method="encode"))
         self.init_cache = partial(apply, method="init_cache")
+        self.init_beam_cache = partial(apply, method="init_beam_cache")
         self.step = jax.jit(partial(apply, method="decode_step"))
 
     def oracle(self, src, tgt_in):
@@ -167,6 +168,29 @@ def test_steps_are_the_full_pass_and_their_weights_the_oracles(bound: Bound) -> 
                 assert weights.shape == (B, W, len(maps), S)
                 np.testing.assert_allclose(weights[b, w, :, :length], maps[:, t], atol=1e-5)
                 assert (np.asarray(weights[b, w, :, length:]) == 0).all()
+
+
+def test_steps_of_hypotheses_that_continue_each_other_are_the_full_pass(bound: Bound) -> None:
+    src, _ = sentences()
+    random, beams = np.random.default_rng(6), 3
+    memory = bound.encode(src)
+    cache = bound.init_beam_cache(memory, beams, T)
+    prefixes = np.full((B, beams, T), PAD, np.int32)
+    for t in range(T):
+        tokens = prefixes[..., t] = random.integers(4, TGT, (B, beams))
+        logits, _, cache = bound.step(memory, cache, tokens)
+        for w in range(beams):
+            expected = bound.full(src, prefixes[:, w])[:, t]
+            np.testing.assert_allclose(logits[:, w], expected, rtol=1e-4, atol=2e-5)
+        parents = random.integers(0, beams, (B, beams))
+        prefixes = np.take_along_axis(prefixes, parents[..., None], 1)
+
+        def moved(x, parents=parents):
+            if isinstance(x, Kept):
+                return x
+            return x[np.arange(B)[:, None], parents]
+
+        cache = jax.tree.map(moved, cache, is_leaf=lambda x: isinstance(x, Kept))
 
 
 def test_a_sentence_does_not_notice_padding_or_its_neighbours(bound: Bound) -> None:
