@@ -64,6 +64,13 @@ class SentencePieceVocabulary:
         return {self._model.id_to_piece(i): i for i in range(self.size) if i not in self.specials}
 
     @cached_property
+    def _labels(self) -> list[str]:
+        """How each token is shown."""
+        labels = [self._model.id_to_piece(i) for i in range(self.size)]
+        labels[self.specials.unknown] = UNKNOWN_LABEL
+        return labels
+
+    @cached_property
     def _ranks(self) -> dict[str, int]:
         """The rank of each merge of a bpe model, by the subword that it makes.
 
@@ -93,8 +100,8 @@ class SentencePieceVocabulary:
         return self._model.decode([int(i) for i in ids if i not in (pad, start, end)])
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        unknown = self.specials.unknown
-        return [UNKNOWN_LABEL if i == unknown else self._model.id_to_piece(int(i)) for i in ids]
+        labels = self._labels
+        return [labels[i] for i in ids]
 
     def words(self, ids: Sequence[int], text: str) -> list[int]:
         pad, start, end, _ = self.specials

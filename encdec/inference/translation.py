@@ -56,7 +56,8 @@ def read_translations(
       count: the most translations.
       run: the run whose vocabularies the ids are from.
     """
-    source, target = run.src_vocabulary, run.tgt_vocabulary
+    target, src_ids = run.tgt_vocabulary, src.tolist()
+    src_tokens = run.src_vocabulary.tokens(src_ids)
     usable = [w for w in range(count) if np.isfinite(result.scores[row, w])]
     translations = []
     for w in usable:
@@ -71,9 +72,9 @@ def read_translations(
                 score=float(result.scores[row, w]),
                 log_prob=float(result.log_probs[row, w]),
                 token_log_probs=result.token_log_probs[row, w, : len(ids)].tolist(),
-                src_tokens=source.tokens(src.tolist()),
+                src_tokens=[*src_tokens],
                 tgt_tokens=target.tokens(ids),
-                src_ids=src.tolist(),
+                src_ids=[*src_ids],
                 tgt_ids=ids,
                 is_cut=ids[-1:] != [target.specials.end],
                 attention=attention,
