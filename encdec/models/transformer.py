@@ -147,7 +147,7 @@ class Transformer(EncoderDecoder):
 
     def init_cache(self, memory: TransformerMemory, beams: int, max_len: int) -> TransformerCache:
         """As in `EncoderDecoder`: room for max_len tokens of each hypothesis."""
-        batch = len(memory.mask)
+        batch = memory.mask.shape[0]
         past = self._no_past(memory, beams, max_len)
         return TransformerCache(past, jnp.zeros((batch, beams), jnp.int32), None)
 
@@ -157,7 +157,7 @@ class Transformer(EncoderDecoder):
         """As in `EncoderDecoder`: hypotheses share their slots unless they are very many."""
         if not 1 < beams <= _MOST_SHARED:
             return self.init_cache(memory, beams, max_len)
-        batch = len(memory.mask)
+        batch = memory.mask.shape[0]
         return TransformerCache(
             Kept(self._no_past(memory, 1, max_len * beams)),
             jnp.zeros((batch, beams), jnp.int32),
@@ -186,7 +186,7 @@ class Transformer(EncoderDecoder):
             own = jnp.broadcast_to(jnp.arange(beams), tokens.shape)
             slots = slots.at[:, :, position].set(own)
             is_own = slots[..., None] == jnp.arange(beams)  # [B, W, T, P]
-            mask = is_own.reshape(len(tokens), 1, 1, beams, -1)
+            mask = is_own.reshape(tokens.shape[0], 1, 1, beams, -1)
         x = self._embed(1, tokens, position, max_len)
         biases = self._relative("decoder", lambda table: table.of_query(position, max_len))
         maps, past = [], []

@@ -67,7 +67,9 @@ def likeliest_processed(
     """
     totals, parents, tokens = top_k_of_sums(ranked, live, _count(ranked))
     width = ranked.shape[-1]
-    gains = jnp.take_along_axis(model_log_probs.reshape(len(live), -1), parents * width + tokens, 1)
+    gains = jnp.take_along_axis(
+        model_log_probs.reshape(live.shape[0], -1), parents * width + tokens, 1
+    )
     log_probs = jnp.take_along_axis(so_far, parents, 1) + gains
     return Candidates(totals, log_probs, parents, tokens, None)
 
