@@ -57,7 +57,7 @@ class Options:
     source: Path
     """A sentence in each line."""
     peer: Literal["ctranslate2", "transformers"] = "ctranslate2"
-    """The other engine."""
+    """The other engine; the hub library has no format for what `sizes` makes."""
     sizes: str | None = None
     """Preset whose sizes the Transformer is enlarged to; None for its own."""
     beams: tuple[int, ...] = (1, 5)

@@ -164,17 +164,7 @@ class Translator:
             for member in self.members
         ]
         limits = target_limits(self.run, options, sources[0].lengths())
-        batches = BatchSearch(
-            tuple(member.run for member in self.members),
-            Model(
-                tuple(member._static["model"] for member in self.members),
-                self._static["dtype"],
-                self._mean,
-            ),
-            tuple(member._params for member in self.members),
-            self._weights,
-            self._layout,
-        )
+        batches = self._batches()
         check_beam(
             options.beam,
             self.run.tgt_vocabulary.size,
@@ -268,6 +258,20 @@ class Translator:
     def source_length(self, text: str) -> int:
         """The number of tokens of a source text, without the end token."""
         return len(self.run.src_vocabulary.encode(text))
+
+    def _batches(self) -> BatchSearch:
+        """The search of many texts with all members."""
+        return BatchSearch(
+            tuple(member.run for member in self.members),
+            Model(
+                tuple(member._static["model"] for member in self.members),
+                self._static["dtype"],
+                self._mean,
+            ),
+            tuple(member._params for member in self.members),
+            self._weights,
+            self._layout,
+        )
 
 
 def _candidates(count: int, options: SearchOptions) -> int:

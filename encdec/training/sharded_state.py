@@ -82,7 +82,10 @@ class StateSharding:
             pmap.parallelize(partial(merge, roles), layout, (True, True)) if roles else None
         )
         self._step = pmap.parallelize(step, layout, (True, True, False), donate=(0,))
-        first = partial(_first_state, optimizer=optimizer, config=config, sharding=shared)
+
+        def first(trainable: Params, frozen: Params | None) -> TrainState:
+            return init_state(trainable, optimizer, config, frozen, sharding=shared)
+
         self._first = pmap.parallelize(first, layout, (True, True), donate=(0, 1))
 
     def init(self, key: Array) -> TrainState:
@@ -157,14 +160,3 @@ class StateSharding:
         """The report of a step as NumPy numbers."""
         numbers: StepReport = sharding.unreplicate(report, self.layout)
         return numbers
-
-
-def _first_state(
-    trainable: Params,
-    frozen: Params | None,
-    *,
-    optimizer: optax.GradientTransformation,
-    config: TrainingConfig,
-    sharding: StepSharding,
-) -> TrainState:
-    return init_state(trainable, optimizer, config, frozen, sharding=sharding)
