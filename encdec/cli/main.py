@@ -1,15 +1,15 @@
 """The command line: `encdec COMMAND`.
 
 Bad input ends with one line on stderr and exit code 2, before any work is lost. So does output that
-cannot be written; if its reader has gone the code is 141, and after Ctrl-C it is 130, as shells
-have it. The module of a
-command is imported when the command is called. It imports JAX after it has parsed its options, so
-that help texts and refusals do not wait for JAX.
+cannot be written; if its reader has gone the code is 141, after Ctrl-C it is 130, and after SIGTERM
+in training 143, as shells have it. The module of a command is imported when the command is called.
+It imports JAX after it has parsed its options, so that help texts and refusals do not wait for JAX.
 """
 
 import importlib
 import keyword
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -65,8 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end("the reader of the output has closed it: the rest was not written", 141)
     except OSError as error:
         _end(f"error: {error}", 2)
-    except KeyboardInterrupt:
-        _end("interrupted", 130)
+    except KeyboardInterrupt as error:
+        # Training says where it was interrupted, and by which signal.
+        _end(str(error) or "interrupted", 128 + getattr(error, "signal", signal.SIGINT))
 
 
 def _flush() -> None:

@@ -1,9 +1,10 @@
 """Devices and precision: settings of a command, which are not saved with the run."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from encdec.config.checks import check_literals
+from encdec.config.checks import check_literals, require
 from encdec.types import InputError
 
 
@@ -33,6 +34,8 @@ class TrainingDeviceConfig(DeviceConfig):
     remat: bool = False
     """Compute the layers of a Transformer again in the backward pass: less memory, a third more
     time."""
+    save_minutes: float = 10.0
+    """Minutes from one checkpoint to the next, where no validation comes before."""
     coordinator: str | None = None
     """With several processes: address:port of the first. Slurm, TPU pods and others need none of
     these three options, since they set them in the environment."""
@@ -43,6 +46,7 @@ class TrainingDeviceConfig(DeviceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(0 < self.save_minutes < math.inf, self, "save_minutes", "a number above 0")
         given = [x is not None for x in (self.coordinator, self.processes, self.process)]
         if any(given) and not all(given):
             raise InputError("coordinator, processes and process go together: give all three")

@@ -25,6 +25,11 @@ _BARRIER_TIMEOUT = 24 * 3600
 """Seconds to wait at a barrier for a process that is alive: tokenizing can take hours."""
 _barriers = itertools.count()
 """Numbers the barriers, because the coordinator accepts each barrier's name only once."""
+_plans = itertools.count()
+"""Numbers the plans of this process; all processes make them in the same order."""
+_AHEAD = 4
+"""Steps from a wish to its plan. A process can be three steps ahead of another: it starts no step
+before the device has finished the one three before it, which all processes had to start."""
 
 
 def start(config: TrainingDeviceConfig) -> None:
@@ -113,6 +118,51 @@ def any_process(*flags: bool) -> tuple[bool, ...]:
     return tuple(everyone.any(0).tolist())
 
 
+class SharedPlan:
+    """Wishes of single processes for what all do after the same later step.
+
+    The plan of a step is a text that the coordinator keeps. Reading it takes a fraction of a
+    millisecond and waits for no process.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = f"encdec/plan/{next(_plans)}"
+        self._wished = ""
+
+    def agreed(self, step: int, wish: str | None, weak: str) -> str | None:
+        """What all processes do after this step, or None.
+
+        Args:
+          step: counted up by one from call to call, equal to the steps that were started.
+          wish: what this process wants done soon, or None.
+          weak: the wish that only the main process decides on, and that gives way to any other.
+        """
+        if jax.process_count() == 1:
+            return wish
+        if wish is not None and wish != self._wished and (wish != weak or is_main_process()):
+            self._propose(step + _AHEAD, wish, replaces=wish != weak)
+            self._wished = wish
+        plan = self._read(step)
+        if plan is not None and plan == self._wished:
+            self._wished = ""
+        return plan
+
+    def _propose(self, step: int, wish: str, *, replaces: bool) -> None:
+        if replaces or self._read(step) is None:
+            key = f"{self._prefix}/{step}"
+            multihost.get_jax_distributed_client().key_value_set(key, wish, allow_overwrite=True)
+
+    def _read(self, step: int) -> str | None:
+        client = multihost.get_jax_distributed_client()
+        try:
+            plan: str = client.key_value_try_get(f"{self._prefix}/{step}")
+        except jax.errors.JaxRuntimeError as error:
+            if "NOT_FOUND" in str(error):
+                return None
+            raise
+        return plan
+
+
 def main_process_first(action: Callable[[], Result]) -> Result:
     """As `on_all_processes`, but the others start when the main process has finished.
 
@@ -127,6 +177,24 @@ def main_process_first(action: Callable[[], Result]) -> Result:
         return result
     on_all_processes(lambda: None)
     return on_all_processes(action)
+
+
+def check_same_step(step: int) -> None:
+    """Checks that all processes resume from the same step.
+
+    Raises:
+      InputError: on all processes; names the step of each.
+    """
+    if jax.process_count() == 1:
+        return
+    barrier("check_same_step")
+    everyone = multihost_utils.process_allgather(np.array(step)).ravel().tolist()
+    if len(set(everyone)) > 1:
+        listed = ", ".join(f"process {i} from step {each}" for i, each in enumerate(everyone))
+        raise InputError(
+            f"the processes would resume from different steps ({listed}): they see different run "
+            "folders, so name one (--run) on a file system that all of them share"
+        )
 
 
 def check_equal(texts: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ checkpoints/best/STEP     the parameters with the best validation metric, to tra
 checkpoints/recent/STEP   the last few parameters, where a run averages checkpoints
 """
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable
@@ -108,7 +109,8 @@ class Checkpoints:
         described = {
             name: {"type": _describe(leaf), "crc": _crc32(leaf)} for name, leaf in leaves.items()
         }
-        meta = {"leaves": described, "note": note}
+        meta: dict[str, Any] = {"leaves": described, "note": note}
+        meta["crc"] = _crc32_of_json(meta)
         if not copy:
             leaves = {name: leaf.view(_NotCopied) for name, leaf in leaves.items()}
         arrays = ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=_FILE_BYTES)
@@ -166,7 +168,7 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
         raise InputError(f"{run} has no {kind} checkpoint yet: train it first")
     path = run.absolute() / "checkpoints" / kind / str(saved_steps[-1] if step is None else step)
     try:
-        saved = json.loads((path / "meta" / "metadata").read_text())
+        saved = _read_meta(path)
         wanted = flat(jax.eval_shape(lambda x: x, like))
         _check_types(path, saved["leaves"], wanted)
         leaves = _read(path, wanted)
@@ -181,6 +183,15 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
     return tree, saved["note"]
 
 
+def digest(run: Path, kind: Kind) -> str:
+    """SHA-256 (hex) of the CRCs and the note of the last checkpoint of a kind.
+
+    Where `load` has accepted the checkpoint, it identifies its arrays.
+    """
+    path = run / "checkpoints" / kind / str(steps(run, kind)[-1]) / "meta" / "metadata"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
     """Reads the arrays of these names to the host; others in the checkpoint are not read."""
     arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
@@ -190,6 +201,21 @@ def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
     with ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
         read = reader.restore(path, args=ocp.args.Composite(arrays=request))["arrays"]
     return {name: np.asarray(leaf) for name, leaf in read.items()}
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    """The description of the arrays of a checkpoint, and its note.
+
+    Raises:
+      InputError: they are not what was written.
+    """
+    meta = json.loads((path / "meta" / "metadata").read_text())
+    crc = meta.pop("crc", None)  # earlier versions wrote none
+    if crc is not None and crc != _crc32_of_json(meta):
+        raise InputError(
+            f"checkpoint {path} is damaged: meta/metadata has changed since it was saved"
+        )
+    return {"leaves": meta["leaves"], "note": meta["note"]}
 
 
 def _this_process() -> ocp.options.MultiprocessingOptions:
@@ -222,6 +248,11 @@ def flat(tree: Any) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     return dict(zip(names, (leaf for _, leaf in leaves), strict=True))
+
+
+def _crc32_of_json(tree: Any) -> int:
+    """CRC of JSON values, in whatever order and layout a file has them."""
+    return zlib.crc32(json.dumps(tree, sort_keys=True).encode())
 
 
 def _crc32(leaf: Any) -> int:

@@ -5,6 +5,7 @@
     target.vocab
     heldout.jsonl     the sentence pairs that the run is evaluated on
     checkpoints/      see `encdec.runs.checkpoints`
+    lock              of the process that trains the run; see `encdec.runs.lock`
     metrics.jsonl     measurements, one JSON object per line
     tensorboard/      the same measurements as curves
     attention.png     attention of one translation, if the model has any
@@ -27,6 +28,7 @@ from encdec.data.sources import Pairs
 from encdec.data.text import preprocessings, with_preprocessing
 from encdec.data.vocabulary import Vocabulary
 from encdec.files import leftovers, write_text
+from encdec.runs import lock
 from encdec.types import InputError
 
 FORMAT = 3
@@ -93,13 +95,19 @@ def create(run: Run) -> None:
 
 
 def is_vacant(path: Path) -> bool:
-    """Whether a run can be created in a folder: it holds nothing but leftovers of `create`."""
+    """Whether a run can be created in a folder: it holds leftovers of `create`, or a lock."""
     if not path.is_dir():
         return not path.exists()
-    files = {path / name for name in ("source.vocab", "target.vocab", "heldout.jsonl")}
+    files = {path / name for name in ("source.vocab", "target.vocab", "heldout.jsonl", lock.FILE)}
     files.add(path / ORIGINAL)
     temporary = {file for target in (*files, path / "config.json") for file in leftovers(target)}
     return set(path.iterdir()) <= files | temporary
+
+
+def check_folder(path: Path) -> None:
+    """Raises InputError if a folder holds something else than a run."""
+    if not is_run(path) and not is_vacant(path):
+        raise InputError(f"{path} exists and is not a run folder: name another one (--run)")
 
 
 def _write_config(run: Run) -> None:

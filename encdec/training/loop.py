@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from signal import Signals
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -19,6 +19,8 @@ from encdec.evaluation.metrics import metric
 from encdec.training.callbacks import Callback, Verdict, call_all
 from encdec.training.compiled_step import CompiledStep, Devices
 from encdec.training.early_stopping import EarlyStopping
+from encdec.training.interruption import Interruption
+from encdec.training.resume_point import ResumePoint, WindowSums
 from encdec.training.saving import Saver
 from encdec.training.step import StepReport, TrainState
 from encdec.types import Array, Batch, Params
@@ -45,10 +47,11 @@ class DivergedError(Exception):
 
 
 class LoopEnd(NamedTuple):
-    """The step at which training ended, and the reason."""
+    """The step at which training ended, the reason, and the signal where that is the reason."""
 
     step: int
-    reason: Literal["max_steps", "patience", "callback", "batches"]
+    reason: Literal["max_steps", "patience", "callback", "batches", "signal"]
+    signal: Signals | None = None
 
 
 class _Pending(NamedTuple):
@@ -59,52 +62,19 @@ class _Pending(NamedTuple):
     report: StepReport
 
 
-@dataclass
-class _Window:
-    """Sums of the measurements since the last row of metrics."""
-
-    loss: float = 0.0
-    correct: float = 0.0
-    tokens: float = 0.0
-    gradient_norm: float = 0.0
-    since: float = field(default_factory=time.perf_counter)
-
-    def add(self, done: _Pending, report: StepReport) -> None:
-        loss, correct, tokens = map(float, report.sums)
-        norm = float(report.gradient_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            what = f"the loss is {loss / max(tokens, 1):.4g} and its gradient's norm {norm:.4g}"
-            raise DivergedError(done.step, done.batch, what)
-        self.loss, self.correct = self.loss + loss, self.correct + correct
-        self.tokens += tokens
-        self.gradient_norm = norm
-
-    def row(self, step: int, rate: float) -> dict[str, Any]:
-        tokens = max(self.tokens, 1.0)
-        seconds = time.perf_counter() - self.since
-        return {
-            "kind": "train",
-            "step": step,
-            "loss": self.loss / tokens,
-            "accuracy": self.correct / tokens,
-            "tokens_per_second": self.tokens / seconds,
-            "seconds": seconds,
-            "learning_rate": rate,
-            "gradient_norm": self.gradient_norm,
-        }
-
-
 class _Reports:
     """The reports of the steps in flight, and sums of those that have arrived.
 
     Args:
       devices: copies a report to the host.
+      window: the sums of the steps before, which are not in a row yet.
     """
 
-    def __init__(self, devices: Devices) -> None:
+    def __init__(self, devices: Devices, window: WindowSums) -> None:
         self._devices = devices
         self._pending: deque[_Pending] = deque()
-        self._window = _Window()
+        self._sums = window
+        self._since = time.perf_counter() - window.seconds
 
     def add(self, step: int, batch: Batch, report: StepReport) -> None:
         """Adds the report of a step, which the device may not have computed yet."""
@@ -114,13 +84,31 @@ class _Reports:
         """Waits until at most `at_most` steps are in flight; raises DivergedError."""
         while len(self._pending) > at_most:
             first = self._pending[0]
-            self._window.add(first, self._devices.unreplicate(first.report))
+            self._add(first, self._devices.unreplicate(first.report))
             self._pending.popleft()
+
+    def _add(self, done: _Pending, report: StepReport) -> None:
+        loss, correct, tokens = map(float, report.sums)
+        norm = float(report.gradient_norm)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = f"the loss is {loss / max(tokens, 1):.4g} and its gradient's norm {norm:.4g}"
+            raise DivergedError(done.step, done.batch, what)
+        sums = self._sums
+        self._sums = sums._replace(
+            loss=sums.loss + loss,
+            correct=sums.correct + correct,
+            tokens=sums.tokens + tokens,
+            gradient_norm=norm,
+        )
+
+    def window(self) -> WindowSums:
+        """The sums since the last row."""
+        return self._sums._replace(seconds=time.perf_counter() - self._since)
 
     def row(self, step: int, rate: float) -> dict[str, Any]:
         """The row of metrics since the last row."""
-        row = self._window.row(step, rate)
-        self._window = _Window()
+        row = self.window().row(step, rate)
+        self._sums, self._since = WindowSums(), time.perf_counter()
         return row
 
     @contextmanager
@@ -128,7 +116,7 @@ class _Reports:
         """The time within does not count as training."""
         start = time.perf_counter()
         yield
-        self._window.since += time.perf_counter() - start
+        self._since += time.perf_counter() - start
 
 
 def train(
@@ -142,7 +130,8 @@ def train(
     *,
     evaluate: Evaluate | None,
     saver: Saver,
-    stopping: EarlyStopping,
+    start: ResumePoint,
+    interruption: Interruption,
     callbacks: Sequence[Callback],
 ) -> LoopEnd:
     """Trains up to `config.max_steps` or an earlier end; validates and saves.
@@ -157,7 +146,8 @@ def train(
       schedule: the learning rate, for the log.
       evaluate: the validation; without one (None) the latest parameters are the best.
       saver: saves states and parameters.
-      stopping: the state of early stopping after earlier validations.
+      start: early stopping and sums of metrics after the earlier steps.
+      interruption: says when to save between validations, and when a signal ends training.
       callbacks: are called in order with every row of metrics.
 
     Raises:
@@ -165,17 +155,26 @@ def train(
         checkpoints are kept.
       Exception: any exception of a callback or of `batches`, after the state was saved.
     """
-    reports, saved = _Reports(step.devices), done
+    reports, saved = _Reports(step.devices, start.window), done
+    stopping = start.stopping
+
+    def save_unvalidated() -> None:
+        """Saves the state. No validation: a resumed run must equal one that was never stopped."""
+        nonlocal saved
+        reports.settle(0)
+        if saved < done:
+            saver.save_unvalidated(state, done, ResumePoint(stopping, reports.window()))
+        saved = done
+        interruption.saved()
 
     def next_batch() -> Batch | None:
         """The next batch, None after the last; saves the state before an error is raised."""
         try:
             return next(batches, None) if done < config.max_steps else None
         except Exception:
-            reports.settle(0)
             # Saving needs all processes, and the others may have no error.
-            if done > saved and jax.process_count() == 1:
-                saver.save_unvalidated(state, done, stopping)
+            if jax.process_count() == 1:
+                save_unvalidated()
             raise
 
     upcoming = next_batch()
@@ -196,18 +195,22 @@ def train(
                 verdict = call_all(callbacks, done, row, state)
         if validates:
             with reports.paused():
+                point = ResumePoint(stopping, reports.window())
                 stopping, after_validation = _validate_and_save(
-                    state, done, batch, config, evaluate, saver, stopping, callbacks
+                    state, done, batch, config, evaluate, saver, point, callbacks
                 )
             saved, verdict = done, verdict.joined(after_validation)
-        if verdict.stop or verdict.error:
-            # No validation here: a resumed run must equal a run that was never stopped.
-            if saved < done:
-                saver.save_unvalidated(state, done, stopping)
-            saver.checkpoints.wait()
-            if verdict.error:
-                raise verdict.error
+            interruption.saved()
+        pause = interruption.after(done)
+        if pause.save or verdict.stop or verdict.error:
+            with reports.paused():
+                save_unvalidated()
+        if verdict.error:
+            raise verdict.error
+        if verdict.stop:
             return LoopEnd(done, "callback")
+        if pause.signal:
+            return LoopEnd(done, "signal", pause.signal)
     saver.checkpoints.wait()
     if done >= config.max_steps:
         return LoopEnd(done, "max_steps")
@@ -221,13 +224,15 @@ def _validate_and_save(
     config: TrainingConfig,
     evaluate: Evaluate | None,
     saver: Saver,
-    stopping: EarlyStopping,
+    point: ResumePoint,
     callbacks: Sequence[Callback],
 ) -> tuple[EarlyStopping, Verdict]:
     """Validates and saves the state, and the parameters if they are the best."""
     params = saver.averaged(state, done)
-    stopping, verdict = _validate(params, state, done, batch, config, evaluate, stopping, callbacks)
-    saver.save_latest(state, done, stopping)
+    stopping, verdict = _validate(
+        params, state, done, batch, config, evaluate, point.stopping, callbacks
+    )
+    saver.save_latest(state, done, point._replace(stopping=stopping))
     if stopping.step == done:
         saver.save_best(params, done)
     return stopping, verdict

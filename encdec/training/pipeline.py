@@ -197,8 +197,7 @@ def _existing(folder: Path, config: RunConfig, corpus: str | None) -> Run | None
         run = runs.load(folder)
         runs.check_same(run, config, corpus)
         return run
-    if not runs.is_vacant(folder):
-        raise InputError(f"{folder} exists and is not a run folder: name another one (--run)")
+    runs.check_folder(folder)
     return None
 
 

@@ -11,6 +11,7 @@ from encdec.config import TrainingConfig
 from encdec.runs.checkpoints import Checkpoints
 from encdec.training.compiled_step import Devices
 from encdec.training.early_stopping import EarlyStopping
+from encdec.training.resume_point import ResumePoint
 from encdec.training.step import TrainState
 from encdec.types import Params
 
@@ -39,19 +40,19 @@ class Saver:
             self.checkpoints.save("recent", done, recent, {})
         return self._average(state)
 
-    def save_latest(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
+    def save_latest(self, state: TrainState, done: int, point: ResumePoint) -> None:
         """Saves the state to resume from, and waits until it is on disk."""
         whole = self.devices.gather(state)
-        self.checkpoints.save("latest", done, whole, stopping._asdict(), copy=False)
+        self.checkpoints.save("latest", done, whole, point.to_note(), copy=False)
         self.checkpoints.wait()
 
-    def save_unvalidated(self, state: TrainState, done: int, stopping: EarlyStopping) -> None:
+    def save_unvalidated(self, state: TrainState, done: int, point: ResumePoint) -> None:
         """Saves the state to resume from, between two validations.
 
         Before the first validation, its parameters are also those to translate with.
         """
-        self.save_latest(state, done, stopping)
-        if stopping.best is None:
+        self.save_latest(state, done, point)
+        if point.stopping.best is None:
             self.save_best(self._current(state), done)
         self.checkpoints.wait()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -27,13 +28,14 @@ from encdec.runs.run import Run
 from encdec.training import loop
 from encdec.training.callbacks import Callback, log_rows, show_progress
 from encdec.training.compiled_step import CompiledStep
-from encdec.training.early_stopping import EarlyStopping
 from encdec.training.fine_tuning import roles_of_run
 from encdec.training.initial import Initial
+from encdec.training.interruption import Interrupted, Interruption
 from encdec.training.loop import DivergedError, LoopEnd
 from encdec.training.memory import check_memory
 from encdec.training.optimizer import optimizer, schedule
 from encdec.training.pipeline import Pipeline, Say, local_rows
+from encdec.training.resume_point import ResumePoint
 from encdec.training.saving import Saver
 from encdec.training.sharded_state import StateSharding
 from encdec.training.step import TrainState
@@ -47,14 +49,14 @@ class Start(NamedTuple):
     Attributes:
       state: the train state on its devices.
       done: the updates that it has had.
-      stopping: the state of early stopping.
+      point: early stopping, and the sums of metrics since the last row.
       is_saved: whether the run can be resumed from it: without the initial parameters where there
         were some.
     """
 
     state: TrainState
     done: int
-    stopping: EarlyStopping
+    point: ResumePoint
     is_saved: bool
 
 
@@ -79,15 +81,27 @@ def begin(
         compute_dtype(devices.precision),
         roles_of_run(run),
     )
-    if checkpoints.steps(run.path, "latest"):
-        state, note = checkpoints.load(run.path, "latest", state_sharding.shapes)
-        sharded = state_sharding.shard(state)
-        return state_sharding, Start(sharded, int(state.step), EarlyStopping(**note), True)
+    saved = checkpoints.steps(run.path, "latest")
+    processes.check_same_step(saved[-1] if saved else 0)
+    if saved:
+        state, point = processes.on_all_processes(lambda: _read_latest(run, state_sharding))
+        processes.check_equal({"latest checkpoint": checkpoints.digest(run.path, "latest")})
+        return state_sharding, Start(state_sharding.shard(state), int(state.step), point, True)
     key = key_from_words(seed_words(run.config.seed))
     if initial is None:
-        return state_sharding, Start(state_sharding.init(key), 0, EarlyStopping(), True)
+        return state_sharding, Start(state_sharding.init(key), 0, ResumePoint(), True)
     first = state_sharding.start(initial.params, key)
-    return state_sharding, Start(first, 0, EarlyStopping(), False)
+    return state_sharding, Start(first, 0, ResumePoint(), False)
+
+
+def _read_latest(run: Run, state_sharding: StateSharding) -> tuple[TrainState, ResumePoint]:
+    """The latest state, and what was saved with it."""
+    state, note = checkpoints.load(run.path, "latest", state_sharding.shapes)
+    step = checkpoints.steps(run.path, "latest")[-1]
+    where = f"checkpoint {run.path / 'checkpoints' / 'latest' / str(step)}"
+    if int(state.step) != step:
+        raise InputError(f"{where} is damaged: it holds the state of step {state.step}")
+    return state, ResumePoint.from_note(note, where)
 
 
 def train_session(
@@ -96,6 +110,7 @@ def train_session(
     start: Start,
     callbacks: Sequence[Callback],
     say: Say,
+    save_minutes: float,
 ) -> tuple[int, int]:
     """Trains a run up to `max_steps` or an earlier end.
 
@@ -104,29 +119,42 @@ def train_session(
       state_sharding, start: from `begin`.
       callbacks: see `encdec.training.callbacks`.
       say: is called with lines about the start and the end of training.
+      save_minutes: the time between two checkpoints, if no validation comes before.
 
     Returns:
       The number of updates of the run before this session, and after it.
 
     Raises:
       InputError: a batch does not fit into memory, or a loss is not finite.
+      Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     run, training = pipeline.run, pipeline.run.config.training
     with Checkpoints(run.path, training.average_last, processes.barrier) as saved:
         saved.drop_after(start.done)
         saver = Saver(state_sharding, saved, training)
         if not start.is_saved:
-            saver.save_latest(start.state, 0, start.stopping)
-        saver.save_missing_best(start.state, start.done, start.stopping)
+            saver.save_latest(start.state, 0, start.point)
+        stopping = start.point.stopping
+        saver.save_missing_best(start.state, start.done, stopping)
         if start.done >= training.max_steps:
             say(f"{run.path} has its {start.done} steps already")
             return start.done, start.done
-        if start.stopping.is_over(training.patience):
-            waited = f"{start.stopping.waited} validations without a better"
+        if stopping.is_over(training.patience):
+            waited = f"{stopping.waited} validations without a better"
             say(f"{run.path} stopped at step {start.done}: {waited}")
             return start.done, start.done
         say(f"{run.path}: from step {start.done} of {training.max_steps}")
-        end = _run_loop(pipeline, state_sharding, start, saver, callbacks)
+        interruption = Interruption(save_minutes)
+        end = _run_loop(pipeline, state_sharding, start, saver, interruption, callbacks)
+    if end.signal:
+        raise Interrupted(
+            f"{end.signal.name} at step {end.step} of {training.max_steps}: the state is saved, "
+            f"and the same command resumes {run.path} from there",
+            end.signal,
+        )
+    late = interruption.received
+    if processes.any_process(late is not None)[0]:
+        raise Interrupted(f"{run.path} has ended at step {end.step}", late or signal.SIGTERM)
     if end.reason != "max_steps":
         say(f"stopped at step {end.step}: {_reason(end, training.patience)}")
     return start.done, end.step
@@ -137,6 +165,7 @@ def _run_loop(
     state_sharding: StateSharding,
     start: Start,
     saver: Saver,
+    interruption: Interruption,
     callbacks: Sequence[Callback],
 ) -> LoopEnd:
     """Runs the loop with log, progress bar, memory check and validation."""
@@ -152,19 +181,21 @@ def _run_loop(
             fits = partial(check_memory, bucketing, run.config.data.batch_tokens, layout)
             processes.on_all_processes(lambda: fits(needed, fixed))
         try:
-            return loop.train(
-                step,
-                start.state,
-                start.done,
-                pipeline.batches(start.done),
-                key,
-                config,
-                schedule(config),
-                evaluate=_evaluate(pipeline, layout, state_sharding),
-                saver=saver,
-                stopping=start.stopping,
-                callbacks=(log_rows(log), show_progress(bar), *callbacks),
-            )
+            with interruption:
+                return loop.train(
+                    step,
+                    start.state,
+                    start.done,
+                    pipeline.batches(start.done),
+                    key,
+                    config,
+                    schedule(config),
+                    evaluate=_evaluate(pipeline, layout, state_sharding),
+                    saver=saver,
+                    start=start.point,
+                    interruption=interruption,
+                    callbacks=(log_rows(log), show_progress(bar), *callbacks),
+                )
         except DivergedError as error:
             raise _diverged(run, error) from error
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -21,6 +22,8 @@ from encdec.evaluation.options import metric_options
 from encdec.inference.translator import Translator, load_on
 from encdec.parallel import processes
 from encdec.parallel.layout import Layout
+from encdec.runs import run as runs
+from encdec.runs.lock import locked
 from encdec.runs.parameters import digest
 from encdec.runs.run import Run
 from encdec.training.callbacks import Callback
@@ -144,8 +147,11 @@ def _train(
     devices: TrainingDeviceConfig,
     say: Say,
 ) -> TrainResult:
-    pipeline, state_sharding, start = _begin(config, corpus, run, init, devices, say)
-    before, step = train_session(pipeline, state_sharding, start, callbacks, say)
+    with ExitStack() as locks:
+        pipeline, state_sharding, start = _begin(config, corpus, run, init, devices, say, locks)
+        before, step = train_session(
+            pipeline, state_sharding, start, callbacks, say, devices.save_minutes
+        )
     return TrainResult(pipeline.run, step, step - before, devices)
 
 
@@ -156,9 +162,15 @@ def _begin(
     init: Init | None,
     devices: TrainingDeviceConfig,
     say: Say,
+    locks: ExitStack,
 ) -> tuple[Pipeline, StateSharding, Start]:
-    """Checks all input, opens the run and puts its state on the devices."""
+    """Checks all input, opens the run and puts its state on the devices.
+
+    `locks` gets the lock of the run folder, which the main process holds.
+    """
     notes: list[str] = []  # printed once all input has been checked
+    if run is not None:  # before a large corpus is read
+        _lock(Path(run), locks)
     config = processes.on_all_processes(lambda: name_origin(config, init))
     metrics = metric_options(config)
     processes.on_all_processes(lambda: validation_metrics(config.training.best_metric, metrics))
@@ -167,6 +179,8 @@ def _begin(
     folder = processes.on_all_processes(lambda: _folder(run, config, data))
     initial = processes.on_all_processes(lambda: read_initial(config, init, folder))
     processes.check_equal(_facts(config, folder, data, initial, devices))
+    if run is None:
+        _lock(folder, locks)
     pipeline = processes.main_process_first(
         lambda: open_pipeline(config, folder, data, layout, initial, notes.append, say)
     )
@@ -179,6 +193,13 @@ def _begin(
     for note in notes:
         say(note)
     return pipeline, *begin(pipeline.run, layout, devices, initial)
+
+
+def _lock(folder: Path, locks: ExitStack) -> None:
+    """Adds the lock of the run folder, which the main process holds."""
+    processes.on_all_processes(lambda: runs.check_folder(folder))
+    lock = locked(folder) if processes.is_main_process() else nullcontext()
+    processes.on_all_processes(lambda: locks.enter_context(lock))
 
 
 def _layout(config: RunConfig, devices: TrainingDeviceConfig) -> Layout:

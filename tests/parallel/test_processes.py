@@ -72,11 +72,17 @@ class Started:
         self, run: Path, steps: int, each: Sequence[str] = ("--shard-optimizer",) * 2
     ) -> list[subprocess.Popen[bytes]]:
         """Two processes; `each` is an option for the first and one for the second."""
+        return self.pair_in([run, run], steps, each)
+
+    def pair_in(
+        self, folders: Sequence[Path], steps: int, each: Sequence[str] = ("--shard-optimizer",) * 2
+    ) -> list[subprocess.Popen[bytes]]:
+        """As `pair`, with a run folder for each process."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
         joined = ("--coordinator", address, "--processes", "2", "--process")
-        return [self.train(run, steps, 2, each[i], *joined, str(i)) for i in range(2)]
+        return [self.train(folders[i], steps, 2, each[i], *joined, str(i)) for i in range(2)]
 
     def output(self, number: int) -> Path:
         return self.folder / f"stderr{number}"
@@ -179,3 +185,49 @@ def test_processes_with_different_settings_end_before_the_first_step(
         assert process.wait(200) != 0
         assert "process 1 has another configuration than process 0" in started.stderr(process)
     assert not run.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", [(0,), (1,), (0, 1)])
+def test_a_signal_to_one_of_two_ends_both_with_a_checkpoint_of_the_same_step(
+    started: Started, tmp_path: Path, to: tuple[int, ...]
+) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    pair = started.pair(run, 100_000, each=["--save-minutes=0.01"] * 2)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not read_metrics(run / "metrics.jsonl")[1:]:
+        time.sleep(0.05)
+    for number in to:
+        pair[number].send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    for process in pair:
+        assert process.wait(30) != 0
+        assert "Interrupted: SIGTERM at step" in started.stderr(process)
+    assert time.monotonic() - sent < 30
+    (step,) = checkpoints.steps(run, "latest")
+    for process in pair:
+        assert f"SIGTERM at step {step} of" in started.stderr(process)
+
+    last = step + 3
+    for folder in (run, whole):
+        for process in started.pair(folder, last, each=["--save-minutes=0.01"] * 2):
+            assert process.wait(300) == 0, started.stderr(process)
+    for one, other in zip(latest(run), latest(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+    rows = [read_metrics(folder / "metrics.jsonl") for folder in (run, whole)]
+    losses = [[(row["step"], row["loss"]) for row in each if "loss" in row] for each in rows]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_processes_that_see_different_runs_are_refused(started: Started, tmp_path: Path) -> None:
+    """Process 1 has another working folder, where the run of the same name is older."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, steps in zip(folders, (10, 20), strict=True):
+        assert started.train(folder / "run", steps, 1, "--layout", "1x1").wait(300) == 0
+    runs_of = [folder / "run" for folder in folders]
+    for process in started.pair_in(runs_of, 30):
+        assert process.wait(200) != 0
+        said = started.stderr(process)
+        assert "process 0 from step 10, process 1 from step 20" in said, said
+    assert [checkpoints.steps(run, "latest") for run in runs_of] == [[10], [20]]

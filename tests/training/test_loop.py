@@ -18,6 +18,8 @@ from encdec.training import loop
 from encdec.training.callbacks import log_rows, show_progress
 from encdec.training.compiled_step import CompiledStep, Program
 from encdec.training.early_stopping import EarlyStopping
+from encdec.training.interruption import Interruption
+from encdec.training.resume_point import ResumePoint
 from encdec.training.saving import Saver
 from encdec.training.step import StepReport, TrainState
 from encdec.types import Array, Batch
@@ -89,7 +91,7 @@ def train(
     state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), average)
     with Checkpoints(folder, config.average_last) as saved:
         devices = OneDevice(step)
-        last, _ = loop.train(
+        last = loop.train(
             CompiledStep(devices, 1, lambda line: None),
             state,
             0,
@@ -99,9 +101,10 @@ def train(
             lambda n: jnp.float32(n),
             evaluate=lambda params: {"bleu": (s := next(coming)), "loss": s},
             saver=Saver(devices, saved, config),
-            stopping=EarlyStopping(),
+            start=ResumePoint(),
+            interruption=Interruption(10),
             callbacks=(log_rows(record), show_progress(record)),
-        )
+        ).step
     assert checkpoints.steps(folder, "latest") == [last]
     kept, _ = checkpoints.load(folder, "latest", jax.eval_shape(lambda: state))
     assert kept.step == last
@@ -159,7 +162,7 @@ def test_training_ends_when_patience_is_spent(tmp_path: Path, patience: int, las
     state, _ = train(tmp_path, scores, patience=patience, max_steps=60)
     assert state.step == last
     note = checkpoints.load(tmp_path, "latest", {"step": np.zeros((), np.int32)})[1]
-    assert note["waited"] == (patience if last < 60 else 0)
+    assert note["stopping"]["waited"] == (patience if last < 60 else 0)
 
 
 def test_the_mean_of_the_last_checkpoints_is_validated_and_kept(tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_a_best_that_a_kill_left_out_is_saved_after_it(tmp_path: Path, average_l
     config = TrainingConfig(average_last=average_last)
     for stopping, there in (
         (EarlyStopping(9.0, 1, 11), []),
-        (EarlyStopping(**note), [12]),
+        (ResumePoint.from_note(note, "").stopping, [12]),
     ):
         shutil.rmtree(tmp_path / "checkpoints" / "best")
         with Checkpoints(tmp_path, average_last) as saved:

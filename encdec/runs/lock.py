@@ -1,0 +1,101 @@
+"""The lock of a run folder: one training at a time.
+
+    lock    JSON: the host and the id of the process that trains; removed when it ends
+
+The process also holds the system's lock of the file, which the system frees when the process dies,
+so that a file which a killed process left is taken over. That of a process on another host is not:
+not every file system shares such locks between hosts.
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from encdec.types import InputError
+
+FILE = "lock"
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Holds the lock of a run folder, which is made if it does not exist.
+
+    A folder that is made here and still empty at the end is removed.
+
+    Raises:
+      InputError: another process holds the lock, or the folder cannot be written.
+    """
+    is_new = not run.exists()
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = _acquire(run / FILE)
+    except OSError as error:
+        raise InputError(f"run folder {run} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        # Unlinked before the system's lock is freed, so that no other process has the same file.
+        with suppress(OSError):
+            (run / FILE).unlink()
+        file.close()
+        if is_new:
+            with suppress(OSError):  # it holds a run now
+                run.rmdir()
+
+
+def _acquire(path: Path) -> BinaryIO:
+    """Opens and locks the file, and writes this process into it."""
+    while True:
+        file = path.open("ab+", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(path, file):  # its holder has removed it since it was opened
+                file.close()
+                continue
+            owner = _owner(file)
+            if owner is None and path.stat().st_size:
+                raise InputError(f"{path} is not the lock of a run: move it elsewhere")
+            if owner is not None and owner[0] != _host():
+                raise _refusal(path, owner, f", or delete {path} if that has died")
+        except BlockingIOError:
+            error = _refusal(path, _owner(file), "")
+            file.close()
+            raise error from None
+        except BaseException:
+            file.close()
+            raise
+        file.truncate(0)
+        file.write(json.dumps({"host": _host(), "process": os.getpid()}).encode() + b"\n")
+        return file
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _owner(file: BinaryIO) -> tuple[str, int] | None:
+    """The host and the process in the file; None if nobody is in it."""
+    file.seek(0)
+    try:
+        tree = json.loads(file.read())
+        return str(tree["host"]), int(tree["process"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _refusal(path: Path, owner: tuple[str, int] | None, remedy: str) -> InputError:
+    who = f"process {owner[1]} on {owner[0]}" if owner else "another process"
+    return InputError(f"{path.parent} is being trained by {who}: wait until it has ended{remedy}")
+
+
+def _host() -> str:
+    return socket.gethostname()
