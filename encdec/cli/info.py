@@ -1,5 +1,6 @@
 """`encdec info`: describes a run: its model, its progress and its metrics."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,12 @@ def run(arguments: list[str]) -> None:
     options = parse(_InfoOptions, arguments, "encdec info", "Describes a run.")
 
     from encdec.runs import run as runs
-    from encdec.runs.metrics_log import json_line
+    from encdec.runs.metrics_log import describe_bad_lines, json_line
 
-    facts = info(runs.load(options.run))
+    opened = runs.load(options.run)
+    if note := describe_bad_lines(opened.path / "metrics.jsonl"):
+        print(f"encdec: {note}", file=sys.stderr)
+    facts = info(opened)
     if options.json:
         print(json_line(facts))
         return
@@ -80,14 +84,14 @@ def info(run: "Run") -> dict[str, Any]:
         facts["minutes"] = rows.minutes
     if rows.start:
         facts["trained on"] = {k: rows.start[-1].get(k) for k in ("device", "jax", "date")}
-    if rows.valid:
-        name = config.training.best_metric
-        best = _best(rows.valid, name)
+    name = config.training.best_metric
+    if measured := [row for row in rows.valid if row.get(name) is not None]:
+        best = _best(measured, name)
         facts["best"] = {"step": best["step"], name: best[name]}
-    tests = {row["name"]: row for row in rows.test}  # the last of each name
+    tests = {row.get("name"): row for row in rows.test}  # the last of each name
     if tests:
         facts["tested"] = [
-            {"name": name, "step": row["step"], "beam": row["beam"], **_metrics(row)}
+            {"name": name, "step": row["step"], "beam": row.get("beam"), **_metrics(row)}
             for name, row in tests.items()
         ]
     return facts

@@ -1,5 +1,6 @@
 """`encdec plot`: draws learning curves, or BLEU by source length, of one or several runs."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -42,8 +43,12 @@ def run(arguments: list[str]) -> None:
     from encdec.plots.attention import save_figure
     from encdec.plots.runs import learning_picture, length_picture
     from encdec.runs import run as runs
+    from encdec.runs.metrics_log import describe_bad_lines
 
     opened = [runs.load(path) for path in options.runs]
+    for one in opened:
+        if note := describe_bad_lines(one.path / "metrics.jsonl"):
+            print(f"encdec: {note}", file=sys.stderr)
     if options.by_length:
         figure = length_picture(opened)
     else:

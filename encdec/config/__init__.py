@@ -108,8 +108,11 @@ def from_json(tree: dict[str, Any]) -> RunConfig:
       InputError: a field is unknown or has a value of the wrong type.
     """
     tree = dict(tree)
+    for name in ("model", "data", "training", "fine_tuning", "search"):
+        if not isinstance(part := tree.get(name, {}), dict):
+            raise InputError(f"{name} = {part!r} is not a JSON object of settings")
     model = dict(tree.pop("model", {}))
-    kind = model.pop("kind", None)
+    kind = str(model.pop("kind", None))
     parts = {
         "model": _build(family(kind).config, model, "model."),
         "data": _build(DataConfig, tree.pop("data", {}), "data."),

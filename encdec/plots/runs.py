@@ -133,4 +133,10 @@ def _length_buckets(run: Run) -> list[LengthBucket]:
         raise InputError(
             f"{run.path} has no metrics by length: run `encdec evaluate {run.path} --by-length`"
         )
-    return [LengthBucket.from_summary(row) for row in rows[-1]["by_length"]]
+    try:
+        return [LengthBucket.from_summary(row) for row in rows[-1]["by_length"]]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{run.path / 'metrics.jsonl'}: the latest metrics by length are damaged: measure them "
+            f"again by `encdec evaluate {run.path} --by-length`"
+        ) from error

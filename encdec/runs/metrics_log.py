@@ -1,6 +1,5 @@
 """The metrics log of a run: rows of `metrics.jsonl`, and TensorBoard files."""
 
-import contextlib
 import json
 import math
 import os
@@ -9,14 +8,53 @@ from typing import Any, NamedTuple, Self
 
 from encdec.files import write_text
 
+_MAX_LISTED = 5
+"""Bad lines that a message lists."""
+
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Reads the rows of a `metrics.jsonl`; the unfinished line of a killed process is skipped."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
-    return rows
+    """Reads the rows of a `metrics.jsonl`; lines that are no rows are skipped."""
+    return [row for row in map(_row, _lines(path)) if row is not None]
+
+
+def describe_bad_lines(path: Path) -> str | None:
+    """One line that names the lines of a `metrics.jsonl` that are no rows; None without any.
+
+    The unfinished last line of a killed process is not among them.
+    """
+    lines = _lines(path)
+    bad = [i for i, line in enumerate(lines, 1) if line.strip() and _row(line) is None]
+    if lines and bad and bad[-1] == len(lines):
+        bad.pop()  # a finished line ends in a line break, after which the last line is empty
+    if not bad:
+        return None
+    listed = ", ".join(map(str, bad[:_MAX_LISTED])) + (", ..." if len(bad) > _MAX_LISTED else "")
+    are = (
+        "line {} is no row of metrics and is"
+        if len(bad) == 1
+        else ("lines {} are no rows of metrics and are")
+    )
+    return f"{path}: {are.format(listed)} skipped"
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().split(b"\n") if path.exists() else []
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row in a line; None if it holds none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or row.get("kind") not in MetricRows._fields:
+        return None
+    if not isinstance(row.get("step"), int):
+        return None
+    if row["kind"] in ("train", "valid"):
+        numbers = [value for name, value in row.items() if name != "kind" and value is not None]
+        return row if all(type(value) in (int, float) for value in numbers) else None
+    return row
 
 
 class MetricRows(NamedTuple):
@@ -35,7 +73,7 @@ class MetricRows(NamedTuple):
     @property
     def minutes(self) -> float:
         """Duration of training with its compilations, but without validation, in minutes."""
-        return round(sum(row["seconds"] for row in self.train) / 60, 1)
+        return round(sum(row.get("seconds") or 0 for row in self.train) / 60, 1)
 
 
 def metric_rows(path: Path) -> MetricRows:

@@ -1,6 +1,7 @@
 """A run is a folder that holds all that translation needs, and all measurements.
 
-    config.json       settings, digests of corpus and vocabularies, limit of translation length
+    config.json       settings, limit of translation length, digests of corpus and vocabularies,
+                      checksums of itself and of heldout.jsonl
     source.vocab      vocabularies of preprocessed text; a joint vocabulary is in both files
     target.vocab
     heldout.jsonl     the sentence pairs that the run is evaluated on
@@ -14,6 +15,7 @@
 The folder can be moved and copied; it does not depend on the files of the corpus.
 """
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
@@ -85,8 +87,7 @@ def create(run: Run) -> None:
         run.path.mkdir(parents=True, exist_ok=True)
         vocabulary.save(run.src_vocabulary, run.path / "source.vocab")
         vocabulary.save(run.tgt_vocabulary, run.path / "target.vocab")
-        rows = [json.dumps(pair, ensure_ascii=False) for pair in zip(*run.held_out, strict=True)]
-        write_text(run.path / "heldout.jsonl", "".join(row + "\n" for row in rows))
+        write_text(run.path / "heldout.jsonl", _held_out_text(run.held_out))
         if run.original and run.original != run.path / ORIGINAL:
             shutil.copytree(run.original, run.path / ORIGINAL, dirs_exist_ok=True)
         _write_config(run)
@@ -119,7 +120,20 @@ def _write_config(run: Run) -> None:
         "init": run.init,
         "config": configs.to_json(run.config),
     }
+    tree["checksums"] = {
+        "config.json": _checksum(json.dumps(tree, sort_keys=True)),
+        "heldout.jsonl": _checksum(_held_out_text(run.held_out)),
+    }
     write_text(run.path / "config.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+
+
+def _held_out_text(pairs: Pairs) -> str:
+    rows = [json.dumps(pair, ensure_ascii=False) for pair in zip(*pairs, strict=True)]
+    return "".join(row + "\n" for row in rows)
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def set_max_steps(run: Run, max_steps: int) -> Run:
@@ -152,14 +166,8 @@ def load(path: str | Path) -> Run:
         raise InputError(f"{path} is not a folder: give the run folder that `encdec train` printed")
     if not is_run(path):
         raise InputError(f"{path} is not a run folder: it has no config.json")
-    tree = _read_config(path / "config.json")
-    try:
-        text = (path / "heldout.jsonl").read_text(encoding="utf-8")
-        pairs = [json.loads(line) for line in text.split("\n") if line]
-        held_out = Pairs([source for source, _ in pairs], [target for _, target in pairs])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path / 'heldout.jsonl'} is damaged: {error}") from error
-    config = configs.from_json(tree["config"])
+    tree, config = _read_config(path / "config.json")
+    held_out = _read_held_out(path / "heldout.jsonl", tree.get("checksums", {}))
     names = ("source.vocab", "target.vocab")
     source, target = map(_vocabulary, (path / name for name in names), tree["vocabularies"])
     before_source, before_target = preprocessings(config.data)
@@ -174,6 +182,29 @@ def load(path: str | Path) -> Run:
         init=tree["init"],
         original=path / ORIGINAL if (path / ORIGINAL).is_dir() else None,
     )
+
+
+def _read_held_out(path: Path, checksums: dict[str, str]) -> Pairs:
+    """The pairs to evaluate on, checked against what the run began with."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        pairs = [json.loads(line) for line in text.split("\n") if line]
+        held_out = Pairs([source for source, _ in pairs], [target for _, target in pairs])
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    _check_checksum(path, text, checksums)
+    return held_out
+
+
+def _check_checksum(path: Path, text: str, checksums: dict[str, str]) -> None:
+    """Raises InputError if a file is not as it was written; earlier runs have no checksums."""
+    expected = checksums.get(path.name)
+    if expected is not None and _checksum(text) != expected:
+        raise InputError(
+            f"{path} has been changed (its checksum differs), so results would not be those of the "
+            "run: copy the file again from the original run folder, or take it as it is by "
+            'deleting "checksums" in config.json'
+        )
 
 
 def with_languages(run: Run, source: str | None, target: str | None) -> Run:
@@ -207,7 +238,7 @@ def read_search(path: Path) -> SearchOptions:
     """How a run translates by default, from its settings alone; raises InputError as `load`."""
     if not is_run(path):
         return load(path).config.search  # which says what is wrong
-    return configs.from_json(_read_config(path / "config.json")["config"]).search
+    return _read_config(path / "config.json")[1].search
 
 
 def _vocabulary(path: Path, digest: str) -> Vocabulary:
@@ -221,7 +252,8 @@ def _vocabulary(path: Path, digest: str) -> Vocabulary:
     return loaded
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> tuple[dict[str, Any], RunConfig]:
+    """The fields of a `config.json`, and its settings."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -234,10 +266,25 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is of run format {has}, and this encdec opens format {FORMAT}: {opens}"
         )
-    missing = {"config", "corpus", "extra_length", "vocabularies", "init"} - tree.keys()
-    if missing:
+    kinds: dict[str, Any] = {
+        "config": dict,
+        "corpus": str | None,
+        "extra_length": int,
+        "vocabularies": list,
+        "init": str | None,
+    }
+    if missing := kinds.keys() - tree.keys():
         raise InputError(f"{path} is damaged: {', '.join(sorted(missing))} missing")
-    return tree
+    for name, kind in kinds.items():
+        if not isinstance(tree[name], kind):
+            raise InputError(f"{path} is damaged: {name} = {tree[name]!r} cannot be")
+    digests, checksums = tree["vocabularies"], tree.get("checksums", {})
+    if len(digests) != 2 or not isinstance(checksums, dict):
+        raise InputError(f"{path} is damaged: its vocabularies or checksums are not as written")
+    config = configs.from_json(tree["config"])  # which names a field that is wrong
+    rest = {name: value for name, value in tree.items() if name != "checksums"}
+    _check_checksum(path, json.dumps(rest, sort_keys=True), checksums)
+    return tree, config
 
 
 def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:

@@ -22,7 +22,7 @@ from encdec.parallel.layout import Layout
 from encdec.progress import Progress
 from encdec.runs import checkpoints
 from encdec.runs.checkpoints import Checkpoints
-from encdec.runs.metrics_log import MetricsLog, Silent
+from encdec.runs.metrics_log import MetricsLog, Silent, describe_bad_lines
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.training import loop
@@ -143,6 +143,8 @@ def train_session(
             waited = f"{stopping.waited} validations without a better"
             say(f"{run.path} stopped at step {start.done}: {waited}")
             return start.done, start.done
+        if note := describe_bad_lines(run.path / "metrics.jsonl"):
+            say(note)
         say(f"{run.path}: from step {start.done} of {training.max_steps}")
         interruption = Interruption(save_minutes)
         end = _run_loop(pipeline, state_sharding, start, saver, interruption, callbacks)

@@ -30,3 +30,17 @@ def test_a_run_without_measurements(encdec, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run_is_refused(encdec, tmp_path: Path) -> None:
     refused(encdec("info", tmp_path), "not a run folder")
+
+
+def test_lines_that_are_no_rows_are_skipped_and_said(encdec, measured: Path) -> None:
+    before = encdec("info", measured)
+    with (measured / "metrics.jsonl").open("ab") as file:
+        file.write(
+            b'null\n{}\n\xff\n{"kind": "train", "step": "40"}\n{"kind": "valid", "step": 3}\n'
+        )
+    after = encdec("info", measured)
+    assert (after.code, after.out) == (0, before.out)
+    assert "metrics.jsonl: lines 8, 9, 10, 11 are no rows of metrics" in after.err
+    drawn = encdec("plot", measured, "--out", measured.parent / "curves.svg")
+    assert (drawn.code, len(drawn.err.splitlines())) == (0, 1)
+    assert "lines 8, 9, 10, 11 are no rows" in drawn.err

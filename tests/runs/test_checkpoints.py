@@ -106,3 +106,12 @@ def test_one_of_another_model_is_refused(saved: Path, like: Any, message: str) -
 def test_none_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no latest checkpoint yet"):
         checkpoints.load(tmp_path, "latest", tree())
+
+
+def test_a_changed_note_is_damage(saved: Path) -> None:
+    (file,) = saved.glob("checkpoints/latest/*/meta/metadata")
+    text = file.read_text()
+    assert '"best": 0.5' in text.replace('":0.5', '": 0.5')
+    file.write_text(text.replace("0.5", "0.75"))
+    with pytest.raises(InputError, match="meta/metadata has changed since it was saved"):
+        checkpoints.load(saved, "latest", shapes(tree()))

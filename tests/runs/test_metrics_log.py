@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from encdec.progress import Counter, Progress
-from encdec.runs.metrics_log import MetricsLog, append_metrics, read_metrics
+from encdec.runs.metrics_log import MetricsLog, append_metrics, describe_bad_lines, read_metrics
 
 
 def rows(path: Path) -> list[dict]:
@@ -77,3 +77,39 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "hello"
     assert lines[1] == "step 100/100, 0 s left, loss 0.2500, 1,234 tokens/s, rate 1.00e-03"
+
+
+BAD = [
+    b"null",
+    b"{}",
+    b"[1]",
+    b"\xff\xfe",
+    b'{"kind": "train", "step": "40", "loss": 1.0}',
+    b'{"kind": "train", "step": true, "loss": 1.0}',
+    b'{"kind": "train", "step": 40, "loss": "1.0"}',
+    b'{"kind": [], "step": 40}',
+    b'{"kind": "train", "loss": 1.0}',
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_line_that_is_no_row_is_skipped_and_named(tmp_path: Path, bad: bytes) -> None:
+    good = b'{"kind": "train", "step": 4, "loss": 1.0}'
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(good + b"\n" + bad + b"\n" + good + b"\n")
+    assert read_metrics(path) == [json.loads(good)] * 2
+    assert describe_bad_lines(path) == f"{path}: line 2 is no row of metrics and is skipped"
+    with MetricsLog(tmp_path, 4):
+        pass
+    assert rows(tmp_path) == [json.loads(good)] * 2
+
+
+def test_the_unfinished_line_of_a_killed_process_is_not_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert describe_bad_lines(path) is None
+    path.write_text('{"kind": "train", "step": 4}\n{"kind": "tra')
+    assert describe_bad_lines(path) is None
+    path.write_text("x\n" * 7)
+    assert describe_bad_lines(path) == (
+        f"{path}: lines 1, 2, 3, 4, 5, ... are no rows of metrics and are skipped"
+    )

@@ -83,6 +83,52 @@ def test_damage_is_named(copy: Path, file: str, text: str | None, message: str) 
         runs.load(copy)
 
 
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_a_change_by_hand_is_named(copy: Path) -> None:
+    edit(copy / "config.json", '"activation": "relu"', '"activation": "gelu"')
+    for read in (runs.load, runs.read_search):
+        with pytest.raises(InputError, match=r"config\.json has been changed"):
+            read(copy)
+    edit(copy / "config.json", '"activation": "gelu"', '"activation": "relu"')
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config))  # only its layout is another
+    loaded = runs.load(copy)
+    lines = (copy / "heldout.jsonl").read_text().splitlines(keepends=True)
+    (copy / "heldout.jsonl").write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match=r"heldout\.jsonl has been changed"):
+        runs.load(copy)
+    (copy / "heldout.jsonl").write_text("".join(lines))
+    runs.set_max_steps(loaded, 9)
+    runs.load(copy)
+    del config["checksums"]  # as of a run of an earlier version
+    config["config"]["model"]["activation"] = "gelu"
+    (copy / "config.json").write_text(json.dumps(config))
+    assert runs.load(copy).config.model.activation == "gelu"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("config", value) for value in (None, [], {"model": None}, {"data": 3}, {"seed": "1"})),
+        *(("vocabularies", value) for value in (None, [], {})),
+        ("extra_length", "3"),
+        ("corpus", 3),
+        ("checksums", None),
+        ("checksums", {"config.json": 3}),
+    ],
+)
+def test_a_value_of_another_type_is_refused(copy: Path, name: str, value: object) -> None:
+    tree = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(tree | {name: value}))
+    with pytest.raises(InputError):
+        runs.load(copy)
+
+
 def test_a_field_of_another_version_is_named(copy: Path) -> None:
     tree = json.loads((copy / "config.json").read_text())
     tree["config"]["model"]["windows"] = 3
