@@ -98,9 +98,9 @@ def info(run: "Run") -> dict[str, Any]:
 
 
 def _best(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The row with the best value of a metric; among equal values the latest."""
+    """The row with the best value of a metric; of equal ones by loss, then step."""
     sign = metric(name).sign
-    return max(rows, key=lambda row: (sign * row[name], row["step"]))
+    return max(rows, key=lambda row: (sign * row[name], -(row.get("loss") or 0), row["step"]))
 
 
 def _metrics(row: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from encdec.config import (
     TrainingConfig,
     TrainingDeviceConfig,
 )
-from encdec.config.data import CORPUS_SETTINGS
+from encdec.config.data import CORPUS_FILES, CORPUS_SETTINGS
 from encdec.config.fine_tuning import check_model_matches
 from encdec.config.presets import PRESETS, preset
 from encdec.files import cache_folder
@@ -55,11 +55,30 @@ def parse_train(arguments: Sequence[str]) -> TrainRequest:
 
 
 @dataclass(frozen=True)
+class _Moved:
+    """Files of the corpus, where they are elsewhere now."""
+
+    source: tuple[str, ...] = ()
+    """Source files, if they have moved."""
+    target: tuple[str, ...] = ()
+    """Target files, if they have moved."""
+    tsv: tuple[str, ...] = ()
+    """Files of pairs, if they have moved."""
+    valid_source: tuple[str, ...] = ()
+    """Source files of validation, if they have moved."""
+    valid_target: tuple[str, ...] = ()
+    """Target files of validation, if they have moved."""
+    valid_tsv: tuple[str, ...] = ()
+    """Files of pairs of validation, if they have moved."""
+
+
+@dataclass(frozen=True)
 class _Resume:
     resume: Annotated[Path, arg(help="Run folder to resume, with the settings of that run.")]
     max_steps: Annotated[
         int | None, arg(help="Last step, instead of that of the run's settings.")
     ] = None
+    moved: Annotated[_Moved, OmitArgPrefixes] = field(default_factory=_Moved)
     devices: Annotated[TrainingDeviceConfig, OmitArgPrefixes] = field(
         default_factory=TrainingDeviceConfig
     )
@@ -80,6 +99,15 @@ def _resume_request(arguments: list[str]) -> TrainRequest:
             )
         training = replace(config.training, max_steps=options.max_steps)
         config = replace(config, training=training)
+    places: Any = {name: files for name, files in vars(options.moved).items() if files}
+    config = replace(config, data=_absolute(replace(config.data, **places)))
+    for name in CORPUS_FILES:
+        for file in getattr(config.data, name):
+            if not Path(file).exists():
+                raise InputError(
+                    f"{file} of the corpus of {options.resume} is not there: if it has moved, "
+                    f"say where it is by --{name.replace('_', '-')}"
+                )
     return TrainRequest(config, options.resume, options.devices)
 
 
@@ -200,9 +228,9 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
 
 def _absolute(data: DataConfig) -> DataConfig:
     """The settings with absolute paths of all files and folders."""
-    names = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
     files: Any = {
-        name: tuple(str(Path(file).absolute()) for file in getattr(data, name)) for name in names
+        name: tuple(str(Path(file).absolute()) for file in getattr(data, name))
+        for name in CORPUS_FILES
     }
     if data.corpus_folder is not None:
         files["corpus_folder"] = str(Path(data.corpus_folder).absolute())

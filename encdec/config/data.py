@@ -15,6 +15,8 @@ CORPUS_SETTINGS = (
     *("valid_source", "valid_target", "valid_tsv", "holdout", "date_sentences"),
 )
 """The fields of `DataConfig` that say which pairs are trained and validated on."""
+CORPUS_FILES = ("source", "target", "tsv", "valid_source", "valid_target", "valid_tsv")
+"""The settings that name files of text. A run may be resumed with the same text elsewhere."""
 
 
 @dataclass(frozen=True)

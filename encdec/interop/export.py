@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
@@ -87,8 +88,9 @@ def export_run(
                     shutil.copyfile(run.path / name, folder / name)
             for file in folder.iterdir():  # safetensors writes for the owner only
                 file.chmod(folder.stat().st_mode & 0o666)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{out} cannot be written: {reason}") from error
     return sorted(out.iterdir())
 
 

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from encdec.parallel import collectives
 from encdec.parallel.layout import NAME, Layout, local_devices
 from encdec.parallel.pmap import local_shards, parallelize
+from encdec.parallel.processes import any_process
 from encdec.types import Array
 
 # --- whole arrays --------------------------------------------------------------------------------
@@ -83,6 +84,21 @@ def gather(tree: Any, specs: Any, layout: Layout) -> Any:
     if layout.size == 1:
         return jax.device_get(tree)
     return jax.tree.map(lambda x, spec: _gather(x, spec, layout), tree, specs)
+
+
+def all_finite(tree: Any, layout: Layout) -> bool:
+    """Whether all numbers of a pytree that lies on devices are finite; all processes must ask."""
+    if layout.size == 1:
+        return bool(_all_finite(tree))
+    of_array = [[s.data for s in leaf.addressable_shards] for leaf in jax.tree.leaves(tree)]
+    finite = [bool(_all_finite(parts)) for parts in zip(*of_array, strict=True)]  # of each device
+    return not any_process(not all(finite))[0]
+
+
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(leaves).all()
 
 
 def unreplicate(tree: Any, layout: Layout) -> Any:

@@ -5,10 +5,15 @@ checkpoints/best/STEP     the parameters with the best validation metric, to tra
 checkpoints/recent/STEP   the last few parameters, where a run averages checkpoints
 """
 
+import errno
 import hashlib
 import json
+import logging
+import os
+import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -54,6 +59,7 @@ class Checkpoints:
     ) -> None:
         self._run, self._wait_for_all = run, wait_for_all
         self._managers: dict[Kind, ocp.CheckpointManager] = {}
+        self._quiet = ExitStack()
         if jax.process_index() > 0:
             return
         counts: dict[Kind, int] = {"latest": 1, "best": 1}
@@ -73,11 +79,18 @@ class Checkpoints:
         return ocp.CheckpointManager(folder, options=options)
 
     def __enter__(self) -> Self:
+        self._quiet.enter_context(_without_tracebacks())
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for manager in self._managers.values():
-            manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._quiet:
+            self._close(kind)
+
+    def _close(self, kind: type[BaseException] | None) -> None:
+        for name, manager in self._managers.items():
+            # After an error, which says more, a checkpoint that failed as well is not news.
+            with suppress(InputError) if kind else nullcontext(), self._writing(name):
+                manager.close()
 
     def has(self, kind: Kind, step: int) -> bool:
         """Whether a checkpoint exists; all processes get the same answer."""
@@ -104,7 +117,8 @@ class Checkpoints:
         manager = self._managers.get(kind)
         if manager is None:  # this process does not write
             return
-        manager.wait_until_finished()  # of the last save of this kind
+        with self._writing(kind):
+            manager.wait_until_finished()  # of the last save of this kind
         leaves = flat(jax.device_get(tree))
         described = {
             name: {"type": _describe(leaf), "crc": _crc32(leaf)} for name, leaf in leaves.items()
@@ -115,12 +129,27 @@ class Checkpoints:
             leaves = {name: leaf.view(_NotCopied) for name, leaf in leaves.items()}
         arrays = ocp.args.PyTreeSave(leaves, ocdbt_target_data_file_size=_FILE_BYTES)
         args = ocp.args.Composite(arrays=arrays, meta=ocp.args.JsonSave(meta))
-        manager.save(step, args=args, force=True)
+        with self._writing(kind):
+            manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
         """Waits until all saved checkpoints are on disk."""
-        for manager in self._managers.values():
-            manager.wait_until_finished()
+        for kind, manager in self._managers.items():
+            with self._writing(kind):
+                manager.wait_until_finished()
+
+    @contextmanager
+    def _writing(self, kind: Kind) -> Iterator[None]:
+        """Turns the errors of Orbax and TensorStore, of many types, into an InputError."""
+        try:
+            yield
+        except Exception as error:
+            kept = steps(self._run, "latest")
+            raise InputError(
+                f"a checkpoint cannot be written to {self._run / 'checkpoints' / kind} "
+                f"({_reason(error)}): make room there, or have it made writable"
+                + (f"; the same command resumes from step {kept[-1]}" if kept else "")
+            ) from error
 
     def drop_after(self, step: int) -> None:
         """Deletes the checkpoints after a step; a run that resumes there writes them again."""
@@ -224,6 +253,37 @@ def _this_process() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
     )
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Keeps Orbax and TensorStore from printing errors of their threads, which are raised too."""
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+    was_disabled = logger.disabled
+
+    def show(unraisable: Any) -> None:
+        # After a failed write TensorStore calls back to an event loop that Orbax has closed.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    logger.disabled, sys.unraisablehook = True, show
+    try:
+        yield
+    finally:
+        logger.disabled, sys.unraisablehook = was_disabled, hook
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, if it is in an error or its causes; else the type of the error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+            if os.strerror(number) in str(cause):
+                return os.strerror(number)
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _describe(leaf: Any) -> str:

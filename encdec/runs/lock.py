@@ -25,13 +25,13 @@ FILE = "lock"
 def locked(run: Path) -> Iterator[None]:
     """Holds the lock of a run folder, which is made if it does not exist.
 
-    A folder that is made here and still empty at the end is removed.
+    Folders that are made here and still empty at the end are removed.
 
     Raises:
       InputError: another process holds the lock, or the folder cannot be written.
     """
-    is_new = not run.exists()
     try:
+        new = [folder for folder in (run, *run.parents) if not folder.exists()]
         run.mkdir(parents=True, exist_ok=True)
         file = _acquire(run / FILE)
     except OSError as error:
@@ -43,9 +43,9 @@ def locked(run: Path) -> Iterator[None]:
         with suppress(OSError):
             (run / FILE).unlink()
         file.close()
-        if is_new:
-            with suppress(OSError):  # it holds a run now
-                run.rmdir()
+        with suppress(OSError):  # one holds a run now
+            for folder in new:
+                folder.rmdir()
 
 
 def _acquire(path: Path) -> BinaryIO:

@@ -3,10 +3,14 @@
 import json
 import math
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from encdec.files import write_text
+from encdec.types import InputError
 
 _MAX_LISTED = 5
 """Bad lines that a message lists."""
@@ -109,31 +113,79 @@ class MetricsLog:
       run: the run folder.
       resume_step: the step that training resumes from; rows of later steps are dropped, because
         training measures those steps again.
+
+    Raises:
+      InputError: a file cannot be written, here or in `write`.
     """
 
     def __init__(self, run: Path, resume_step: int) -> None:
-        from tensorboardX import SummaryWriter  # its import takes two seconds
-
         path = run / "metrics.jsonl"
-        kept = [row for row in read_metrics(path) if row["step"] <= resume_step]
-        write_text(path, "".join(f"{json_line(row)}\n" for row in kept))
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_step + 1)
+        self._run = run
+        with self._writing():
+            kept = [row for row in read_metrics(path) if row["step"] <= resume_step]
+            write_text(path, "".join(f"{json_line(row)}\n" for row in kept))
+            self._file = path.open("a", encoding="utf-8")
+            self._board = _TensorBoard(run / "tensorboard", resume_step + 1)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._board.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error, which says more, a file that cannot be written either is not news.
+        with suppress(InputError) if kind else nullcontext(), self._writing():
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends a row: `step`, `kind` and numbers; NaN is written as null."""
-        self._file.write(json_line(row) + "\n")
-        self._file.flush()
+        with self._writing():
+            self._file.write(json_line(row) + "\n")
+            self._file.flush()
+            self._board.write(row)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self._run / 'metrics.jsonl'} or the files in tensorboard beside it cannot be "
+                f"written ({error.strerror}): make room there; the same command resumes the run"
+            ) from error
+
+
+class _TensorBoard:
+    """A TensorBoard file. It is written at once: the library's own writer does so in a thread,
+    which dies where the disk is full, and whoever hands it a row then waits forever.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter  # its import takes two seconds
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        folder.mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        # TensorBoard drops what an earlier file has of these steps.
+        self._add(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, row: dict[str, Any]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float):
-                self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
+                summary = scalar(f"{row['kind']}/{name}", value)
+                self._add(Event(step=row["step"], summary=summary))
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _add(self, event: Any) -> None:
+        event.wall_time = time.time()
+        self._writer.write_event(event)
+        self._writer.flush()
 
 
 def json_line(row: dict[str, Any]) -> str:

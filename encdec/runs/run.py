@@ -24,6 +24,7 @@ from typing import Any
 
 from encdec import config as configs
 from encdec.config import RunConfig, SearchOptions
+from encdec.config.data import CORPUS_FILES
 from encdec.data import pretrained_vocabulary, vocabulary
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sources import Pairs
@@ -38,6 +39,9 @@ FORMAT = 3
 
 ORIGINAL = "original"
 """The folder in a run of an imported model with its own settings and tokenizer files."""
+
+_PLACES = (*CORPUS_FILES, "corpus_folder")
+"""The settings that say where the corpus is."""
 
 _VERSIONS = {1: "0.1", 2: "0.2"}
 """The version of this library that opens runs of each earlier format."""
@@ -136,10 +140,12 @@ def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def set_max_steps(run: Run, max_steps: int) -> Run:
-    """Writes another last step to the settings of a run, and returns the run with it."""
-    training = replace(run.config.training, max_steps=max_steps)
-    run = replace(run, config=replace(run.config, training=training))
+def update(run: Run, wanted: RunConfig) -> Run:
+    """Writes what may differ from the settings of a run, see `check_same`; returns the new run."""
+    training = replace(run.config.training, max_steps=wanted.training.max_steps)
+    places: Any = {name: getattr(wanted.data, name) for name in _PLACES}
+    data = replace(run.config.data, **places)
+    run = replace(run, config=replace(run.config, training=training, data=data))
     _write_config(run)
     return run
 
@@ -290,7 +296,8 @@ def _read_config(path: Path) -> tuple[dict[str, Any], RunConfig]:
 def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
     """Checks that a run can be resumed with these settings and this corpus.
 
-    `max_steps` may differ, unless the schedule depends on it.
+    `max_steps` may differ, unless the schedule depends on it; so may the files of the corpus, if
+    their text is the same.
 
     Raises:
       InputError: another setting differs, or the corpus does.
@@ -322,6 +329,8 @@ def _differences(has: RunConfig, asks: RunConfig) -> dict[str, tuple[Any, Any]]:
     old, new = _flat(configs.to_json(has)), _flat(configs.to_json(asks))
     if not asks.training.depends_on_max_steps:
         old.pop("max_steps"), new.pop("max_steps")
+    for name in _PLACES:  # the corpus itself is compared
+        old.pop(name), new.pop(name)
     old.pop("init_from"), new.pop("init_from")  # it may have moved: its parameters are compared
     names = [*new, *(old.keys() - new.keys())]
     return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}

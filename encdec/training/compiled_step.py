@@ -30,6 +30,9 @@ class Devices(Protocol):
     def unreplicate(self, report: StepReport) -> StepReport:
         """The report of a step as NumPy numbers."""
 
+    def all_finite(self, params: Params) -> bool:
+        """Whether all parameters are finite; all processes get the same answer."""
+
     def gather(self, state: TrainState) -> TrainState:
         """Gathers a state as NumPy arrays."""
 

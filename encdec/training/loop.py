@@ -163,6 +163,7 @@ def train(
         nonlocal saved
         reports.settle(0)
         if saved < done:
+            _check_params(saver.devices, state, done, batch)
             saver.save_unvalidated(state, done, ResumePoint(stopping, reports.window()))
         saved = done
         interruption.saved()
@@ -217,6 +218,12 @@ def train(
     return LoopEnd(done, "patience" if stopping.is_over(config.patience) else "batches")
 
 
+def _check_params(devices: Devices, state: TrainState, done: int, batch: Batch) -> None:
+    """Raises DivergedError before parameters that are not finite replace a checkpoint."""
+    if not devices.all_finite(state.params):
+        raise DivergedError(done, batch, "after it a parameter is not finite")
+
+
 def _validate_and_save(
     state: TrainState,
     done: int,
@@ -228,6 +235,7 @@ def _validate_and_save(
     callbacks: Sequence[Callback],
 ) -> tuple[EarlyStopping, Verdict]:
     """Validates and saves the state, and the parameters if they are the best."""
+    _check_params(saver.devices, state, done, batch)
     params = saver.averaged(state, done)
     stopping, verdict = _validate(
         params, state, done, batch, config, evaluate, point.stopping, callbacks
@@ -250,10 +258,11 @@ def _validate(
 ) -> tuple[EarlyStopping, Verdict]:
     """Evaluates parameters; returns the state of early stopping and the callbacks' verdict."""
     if evaluate is None:  # equal values: the latest parameters are the best
-        return stopping.after(0.0, done), Verdict()
+        return stopping.after(0.0, 0.0, done), Verdict()
     metrics = evaluate(params)
     verdict = call_all(callbacks, done, {"kind": "valid", "step": done, **metrics}, state)
     if not math.isfinite(metrics["loss"]):
         raise DivergedError(done, batch, f"after it the validation loss is {metrics['loss']:.4g}")
     sign = metric(config.best_metric).sign
-    return stopping.after(sign * metrics[config.best_metric], done), verdict
+    value = sign * metrics[config.best_metric]
+    return stopping.after(value, metrics["loss"], done), verdict

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from encdec.config import RunConfig
+from encdec.config.data import CORPUS_FILES
 from encdec.data.batches import Rows, training_iterator
 from encdec.data.bucketing import Bucketing
 from encdec.data.corpus import (
@@ -109,6 +110,11 @@ def open_pipeline(
     run = _existing(folder, config, corpus)
     if run:
         check_same_start(run, initial)
+        for name in CORPUS_FILES:
+            has, asks = getattr(run.config.data, name), getattr(config.data, name)
+            if has != asks:
+                moved = f"{', '.join(asks) or 'nowhere'} instead of {', '.join(has) or 'nowhere'}"
+                note(f"{name} is {moved}; all of the text is the same")
     if run is None and not processes.is_main_process():
         raise InputError(
             f"process {jax.process_index()} does not see {folder.absolute()}, which process 0 has "
@@ -178,7 +184,7 @@ def _batch_pipeline(
 
 
 def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:
-    """The existing run, with `max_steps` of the new settings; or the new run, written to disk."""
+    """The existing run, with what may differ in the new settings; or the new run, written to disk."""
     if run is None:
         if initial is not None:
             check_params(initial.params, abstract_params(new))
@@ -186,9 +192,7 @@ def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:
         roles_of_run(new)  # refuses patterns and ranks that do not fit
         runs.create(new)
         return new
-    if run.config == new.config:
-        return run
-    return runs.set_max_steps(run, new.config.training.max_steps)
+    return run if run.config == new.config else runs.update(run, new.config)
 
 
 def _existing(folder: Path, config: RunConfig, corpus: str | None) -> Run | None:

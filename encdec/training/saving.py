@@ -8,6 +8,7 @@ which `Saver.save_missing_best` writes again from the state.
 from dataclasses import dataclass
 
 from encdec.config import TrainingConfig
+from encdec.parallel.processes import on_all_processes
 from encdec.runs.checkpoints import Checkpoints
 from encdec.training.compiled_step import Devices
 from encdec.training.early_stopping import EarlyStopping
@@ -43,8 +44,12 @@ class Saver:
     def save_latest(self, state: TrainState, done: int, point: ResumePoint) -> None:
         """Saves the state to resume from, and waits until it is on disk."""
         whole = self.devices.gather(state)
-        self.checkpoints.save("latest", done, whole, point.to_note(), copy=False)
-        self.checkpoints.wait()
+
+        def save() -> None:
+            self.checkpoints.save("latest", done, whole, point.to_note(), copy=False)
+            self.checkpoints.wait()
+
+        on_all_processes(save)  # all end where the main process cannot write
 
     def save_unvalidated(self, state: TrainState, done: int, point: ResumePoint) -> None:
         """Saves the state to resume from, between two validations.
@@ -52,8 +57,9 @@ class Saver:
         Before the first validation, its parameters are also those to translate with.
         """
         self.save_latest(state, done, point)
-        if point.stopping.best is None:
-            self.save_best(self._current(state), done)
+        if point.stopping.best is None:  # no checkpoints to average yet, but a moving average is
+            has_average = state.average is not None
+            self.save_best(self._average(state) if has_average else self._current(state), done)
         self.checkpoints.wait()
 
     def save_best(self, params: Params, done: int) -> None:

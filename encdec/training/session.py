@@ -136,6 +136,13 @@ def train_session(
             saver.save_latest(start.state, 0, start.point)
         stopping = start.point.stopping
         saver.save_missing_best(start.state, start.done, stopping)
+        if stopping.best is not None and not saved.has("best", stopping.step):
+            lost = f"{run.path} has lost its best parameters, checkpoints/best/{stopping.step}"
+            if start.done >= training.max_steps or stopping.is_over(training.patience):
+                raise InputError(f"{lost}: copy them again from the original run folder")
+            say(f"{lost}: those of the next validation take their place")
+            stopping = stopping._replace(best=None)
+            start = start._replace(point=start.point._replace(stopping=stopping))
         if start.done >= training.max_steps:
             say(f"{run.path} has its {start.done} steps already")
             return start.done, start.done

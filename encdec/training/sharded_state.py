@@ -123,6 +123,10 @@ class StateSharding:
         sharded: TrainState = sharding.shard(state, self._specs, self.layout)
         return sharded
 
+    def all_finite(self, params: Params) -> bool:
+        """Whether all parameters are finite; all processes get the same answer."""
+        return sharding.all_finite(params, self.layout)
+
     def gather(self, state: TrainState) -> TrainState:
         """Gathers a state as NumPy arrays, as a single device would have them."""
         gathered: TrainState = sharding.gather(state, self._specs, self.layout)

@@ -85,3 +85,22 @@ def test_weights_and_settings_are_exported(encdec, tmp_path: Path) -> None:
     refused(encdec(*program, 9999), "from 2 to")
     other = ("export", path, "--to", "safetensors", "--out", out / "b", "--source-length", 9)
     refused(encdec(*other), "source_length is for stablehlo")
+
+
+def test_where_there_is_no_room_one_line_says_so(tmp_path: Path) -> None:
+    """No file may have more than 2,000 bytes, as on a full disk."""
+    run = small_run(tmp_path / "run").path
+    script = (
+        "import resource, sys; from encdec.cli.main import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); main(sys.argv[1:])"
+    )
+    out = tmp_path / "out"
+    words = ["export", str(run), "--to", "safetensors", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert f"{out} cannot be written" in line
+    assert "File too large" in line
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]

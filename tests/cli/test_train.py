@@ -97,6 +97,30 @@ def test_another_corpus_for_a_run_that_is_there_is_refused(
     refused(encdec(*start, *settings), "another corpus", "--run")
 
 
+def test_a_corpus_that_has_moved_is_taken_from_its_new_place(
+    corpus: Path, tmp_path: Path, encdec
+) -> None:
+    old, new, run = tmp_path / "old", tmp_path / "new", tmp_path / "run"
+    old.mkdir()
+    shutil.copy(corpus / "pairs.tsv", old)
+    settings = ["--model", "seq2seq", *SETTINGS, "--evaluate-every", "2", "--run", run]
+    assert encdec("train", "--tsv", old / "pairs.tsv", *settings, "--max-steps", "2").code == 0
+    old.rename(new)
+    moved = new / "pairs.tsv"
+    refused(encdec("train", "--resume", run), str(old), "is not there", "--tsv")
+    resumed = encdec("train", "--resume", run, "--tsv", moved, "--max-steps", "4")
+    assert resumed.code == 0, resumed.err
+    assert f"tsv is {moved} instead of {old / 'pairs.tsv'}" in resumed.err
+    assert "from step 2 of 4" in resumed.err
+    assert runs.load(run).config.data.tsv == (str(moved),)
+    shutil.move(moved, tmp_path)
+    again = encdec("train", "--tsv", tmp_path / "pairs.tsv", *settings, "--max-steps", "4")
+    assert "has its 4 steps already" in again.err
+    with (tmp_path / "pairs.tsv").open("a") as file:
+        file.write("eins eins eins eins\tone one one one\n")
+    refused(encdec("train", "--resume", run, "--tsv", tmp_path / "pairs.tsv"), "another corpus")
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

@@ -1,5 +1,7 @@
 """Checkpoints are restored exactly, and damaged ones are refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +117,38 @@ def test_a_changed_note_is_damage(saved: Path) -> None:
     file.write_text(text.replace("0.5", "0.75"))
     with pytest.raises(InputError, match="meta/metadata has changed since it was saved"):
         checkpoints.load(saved, "latest", shapes(tree()))
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from encdec.runs.checkpoints import Checkpoints
+from encdec.types import InputError
+
+run = Path(sys.argv[1])
+tree = {name: np.random.default_rng(0).random(50_000, np.float32) for name in "abcdefgh"}
+with Checkpoints(run) as store:
+    store.save("latest", 1, tree, {})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with Checkpoints(run) as store:
+        store.save("latest", 2, tree, {})
+        store.wait()
+except InputError as error:
+    print(error, file=sys.stderr)
+"""
+"""Saves a checkpoint where it has room, and another where no file may have 100,000 bytes."""
+
+
+def test_where_there_is_no_room_one_line_says_so_and_the_last_checkpoint_stays(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", FULL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    for part in ("checkpoints/latest", "File too large", "make room", "resumes from step 1"):
+        assert part in line
+    assert checkpoints.steps(tmp_path, "latest") == [1]
+    like = {name: np.zeros(50_000, np.float32) for name in "abcdefgh"}
+    checkpoints.load(tmp_path, "latest", like)

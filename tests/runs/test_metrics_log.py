@@ -2,12 +2,14 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 
 from encdec.progress import Counter, Progress
 from encdec.runs.metrics_log import MetricsLog, append_metrics, describe_bad_lines, read_metrics
+from encdec.types import InputError
 
 
 def rows(path: Path) -> list[dict]:
@@ -113,3 +115,12 @@ def test_the_unfinished_line_of_a_killed_process_is_not_named(tmp_path: Path) ->
     assert describe_bad_lines(path) == (
         f"{path}: lines 1, 2, 3, 4, 5, ... are no rows of metrics and are skipped"
     )
+
+
+def test_rows_that_cannot_be_written_end_with_one_line(tmp_path: Path) -> None:
+    """Closing the file fails again, which is not said."""
+    log = MetricsLog(tmp_path, 0)
+    log._file.close()
+    log._file = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+    with pytest.raises(InputError, match=r"metrics\.jsonl .* written \(No space left"), log:
+        log.write({"kind": "train", "step": 1, "loss": 2.5})

@@ -103,7 +103,7 @@ def test_a_change_by_hand_is_named(copy: Path) -> None:
     with pytest.raises(InputError, match=r"heldout\.jsonl has been changed"):
         runs.load(copy)
     (copy / "heldout.jsonl").write_text("".join(lines))
-    runs.set_max_steps(loaded, 9)
+    runs.update(loaded, replace(loaded.config, training=TrainingConfig(max_steps=9)))
     runs.load(copy)
     del config["checksums"]  # as of a run of an earlier version
     config["config"]["model"]["activation"] = "gelu"
@@ -147,6 +147,10 @@ def test_only_the_steps_of_a_run_may_change(made: Run) -> None:
         runs.check_same(made, wanted(clip_norm=2.0), made.corpus)
     with pytest.raises(InputError, match="was trained on another corpus"):
         runs.check_same(made, made.config, "1" * 64)
+    moved = replace(made.config, data=replace(made.config.data, tsv=("elsewhere.tsv",)))
+    runs.check_same(made, moved, made.corpus)
+    with pytest.raises(InputError, match="was trained on another corpus"):
+        runs.check_same(made, moved, "1" * 64)
     cosine = replace(made, config=wanted(schedule="cosine"))
     longer = TrainingConfig(max_steps=2, schedule="cosine")
     with pytest.raises(InputError, match="max_steps = 1, not 2"):
@@ -154,7 +158,9 @@ def test_only_the_steps_of_a_run_may_change(made: Run) -> None:
 
 
 def test_more_steps_are_recorded(copy: Path) -> None:
-    runs.set_max_steps(runs.load(copy), 7)
+    run = runs.load(copy)
+    training = replace(run.config.training, max_steps=7)
+    runs.update(run, replace(run.config, training=training))
     assert runs.load(copy).config.training.max_steps == 7
     assert not list(copy.glob("*.tmp"))
 

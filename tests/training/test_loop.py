@@ -60,6 +60,9 @@ class OneDevice:
     def merge(self, trainable: Any, frozen: Any) -> Any:
         return trainable
 
+    def all_finite(self, params: Any) -> bool:
+        return bool(np.isfinite(params["sum"]))
+
     gather = gather_params = shard_params = lambda self, tree: tree
 
 
@@ -177,6 +180,17 @@ def test_the_mean_of_the_last_checkpoints_is_validated_and_kept(tmp_path: Path) 
     assert checkpoints.steps(tmp_path, "recent") == [15, 20, 25]
 
 
+def test_of_equal_metrics_the_lower_loss_is_better() -> None:
+    """Patience does not end a run whose BLEU is 0 while its loss falls."""
+    stopping = EarlyStopping()
+    for step, loss in enumerate((3.0, 2.0, 2.5, 1.0, 1.0)):
+        stopping = stopping.after(0.0, loss, step)
+        assert stopping.waited == (0, 0, 1, 0, 1)[step]
+    assert (stopping.step, stopping.loss) == (4, 1.0)
+    assert stopping.after(0.5, 9.0, 5) == EarlyStopping(0.5, 0, 5, 9.0)
+    assert stopping.after(-0.5, 0.1, 5) == stopping._replace(waited=2)
+
+
 def test_of_equal_scores_the_latest_is_kept(tmp_path: Path) -> None:
     train(tmp_path, [1.0, 3.0, 2.0, 3.0, 1.0], max_steps=25)
     assert checkpoints.steps(tmp_path, "best") == [20]
@@ -228,6 +242,23 @@ def test_what_is_not_finite_stops_training_at_its_batch(tmp_path: Path, which: s
     assert caught.value.step == 8
     assert caught.value.batch.src == 8
     assert checkpoints.steps(tmp_path, "latest") == [5]
+
+
+@pytest.mark.parametrize("last", [10, 12])
+def test_parameters_that_are_not_finite_are_neither_validated_nor_saved(
+    tmp_path: Path, last: int
+) -> None:
+    """The update of step 10 or 12 breaks them, which no loss has shown yet."""
+
+    def breaks(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, StepReport]:
+        after, report = count(state, batch, key)
+        wrong = jnp.where(after.step == last, jnp.nan, 0)
+        return after._replace(params={"sum": after.params["sum"] + wrong}), report
+
+    with pytest.raises(loop.DivergedError, match="a parameter is not finite") as caught:
+        train(tmp_path, [1.0, 2.0], breaks)  # a validation more would end the scores
+    assert caught.value.step == last
+    assert checkpoints.steps(tmp_path, "latest") == [5 * ((last - 1) // 5)]
 
 
 def test_a_validation_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What ends a run early, and what is left of it."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,6 +61,27 @@ def test_a_run_that_lost_patience_has_ended(tmp_path: Path, monkeypatch) -> None
     assert checkpoints.steps(tmp_path, "best") == [3]
     assert train(config(patience=1), run=tmp_path, say=said.append).trained_steps == 0
     assert "stopped at step 6" in said[-1]
+
+
+def test_best_parameters_that_were_removed_are_missed(tmp_path: Path, monkeypatch) -> None:
+    """Those of step 3 are the best; the state of step 6 cannot make them again."""
+    scores = iter([0.5, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(
+        "encdec.training.validation.evaluate",
+        lambda *_, **__: SimpleNamespace(
+            values={"loss": 1.0, "bleu": next(scores)},
+            metrics=SimpleNamespace(sentences=2),
+            seconds=0.1,
+        ),
+    )
+    said: list[str] = []
+    train(config(max_steps=6), run=tmp_path, say=said.append)
+    shutil.rmtree(tmp_path / "checkpoints" / "best")
+    with pytest.raises(InputError, match=r"has lost its best parameters, checkpoints/best/3: copy"):
+        train(config(max_steps=6), run=tmp_path, say=said.append)
+    train(config(max_steps=12), run=tmp_path, say=said.append)
+    assert "has lost its best parameters, checkpoints/best/3: those of the next" in "".join(said)
+    assert checkpoints.steps(tmp_path, "best") == [9]
 
 
 def test_a_run_says_where_and_when_it_trained(tmp_path: Path) -> None:
