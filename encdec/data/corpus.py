@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from encdec import files
 from encdec.config import DataConfig, RunConfig
 from encdec.data import tfds
+from encdec.data.corpus_cache import read_once
 from encdec.data.dates import dates
 from encdec.data.given_batches import BatchSource
 from encdec.data.holdout import (
     SelectedPairs,
-    corpus_statistics,
     describe_blank_pairs,
     digest,
     holdout_mask,
@@ -114,7 +115,8 @@ def read_corpus(
 ) -> TrainingText:
     """Opens the text that a run is trained, validated and evaluated on.
 
-    The training text is read once, or twice if pairs are held out, and is not kept in memory.
+    The training text is read once, or twice if pairs are held out, and is not kept in memory; files
+    that have not changed since an earlier start are not read (see `encdec.data.corpus_cache`).
 
     Args:
       config: settings, which name a corpus where none is given.
@@ -174,13 +176,13 @@ def _split_text(
     given_digest: str | None = None,
 ) -> TrainingText:
     """Leaves out blank pairs and, if there are no pairs to validate on, holds some out."""
-    statistics = corpus_statistics(readers, config.seed)
+    count = config.data.holdout if valid is None else None
+    statistics, held_out = read_once(readers, config.seed, count, files.cache_folder() / "corpora")
     if note := describe_blank_pairs(statistics):
         say(note)
     keep = statistics.nonblank
     if valid is None:
-        held_out = holdout_mask(statistics, config.data.holdout)
-        valid, keep = read_all(SelectedPairs(readers, held_out)), keep & ~held_out
+        valid, keep = held_out, keep & ~holdout_mask(statistics, config.data.holdout)
         say(f"{len(valid.src)} of {statistics.nonblank.sum()} pairs are held out to validate on")
     corpus_digest = _digest(given_digest or statistics.digest, keep, valid)
     return TrainingText(SelectedPairs(readers, keep), valid, valid, corpus_digest)

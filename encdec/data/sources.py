@@ -78,6 +78,11 @@ class ParallelFiles:
     def name(self) -> str:
         return str(self.source)
 
+    @property
+    def files(self) -> tuple[str | Path, ...]:
+        """The files that are read."""
+        return (self.source, self.target)
+
     def __iter__(self) -> Iterator[Pair]:
         both = itertools.zip_longest(stream_lines(self.source), stream_lines(self.target))
         for number, (source, target) in enumerate(both):
@@ -110,6 +115,11 @@ class TsvFile:
     @property
     def name(self) -> str:
         return str(self.path)
+
+    @property
+    def files(self) -> tuple[str | Path, ...]:
+        """The file that is read."""
+        return (self.path,)
 
     def __iter__(self) -> Iterator[Pair]:
         for number, line in enumerate(stream_lines(self.path), 1):

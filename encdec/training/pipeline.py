@@ -33,6 +33,9 @@ from encdec.data.pipeline import (
 )
 from encdec.data.simple_vocabularies import IdVocabulary
 from encdec.data.sources import Pairs
+from encdec.evaluation.compute import compute_metrics, text_metrics
+from encdec.evaluation.metrics import METRICS
+from encdec.evaluation.options import metric_options
 from encdec.parallel import processes
 from encdec.parallel.layout import Layout
 from encdec.runs import run as runs
@@ -156,6 +159,7 @@ def _text_pipeline(
     sampling = subword_sampling(data, vocabularies)
     bucketing, extra = bucket_training(config, examples, sampling, note)
     note_long_sources(config, text.valid.src, vocabularies[0], note)
+    _note_fixed_metric(config, text.valid, note)
     check_rows(bucketing, data.batch_tokens, layout)
     new = Run(folder, config, text.digest, extra, *vocabularies, text.held_out)
     run = _begin(run, new, initial)
@@ -165,6 +169,19 @@ def _text_pipeline(
         return training_iterator(examples, bucketing, config.seed, done, sampling, rows)
 
     return Pipeline(run, batches, bucketing, text.valid)
+
+
+def _note_fixed_metric(config: RunConfig, valid: Pairs, note: Say) -> None:
+    """Says if the best metric is 0 for any translation: BLEU needs four tokens in a row."""
+    name, references = config.training.best_metric, valid.tgt[: config.training.evaluate_sentences]
+    if name not in text_metrics() or not METRICS[name].higher_is_better:
+        return
+    perfect = compute_metrics(references, [references], metric_options(config), (name,))
+    if perfect.values[name] == 0:
+        note(
+            f"best_metric = {name} is 0 for any translation of these validation targets, which are "
+            "too short for it, so the loss decides: best_metric = chrf can tell them apart"
+        )
 
 
 def _batch_pipeline(
@@ -184,7 +201,7 @@ def _batch_pipeline(
 
 
 def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:
-    """The existing run, with what may differ in the new settings; or the new run, written to disk."""
+    """The existing run, with what may differ in the new settings; or the new one, now on disk."""
     if run is None:
         if initial is not None:
             check_params(initial.params, abstract_params(new))

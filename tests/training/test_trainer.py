@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import jax
 import pytest
 
 from encdec.config import DataConfig, RunConfig, Seq2SeqConfig, TrainingConfig
+from encdec.data.corpus import Corpus
 from encdec.runs import checkpoints
 from encdec.runs.metrics_log import read_metrics
 from encdec.training.trainer import train
@@ -82,6 +84,21 @@ def test_best_parameters_that_were_removed_are_missed(tmp_path: Path, monkeypatc
     train(config(max_steps=12), run=tmp_path, say=said.append)
     assert "has lost its best parameters, checkpoints/best/3: those of the next" in "".join(said)
     assert checkpoints.steps(tmp_path, "best") == [9]
+
+
+@pytest.mark.parametrize(
+    ("words", "metric", "is_said"), [(1, "bleu", True), (4, "bleu", False), (1, "chrf", False)]
+)
+def test_a_metric_that_cannot_move_is_said(
+    tmp_path: Path, words: int, metric: str, is_said: bool
+) -> None:
+    """BLEU is a mean of precisions of up to four words, 0 where no target has as many."""
+    pairs = [(f"{i}", " ".join([f"{i + 1}"] * words)) for i in range(40)]
+    made = config(max_steps=1, best_metric=metric)
+    made = replace(made, data=replace(made.data, date_sentences=DataConfig.date_sentences))
+    said: list[str] = []
+    train(made, Corpus(pairs, valid=pairs), run=tmp_path, say=said.append)
+    assert any("best_metric = chrf can tell them apart" in line for line in said) == is_said
 
 
 def test_a_run_says_where_and_when_it_trained(tmp_path: Path) -> None:
