@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from encdec.types import InputError
 
+_LARGEST = 2**31 - 1
+"""The largest int32: steps and ids have this type on devices."""
+
 
 def require(ok: bool, owner: object, name: str, accepts: str) -> None:
     """Raises InputError, with the field's value and the values that it accepts, unless `ok`."""
@@ -31,13 +34,17 @@ def check_literals(owner: Any) -> None:
 
 
 def check_ranges(owner: Any, *, positive: str = "", fractions: str = "") -> None:
-    """Raises InputError if a number is out of range.
+    """Raises InputError if a number is out of range; no whole number may have more than 31 bits.
 
     Args:
       owner: the settings.
       positive: names of fields, with spaces between them, that must be at least 1, or None.
       fractions: names of fields that must be at least 0 and below 1, or None.
     """
+    for spec in dataclasses.fields(owner):
+        value = getattr(owner, spec.name)
+        fits = not isinstance(value, int) or abs(value) <= _LARGEST
+        require(fits, owner, spec.name, f"at most {_LARGEST}")
     for name in positive.split():
         value = getattr(owner, name)
         require(value is None or value >= 1, owner, name, "at least 1")

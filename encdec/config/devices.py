@@ -50,6 +50,12 @@ class TrainingDeviceConfig(DeviceConfig):
         given = [x is not None for x in (self.coordinator, self.processes, self.process)]
         if any(given) and not all(given):
             raise InputError("coordinator, processes and process go together: give all three")
+        if self.coordinator is not None:
+            host, _, port = self.coordinator.rpartition(":")
+            is_port = port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
+            require(
+                bool(host) and is_port, self, "coordinator", "ADDRESS:PORT, as in 10.0.0.1:1234"
+            )
         if self.processes is not None and self.process is not None:
             if self.processes < 1:
                 raise InputError(

@@ -110,8 +110,12 @@ def is_vacant(path: Path) -> bool:
 
 
 def check_folder(path: Path) -> None:
-    """Raises InputError if a folder holds something else than a run."""
-    if not is_run(path) and not is_vacant(path):
+    """Raises InputError if a folder holds something else than a run, or cannot be one."""
+    try:
+        is_usable = is_run(path) or is_vacant(path)
+    except OSError as error:  # its name is too long, say
+        raise InputError(f"run folder {path} cannot be used: {error.strerror}") from error
+    if not is_usable:
         raise InputError(f"{path} exists and is not a run folder: name another one (--run)")
 
 

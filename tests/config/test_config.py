@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,7 @@ from encdec.config import (
     RunConfig,
     Seq2SeqConfig,
     TrainingConfig,
+    TrainingDeviceConfig,
     TransformerConfig,
     from_json,
     to_json,
@@ -47,6 +49,13 @@ def test_the_papers_sizes() -> None:
         (lambda: TransformerConfig(width=512, heads=12), "heads = 12 .* width = 512: .*8.*16"),
         (lambda: TransformerConfig(width=15, heads=5), "width = 15 .* even"),
         (lambda: TransformerConfig(layers=0), "layers = 0 .* at least 1"),
+        (lambda: TrainingConfig(max_steps=2**31), "max_steps = 2147483648 .* at most 2147483647"),
+        (lambda: TrainingConfig(warmup=10**20), "warmup = 1.* at most 2147483647"),
+        (lambda: DataConfig(date_sentences=10**20), "date_sentences = 1.* at most 2147483647"),
+        *(
+            (partial(TrainingDeviceConfig, None, coordinator=name, processes=2, process=0), name)
+            for name in ("bogus", "host:", ":1234", "host:0", "host:65536", "host:x")
+        ),
         (lambda: TransformerConfig(norm="mid"), "norm = 'mid' .* one of post, pre"),
         (
             lambda: Seq2SeqConfig(cell="gru2"),

@@ -201,3 +201,8 @@ def test_a_vocabulary_of_another_run_is_refused(copy: Path) -> None:
     path.write_text(json.dumps(tree))
     with pytest.raises(InputError, match=r"target\.vocab does not belong to this run"):
         runs.load(copy)
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run folder .* cannot be used: File name too long"):
+        runs.check_folder(tmp_path / ("a" * 300))
