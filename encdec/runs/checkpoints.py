@@ -5,12 +5,8 @@ checkpoints/best/STEP     the parameters with the best validation metric, to tra
 checkpoints/recent/STEP   the last few parameters, where a run averages checkpoints
 """
 
-import errno
 import hashlib
 import json
-import logging
-import os
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -21,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from encdec.runs.write_errors import reason, without_tracebacks
 from encdec.types import InputError
 
 Kind = Literal["latest", "best", "recent"]
@@ -79,7 +76,7 @@ class Checkpoints:
         return ocp.CheckpointManager(folder, options=options)
 
     def __enter__(self) -> Self:
-        self._quiet.enter_context(_without_tracebacks())
+        self._quiet.enter_context(without_tracebacks())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -147,7 +144,7 @@ class Checkpoints:
             kept = steps(self._run, "latest")
             raise InputError(
                 f"a checkpoint cannot be written to {self._run / 'checkpoints' / kind} "
-                f"({_reason(error)}): make room there, or have it made writable"
+                f"({reason(error)}): make room there, or have it made writable"
                 + (f"; the same command resumes from step {kept[-1]}" if kept else "")
             ) from error
 
@@ -253,37 +250,6 @@ def _this_process() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
     )
-
-
-@contextmanager
-def _without_tracebacks() -> Iterator[None]:
-    """Keeps Orbax and TensorStore from printing errors of their threads, which are raised too."""
-    logger, hook = logging.getLogger("absl"), sys.unraisablehook
-    was_disabled = logger.disabled
-
-    def show(unraisable: Any) -> None:
-        # After a failed write TensorStore calls back to an event loop that Orbax has closed.
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    logger.disabled, sys.unraisablehook = True, show
-    try:
-        yield
-    finally:
-        logger.disabled, sys.unraisablehook = was_disabled, hook
-
-
-def _reason(error: BaseException) -> str:
-    """What the system said, if it is in an error or its causes; else the type of the error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
-            if os.strerror(number) in str(cause):
-                return os.strerror(number)
-        cause = cause.__cause__ or cause.__context__
-    return type(error).__name__
 
 
 def _describe(leaf: Any) -> str:

@@ -3,22 +3,28 @@
     lock    JSON: the host and the id of the process that trains; removed when it ends
 
 The process also holds the system's lock of the file, which the system frees when the process dies,
-so that a file which a killed process left is taken over. That of a process on another host is not:
-not every file system shares such locks between hosts.
+so that a file which a killed process left is taken over. Not every file system shares such locks
+between hosts, so the process also touches the file every minute, and that of another host is taken
+over once it has not been touched for ten minutes.
 """
 
 import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import BinaryIO
 
 from encdec.types import InputError
 
 FILE = "lock"
+_TOUCH_SECONDS = 60.0
+_DEAD_AFTER = 600.0
+"""Seconds without a touch after which a process on another host counts as dead; clocks differ."""
 
 
 @contextmanager
@@ -36,9 +42,12 @@ def locked(run: Path) -> Iterator[None]:
         file = _acquire(run / FILE)
     except OSError as error:
         raise InputError(f"run folder {run} cannot be written: {error.strerror}") from error
+    ended = Event()
+    Thread(target=_touch, args=(run / FILE, ended), daemon=True).start()
     try:
         yield
     finally:
+        ended.set()
         # Unlinked before the system's lock is freed, so that no other process has the same file.
         with suppress(OSError):
             (run / FILE).unlink()
@@ -46,6 +55,13 @@ def locked(run: Path) -> Iterator[None]:
         with suppress(OSError):  # one holds a run now
             for folder in new:
                 folder.rmdir()
+
+
+def _touch(path: Path, ended: Event) -> None:
+    """Sets the time of a file again and again until the event."""
+    while not ended.wait(_TOUCH_SECONDS):
+        with suppress(OSError):
+            os.utime(path)
 
 
 def _acquire(path: Path) -> BinaryIO:
@@ -60,7 +76,8 @@ def _acquire(path: Path) -> BinaryIO:
             owner = _owner(file)
             if owner is None and path.stat().st_size:
                 raise InputError(f"{path} is not the lock of a run: move it elsewhere")
-            if owner is not None and owner[0] != _host():
+            untouched = time.time() - path.stat().st_mtime
+            if owner and owner[0] != socket.gethostname() and untouched < _DEAD_AFTER:
                 raise _refusal(path, owner, f", or delete {path} if that has died")
         except BlockingIOError:
             error = _refusal(path, _owner(file), "")
@@ -70,7 +87,9 @@ def _acquire(path: Path) -> BinaryIO:
             file.close()
             raise
         file.truncate(0)
-        file.write(json.dumps({"host": _host(), "process": os.getpid()}).encode() + b"\n")
+        file.write(
+            json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode() + b"\n"
+        )
         return file
 
 
@@ -95,7 +114,3 @@ def _owner(file: BinaryIO) -> tuple[str, int] | None:
 def _refusal(path: Path, owner: tuple[str, int] | None, remedy: str) -> InputError:
     who = f"process {owner[1]} on {owner[0]}" if owner else "another process"
     return InputError(f"{path.parent} is being trained by {who}: wait until it has ended{remedy}")
-
-
-def _host() -> str:
-    return socket.gethostname()

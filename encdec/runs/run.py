@@ -15,7 +15,6 @@
 The folder can be moved and copied; it does not depend on the files of the corpus.
 """
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass, replace
@@ -31,20 +30,14 @@ from encdec.data.sources import Pairs
 from encdec.data.text import preprocessings, with_preprocessing
 from encdec.data.vocabulary import Vocabulary
 from encdec.files import leftovers, write_text
-from encdec.runs import lock
+from encdec.runs import config_file, lock
 from encdec.types import InputError
-
-FORMAT = 3
-"""The number of the format of `config.json`; it grows when a field changes its name or meaning."""
 
 ORIGINAL = "original"
 """The folder in a run of an imported model with its own settings and tokenizer files."""
 
 _PLACES = (*CORPUS_FILES, "corpus_folder")
 """The settings that say where the corpus is."""
-
-_VERSIONS = {1: "0.1", 2: "0.2"}
-"""The version of this library that opens runs of each earlier format."""
 
 
 @dataclass(frozen=True)
@@ -120,28 +113,20 @@ def check_folder(path: Path) -> None:
 
 
 def _write_config(run: Run) -> None:
-    tree = {
-        "format": FORMAT,
+    fields = {
         "corpus": run.corpus,
         "extra_length": run.extra_length,
         "vocabularies": [vocabulary.digest(v) for v in (run.src_vocabulary, run.tgt_vocabulary)],
         "init": run.init,
         "config": configs.to_json(run.config),
     }
-    tree["checksums"] = {
-        "config.json": _checksum(json.dumps(tree, sort_keys=True)),
-        "heldout.jsonl": _checksum(_held_out_text(run.held_out)),
-    }
-    write_text(run.path / "config.json", json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    of_files = {"heldout.jsonl": config_file.checksum(_held_out_text(run.held_out))}
+    config_file.write(run.path / "config.json", fields, of_files)
 
 
 def _held_out_text(pairs: Pairs) -> str:
     rows = [json.dumps(pair, ensure_ascii=False) for pair in zip(*pairs, strict=True)]
     return "".join(row + "\n" for row in rows)
-
-
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def update(run: Run, wanted: RunConfig) -> Run:
@@ -176,7 +161,7 @@ def load(path: str | Path) -> Run:
         raise InputError(f"{path} is not a folder: give the run folder that `encdec train` printed")
     if not is_run(path):
         raise InputError(f"{path} is not a run folder: it has no config.json")
-    tree, config = _read_config(path / "config.json")
+    tree, config = config_file.read(path / "config.json")
     held_out = _read_held_out(path / "heldout.jsonl", tree.get("checksums", {}))
     names = ("source.vocab", "target.vocab")
     source, target = map(_vocabulary, (path / name for name in names), tree["vocabularies"])
@@ -202,19 +187,8 @@ def _read_held_out(path: Path, checksums: dict[str, str]) -> Pairs:
         held_out = Pairs([source for source, _ in pairs], [target for _, target in pairs])
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
-    _check_checksum(path, text, checksums)
+    config_file.check_checksum(path, text, checksums)
     return held_out
-
-
-def _check_checksum(path: Path, text: str, checksums: dict[str, str]) -> None:
-    """Raises InputError if a file is not as it was written; earlier runs have no checksums."""
-    expected = checksums.get(path.name)
-    if expected is not None and _checksum(text) != expected:
-        raise InputError(
-            f"{path} has been changed (its checksum differs), so results would not be those of the "
-            "run: copy the file again from the original run folder, or take it as it is by "
-            'deleting "checksums" in config.json'
-        )
 
 
 def with_languages(run: Run, source: str | None, target: str | None) -> Run:
@@ -248,7 +222,7 @@ def read_search(path: Path) -> SearchOptions:
     """How a run translates by default, from its settings alone; raises InputError as `load`."""
     if not is_run(path):
         return load(path).config.search  # which says what is wrong
-    return _read_config(path / "config.json")[1].search
+    return config_file.read(path / "config.json")[1].search
 
 
 def _vocabulary(path: Path, digest: str) -> Vocabulary:
@@ -260,41 +234,6 @@ def _vocabulary(path: Path, digest: str) -> Vocabulary:
             "the file again from the original run folder"
         )
     return loaded
-
-
-def _read_config(path: Path) -> tuple[dict[str, Any], RunConfig]:
-    """The fields of a `config.json`, and its settings."""
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    if not isinstance(tree, dict) or "format" not in tree:
-        raise InputError(f"{path} is not the config.json of a run")
-    if (has := tree["format"]) != FORMAT:
-        version = _VERSIONS.get(has) if isinstance(has, int) else None
-        opens = f"encdec {version} opens it" if version else "a newer encdec may open it"
-        raise InputError(
-            f"{path} is of run format {has}, and this encdec opens format {FORMAT}: {opens}"
-        )
-    kinds: dict[str, Any] = {
-        "config": dict,
-        "corpus": str | None,
-        "extra_length": int,
-        "vocabularies": list,
-        "init": str | None,
-    }
-    if missing := kinds.keys() - tree.keys():
-        raise InputError(f"{path} is damaged: {', '.join(sorted(missing))} missing")
-    for name, kind in kinds.items():
-        if not isinstance(tree[name], kind):
-            raise InputError(f"{path} is damaged: {name} = {tree[name]!r} cannot be")
-    digests, checksums = tree["vocabularies"], tree.get("checksums", {})
-    if len(digests) != 2 or not isinstance(checksums, dict):
-        raise InputError(f"{path} is damaged: its vocabularies or checksums are not as written")
-    config = configs.from_json(tree["config"])  # which names a field that is wrong
-    rest = {name: value for name, value in tree.items() if name != "checksums"}
-    _check_checksum(path, json.dumps(rest, sort_keys=True), checksums)
-    return tree, config
 
 
 def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:

@@ -134,15 +134,8 @@ def train_session(
         saver = Saver(state_sharding, saved, training)
         if not start.is_saved:
             saver.save_latest(start.state, 0, start.point)
+        start = _without_lost(run, start, saver, say)
         stopping = start.point.stopping
-        saver.save_missing_best(start.state, start.done, stopping)
-        if stopping.best is not None and not saved.has("best", stopping.step):
-            lost = f"{run.path} has lost its best parameters, checkpoints/best/{stopping.step}"
-            if start.done >= training.max_steps or stopping.is_over(training.patience):
-                raise InputError(f"{lost}: copy them again from the original run folder")
-            say(f"{lost}: those of the next validation take their place")
-            stopping = stopping._replace(best=None)
-            start = start._replace(point=start.point._replace(stopping=stopping))
         if start.done >= training.max_steps:
             say(f"{run.path} has its {start.done} steps already")
             return start.done, start.done
@@ -167,6 +160,28 @@ def train_session(
     if end.reason != "max_steps":
         say(f"stopped at step {end.step}: {_reason(end, training.patience)}")
     return start.done, end.step
+
+
+def _without_lost(run: Run, start: Start, saver: Saver, say: Say) -> Start:
+    """The start of a run whose checkpoints to translate with, or to average, may have been removed.
+
+    Raises:
+      InputError: the best one was removed, and no validation follows that could replace it.
+    """
+    training, stopping = run.config.training, start.point.stopping
+    saver.save_missing_best(start.state, start.done, stopping)
+    # The next mean is that of the next checkpoint and of these.
+    needed = min(stopping.validations, training.average_last - 1)
+    if len(checkpoints.steps(run.path, "recent")) < needed:
+        say(f"{run.path} has lost checkpoints/recent: the next averages are of fewer checkpoints")
+    if stopping.best is None or saver.checkpoints.has("best", stopping.step):
+        return start
+    lost = f"{run.path} has lost its best parameters, checkpoints/best/{stopping.step}"
+    if start.done >= training.max_steps or stopping.is_over(training.patience):
+        raise InputError(f"{lost}: copy them again from the original run folder")
+    say(f"{lost}: those of the next validation take their place")
+    point = start.point._replace(stopping=stopping._replace(best=None))
+    return start._replace(point=point)
 
 
 def _run_loop(

@@ -107,7 +107,9 @@ def train(
       say: is called with each line of progress; by default it prints to stderr.
 
     Raises:
-      InputError: bad input, before anything is written, or a loss that is not finite.
+      InputError: bad input, before anything is written; a loss that is not finite; or a file that
+        cannot be written.
+      Interrupted: a KeyboardInterrupt: SIGINT or SIGTERM came, and the run was saved.
       Exception: any exception of a callback, after the run was saved.
     """
     _check_config(config)

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from encdec.types import InputError
 
 HOLD = """
 import sys
+import time
 from pathlib import Path
 from encdec.runs.lock import locked
 with locked(Path(sys.argv[1])):
@@ -55,12 +57,26 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     assert not (tmp_path / "lock").exists()
 
 
-def test_the_lock_of_another_host_is_not(tmp_path: Path) -> None:
+def test_the_lock_of_another_host_is_not_before_ten_minutes(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     lock.write_text('{"host": "node7", "process": 12}\n')
     with pytest.raises(InputError, match=r"process 12 on node7: .* or delete .*lock"):
         locked(tmp_path).__enter__()
     assert lock.read_text() == '{"host": "node7", "process": 12}\n'
+    long_ago = time.time() - 601
+    os.utime(lock, (long_ago, long_ago))
+    with locked(tmp_path):
+        assert json.loads(lock.read_text())["process"] == os.getpid()
+
+
+def test_the_holder_touches_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("encdec.runs.lock._TOUCH_SECONDS", 0.01)
+    with locked(tmp_path):
+        os.utime(tmp_path / "lock", (0, 0))
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "lock").stat().st_mtime and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (tmp_path / "lock").stat().st_mtime > time.time() - 10
 
 
 def test_a_file_of_the_user_is_no_lock(tmp_path: Path) -> None:

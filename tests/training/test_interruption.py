@@ -47,6 +47,17 @@ def test_the_second_signal_acts_at_once(number: signal.Signals) -> None:
         signal.signal(number, before)
 
 
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interruption(10) as asks:
+            signal.raise_signal(signal.SIGINT)
+            assert asks.after(1) == Pause()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_note_survives_json_and_a_changed_one_is_refused() -> None:
     point = ResumePoint(EarlyStopping(3.5, 2, 40), WindowSums(1.5, 2, 3, 4, 5))
     note = point.to_note()

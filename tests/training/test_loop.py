@@ -187,8 +187,8 @@ def test_of_equal_metrics_the_lower_loss_is_better() -> None:
         stopping = stopping.after(0.0, loss, step)
         assert stopping.waited == (0, 0, 1, 0, 1)[step]
     assert (stopping.step, stopping.loss) == (4, 1.0)
-    assert stopping.after(0.5, 9.0, 5) == EarlyStopping(0.5, 0, 5, 9.0)
-    assert stopping.after(-0.5, 0.1, 5) == stopping._replace(waited=2)
+    assert stopping.after(0.5, 9.0, 5) == EarlyStopping(0.5, 0, 5, 9.0, 6)
+    assert stopping.after(-0.5, 0.1, 5) == stopping._replace(waited=2, validations=6)
 
 
 def test_of_equal_scores_the_latest_is_kept(tmp_path: Path) -> None:

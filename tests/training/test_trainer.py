@@ -77,11 +77,14 @@ def test_best_parameters_that_were_removed_are_missed(tmp_path: Path, monkeypatc
         ),
     )
     said: list[str] = []
-    train(config(max_steps=6), run=tmp_path, say=said.append)
+    train(config(max_steps=6, average_last=2), run=tmp_path, say=said.append)
     shutil.rmtree(tmp_path / "checkpoints" / "best")
     with pytest.raises(InputError, match=r"has lost its best parameters, checkpoints/best/3: copy"):
-        train(config(max_steps=6), run=tmp_path, say=said.append)
-    train(config(max_steps=12), run=tmp_path, say=said.append)
+        train(config(max_steps=6, average_last=2), run=tmp_path, say=said.append)
+    assert "checkpoints/recent" not in "".join(said)
+    shutil.rmtree(tmp_path / "checkpoints" / "recent")
+    train(config(max_steps=12, average_last=2), run=tmp_path, say=said.append)
+    assert "has lost checkpoints/recent: the next averages are of fewer" in "".join(said)
     assert "has lost its best parameters, checkpoints/best/3: those of the next" in "".join(said)
     assert checkpoints.steps(tmp_path, "best") == [9]
 
