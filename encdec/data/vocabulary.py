@@ -145,7 +145,16 @@ def digest(vocabulary: Vocabulary) -> str:
 
 
 def save(vocabulary: Vocabulary, path: str | Path) -> None:
-    """Writes a vocabulary of any kind as one JSON file."""
+    """Writes a vocabulary of any kind as one JSON file.
+
+    Its `kind` says how token ids follow from it. Ids 0 to 3 are padding, start, end and unknown.
+
+      chars, words: `table` lists the tokens, and the token at index i (from 0) has the id 4 + i.
+      bytes: the byte b has the id 4 + b.
+      ids: an id is the number itself; `size` is the number of ids.
+      sentencepiece: `model` is SentencePiece's own file in base64; it has the special ids too.
+      pretrained: the tokenizer of the imported model; ids and special ids are those of that model.
+    """
     tree = {"format": _FORMAT, **vocabulary.to_json()}
     write_text(Path(path), json.dumps(tree) + "\n")
 

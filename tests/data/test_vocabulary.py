@@ -1,4 +1,6 @@
+import itertools
 import json
+import random
 import re
 from collections import Counter
 
@@ -210,6 +212,67 @@ def test_byte_pairs_without_dropout_are_sentencepieces_own() -> None:
             assert built.sample_segmentation(ids, 0.0, len(ids), rng) == ids
 
 
+def plain_bpe(word: str, ranks: dict[str, int], dropout: float, uniforms) -> list[str]:
+    """Algorithm 1 of Provilkov 2020 as it is written: every step looks at every pair."""
+    parts = list(word)
+    while True:
+        pairs = sorted(
+            (ranks[a + b], i)
+            for i, (a, b) in enumerate(itertools.pairwise(parts))
+            if a + b in ranks
+        )
+        kept = next((i for _, i in pairs if next(uniforms) >= dropout), None)
+        if kept is None:
+            return parts
+        parts[kept : kept + 2] = [parts[kept] + parts[kept + 1]]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_byte_pairs_with_a_heap_are_those_of_the_plain_algorithm(dropout: float) -> None:
+    rng = random.Random(1)
+    for number in range(60):
+        letters = "ab" if number % 2 else "abc"
+        merges = {*letters}
+        while len(merges) < 16:
+            merges.add(rng.choice(sorted(merges)) + rng.choice(sorted(merges)))
+        made = sorted(merge for merge in merges if len(merge) > 1)
+        ranks = {merge: rank for rank, merge in enumerate(rng.sample(made, len(made)))}
+        word = "".join(rng.choices(letters, k=rng.randrange(40)))
+        draws = [bpe_dropout.uniform(np.random.default_rng(number)) for _ in range(2)]
+        found = bpe_dropout.segment(word, ranks, dropout, draws[0])
+        assert found == plain_bpe(word, ranks, dropout, draws[1])
+        assert next(draws[0]) == next(draws[1])  # as many were taken
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_long_word_takes_looks_in_proportion_to_its_length(dropout: float) -> None:
+    class Counted(dict):
+        looks = 0
+
+        def get(self, key, default=None):
+            self.looks += 1
+            return super().get(key, default)
+
+    looks = []
+    for n in (1000, 8000):
+        ranks = Counted({"a" * k: k for k in range(2, 17)})
+        uniforms = bpe_dropout.uniform(np.random.default_rng(0))
+        parts = bpe_dropout.segment("a" * n, ranks, dropout, uniforms)
+        assert "".join(parts) == "a" * n
+        looks.append(ranks.looks / n)
+    assert looks[1] < 1.2 * looks[0] < 20
+
+
+@pytest.mark.parametrize("model", ["unigram", "bpe"])
+def test_a_word_of_any_length_can_be_trained_on(model: str) -> None:
+    rng = random.Random(0)
+    word = "".join(rng.choices("abcdefgh", k=100_000))
+    built = vocabulary.build("sentencepiece", [word, "ab cd", f"x {word[:20_000]} y"], 300, model)
+    assert built.decode(built.encode(word)) == word
+    short = pieces._with_short_words(f"x {word[:20_001]} {word[:10_000]}")
+    assert [len(part) for part in short.split(" ")] == [1, 10_000, 10_000, 1, 10_000]
+
+
 def test_byte_pairs_are_left_out_as_often_as_the_algorithm_says() -> None:
     """Provilkov 2020, algorithm 1, by hand for three letters; a chi-squared statistic."""
     p, n, chances = 0.3, 4000, bpe_dropout.uniform(np.random.default_rng(0))
@@ -254,6 +317,15 @@ def test_a_saved_vocabulary_is_the_same_when_loaded(kind: str, tmp_path) -> None
     loaded = vocabulary.load(tmp_path / "v.json")
     assert loaded == built
     assert [loaded.encode(t) for t in TEXTS] == [built.encode(t) for t in TEXTS]
+
+
+@pytest.mark.parametrize("kind", ["chars", "words"])
+def test_ids_follow_from_the_file_as_it_is_described(kind: str, tmp_path) -> None:
+    vocabulary.save(of_kind(kind), tmp_path / "v.json")
+    table = json.loads((tmp_path / "v.json").read_text())["table"]
+    for text in TEXTS:
+        words = text.split() if kind == "words" else text
+        assert of_kind(kind).encode(text) == [4 + table.index(word) for word in words]
 
 
 def test_files_that_are_no_vocabulary_are_named(tmp_path) -> None:
