@@ -2,10 +2,11 @@
 
     python experiments/g2p.py --folder sigmorphon2020_g2p --language fre
 
-Files: github.com/sigmorphon/2020, task 1: `fre_train.tsv`, `fre_dev.tsv`, `fre_test.tsv` and so on,
-with a word, a tab and its phones, separated by spaces, in each line. Source tokens are characters,
-target tokens are phones. Models of several sizes are trained; the one with the fewest wrong words
-on dev is evaluated on test. It is a single model, not an ensemble.
+Files: github.com/sigmorphon/2020, task 1: `fre_train.tsv`, `fre_dev.tsv`, `fre_test.tsv`, and the
+same for `bul`, `geo`, `hin`, `hun`, `kor` and `vie`, or for any other language: a word, a tab and
+its phones, separated by spaces, in each line. Source tokens are characters, target tokens are
+phones. Models of several sizes are trained; the one with the fewest wrong words on dev is evaluated
+on test. It is a single model, not an ensemble.
 
 Published word error rates (Gorman 2020), French, Hungarian, Vietnamese: LSTM with attention 6.22,
 5.33, 4.67, mean 5.41; Transformer 6.89, 5.33, 7.56. `experiments/README.md` has the commands,
@@ -47,8 +48,8 @@ class Options:
 
     folder: Path
     """Folder with the three files of each language."""
-    language: Literal["fre", "hun", "vie"] = "fre"
-    """Which language."""
+    language: str = "fre"
+    """Which language: the files are LANGUAGE_train.tsv, LANGUAGE_dev.tsv and LANGUAGE_test.tsv."""
     sizes: tuple[Literal["lstm", "conditional"], ...] = tuple(SIZES)  # type: ignore[assignment]
     """Models to choose from."""
     runs: Path = Path("runs")
@@ -88,8 +89,24 @@ def config(options: Options, size: str) -> RunConfig:
     )
 
 
+def _check_language(options: Options) -> None:
+    """Raises InputError unless the folder has all files of the language."""
+    suffix = "_train.tsv"
+    there = sorted(file.name.removesuffix(suffix) for file in options.folder.glob(f"*{suffix}"))
+    for split in ("train", "dev", "test"):
+        path = options.folder / f"{options.language}_{split}.tsv"
+        if not path.is_file():
+            has = f"{options.folder} has files of {', '.join(there) or 'no language'}"
+            raise InputError(f"{path} is not there ({has})")
+
+
 def main(options: Options) -> None:
-    """Trains each size, chooses on dev, then prints and logs the metrics on test."""
+    """Trains each size, chooses on dev, then prints and logs the metrics on test.
+
+    Raises:
+      InputError: a file is missing; the error names the languages that the folder has.
+    """
+    _check_language(options)
     search = encdec.SearchOptions(beam=BEAM)
     dev, test = (
         read_pairs(tsv=[options.folder / f"{options.language}_{split}.tsv"])
@@ -107,7 +124,8 @@ def main(options: Options) -> None:
         print(f"{run}: word error rate on dev {error_rates[size]:.2f}")
     best = translators[min(error_rates, key=lambda size: error_rates[size])]
     name = f"{options.language}_test"
-    evaluation = encdec.evaluate(best, test, search)
+    errors = ["sequence_error_rate", "token_error_rate"]
+    evaluation = encdec.evaluate(best, test, search, metrics=errors)
     print(f"{best.run.path}\n{evaluation.report(name)}")
     log_evaluation(best, name, search, evaluation)
 

@@ -56,6 +56,16 @@ def test_g2p_reads_characters_and_writes_phones() -> None:
         assert data.valid_tsv[0].endswith("corpus/vie_dev.tsv")
 
 
+def test_g2p_takes_any_language_whose_files_are_there(tmp_path: Path) -> None:
+    g2p = script("g2p")
+    for name in ("kor_train", "kor_dev", "xyz_train", "xyz_dev", "xyz_test"):
+        (tmp_path / f"{name}.tsv").write_text("a\tb\n")
+    g2p._check_language(g2p.Options(tmp_path, "xyz"))
+    for language in ("kor", "fre"):
+        with pytest.raises(InputError, match=rf"{language}_.*\.tsv is not there .* kor, xyz"):
+            g2p._check_language(g2p.Options(tmp_path, language))
+
+
 def test_joined_sentences_are_all_sentences_in_runs() -> None:
     """Each round uses each sentence once; both sides are joined alike."""
     long = script("long_sentences")
