@@ -33,8 +33,20 @@ def check_literals(owner: Any) -> None:
             require(getattr(owner, spec.name) in typing.get_args(hint), owner, spec.name, accepts)
 
 
+LARGEST = 3.4e38
+"""Of float32; larger settings would become infinite."""
+
+
+def check_finite(owner: Any) -> None:
+    """Raises InputError if a number in a field is not finite in float32."""
+    for spec in dataclasses.fields(owner):
+        value = getattr(owner, spec.name)
+        if isinstance(value, int | float):
+            require(-LARGEST <= value <= LARGEST, owner, spec.name, "finite in float32")
+
+
 def check_ranges(owner: Any, *, positive: str = "", fractions: str = "") -> None:
-    """Raises InputError if a number is out of range; no whole number may have more than 31 bits.
+    """Raises InputError if a number is out of range, not finite, or whole and beyond 31 bits.
 
     Args:
       owner: the settings.
@@ -51,15 +63,20 @@ def check_ranges(owner: Any, *, positive: str = "", fractions: str = "") -> None
     for name in fractions.split():
         value = getattr(owner, name)
         require(value is None or 0 <= value < 1, owner, name, "at least 0 and below 1")
+    check_finite(owner)
 
 
 def nearest(word: str, options: typing.Iterable[str], prefix: str = "") -> str:
-    """Returns `; did you mean X?` with the option most similar to a word, or an empty text.
+    """Returns `; did you mean X?` with the option nearest to a word, or an empty text.
+
+    That is the shortest that the word is the beginning of, or else one that is spelled much alike.
 
     Args:
       word: what was given.
       options: what is known.
       prefix: is written before the option, such as "--".
     """
-    close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.5)
+    known = list(options)
+    close = sorted((one for one in known if len(word) > 1 and one.startswith(word)), key=len)
+    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     return f"; did you mean {prefix}{close[0]}?" if close else ""

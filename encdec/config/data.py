@@ -115,6 +115,12 @@ class DataConfig:
         self._check_vocabulary()
         self._check_pair("source", "target", "tsv")
         self._check_pair("valid_source", "valid_target", "valid_tsv")
+        for name, default in (("train_split", "train"), ("valid_split", "validation")):
+            if self.corpus is None and getattr(self, name) != default:
+                raise InputError(
+                    f"{name} = {getattr(self, name)!r} needs a corpus with splits: give corpus, or "
+                    f"leave {name} out"
+                )
         if self.corpus is not None and self.has_files:
             raise InputError("corpus and files given: give one of the two")
         if self.has_validation_files and not self.has_corpus:

@@ -129,6 +129,11 @@ class AttentionConfig(ModelConfig):
             positive="layers embed hidden",
             fractions="dropout embedding_dropout memory_dropout output_dropout recurrent_dropout",
         )
+        if self.score == "dot" and self.hidden % 2:
+            raise InputError(
+                f"hidden = {self.hidden} cannot be used with score = 'dot': it must be even, since "
+                "each direction of the encoder gets half of it"
+            )
         if self.tie_embeddings and self.attention_type == "luong" and self.embed != self.hidden:
             raise InputError(
                 "tie_embeddings with attention_type = 'luong' needs embed = hidden: "

@@ -3,6 +3,9 @@
 `dates` is for the built-in corpus; `tiny`, `base` and `big` are sizes for any other text.
 """
 
+import math
+from dataclasses import replace
+
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -87,13 +90,22 @@ _TEXT_TRAINING = {
 }
 
 
-def preset(name: str, model: str = "transformer") -> RunConfig:
+_STEPS_PER_BUCKET = 60
+"""k shapes of batches are worth compiling in a run of k^2 times so many steps.
+
+Compiling a shape of `tiny` takes as long as some 60 steps, and the padding that k shapes leave
+falls about as 1 / k.
+"""
+
+
+def preset(name: str, model: str = "transformer", max_steps: int | None = None) -> RunConfig:
     """The settings of a preset for a model family.
 
     Args:
       name: of the preset.
       model: name of the family. One that is in no preset, as those registered from outside the
         package, gets its default sizes.
+      max_steps: the updates of the run; None for those of the preset. See `for_steps`.
 
     Raises:
       InputError: there is no such preset or family, or the preset does not have the family.
@@ -107,7 +119,34 @@ def preset(name: str, model: str = "transformer") -> RunConfig:
         raise InputError(f"preset {name} has no {model}: one of {', '.join(sizes)}")
     else:
         size = family(model).config()
-    return RunConfig(size, *(_dates(model) if name == "dates" else _text(name, model, size)))
+    config = RunConfig(size, *(_dates(model) if name == "dates" else _text(name, model, size)))
+    return config if max_steps is None else for_steps(config, max_steps)
+
+
+def for_steps(config: RunConfig, max_steps: int) -> RunConfig:
+    """The settings with another number of updates, and what suits a run that is so short.
+
+    The warm-up is at most a quarter of the run, and there are as few batch shapes to compile as the
+    run is worth. A longer run changes neither.
+
+    Args:
+      config: settings.
+      max_steps: updates of the parameters.
+
+    Raises:
+      InputError: `max_steps` is below 1.
+    """
+    training = replace(config.training, max_steps=max_steps)
+    training = replace(training, warmup=min(training.warmup, max_steps // 4))
+    worth = math.ceil(math.sqrt(max_steps / _STEPS_PER_BUCKET))
+    data = replace(config.data, num_buckets=min(config.data.num_buckets, worth))
+    return replace(config, data=data, training=training)
+
+
+def preset_of(config: RunConfig) -> str | None:
+    """The preset whose sizes a model has; None if it has none's."""
+    sizes = {name: of_model.get(config.model_name) for name, of_model in _SIZES.items()}
+    return next((name for name, size in sizes.items() if size == config.model), None)
 
 
 def _dates(model: str) -> tuple[DataConfig, TrainingConfig]:

@@ -7,11 +7,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from encdec.config.checks import check_literals
+from encdec.config.checks import LARGEST, check_literals
 from encdec.types import InputError
 
-_SMALLEST, _LARGEST = 2.0**-126, 3.4e38
-"""Of the numbers that the search computes with, float32 with all their digits."""
+_SMALLEST = 2.0**-126
+"""The smallest float32 with all its digits."""
+
+
+MOST_TOKENS = 2**30
+"""No translation has more; int32 and float32 hold this number."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class SearchOptions:
     max_extra: int | None = None
     """... and this many more; the default is what nearly all training pairs need."""
     min_length: int = 0
-    """A translation has at least this many tokens, its end token included."""
+    """A translation has at least this many tokens, its end token included. With a `max_ratio` of 0
+    it may be one more than `max_extra`: then none ends before it has so many."""
     ban: tuple[str, ...] = ()
     """Words or phrases that no translation contains, as words and in whatever tokens. A token that
     would complete one is forbidden even where it would be a part of a longer word."""
@@ -101,16 +106,19 @@ class SearchOptions:
         checks = {
             "beam": (self.beam >= 1, "at least 1"),
             "beam_groups": (self.beam_groups >= 1, "at least 1"),
-            "diversity_penalty": (0 <= self.diversity_penalty <= _LARGEST, finite),
-            "length_penalty": (0 <= self.length_penalty <= _LARGEST, finite),
+            "diversity_penalty": (0 <= self.diversity_penalty <= LARGEST, finite),
+            "length_penalty": (0 <= self.length_penalty <= LARGEST, finite),
             "mbr": (0 <= self.mbr < 2**31, small),
             "max_ratio": (0 <= self.max_ratio < math.inf, finite),
-            "max_extra": (self.max_extra is None or self.max_extra >= 1, "at least 1"),
+            "max_extra": (
+                self.max_extra is None or 1 <= self.max_extra <= MOST_TOKENS,
+                "at least 1 and at most 2^30",
+            ),
             "min_length": (0 <= self.min_length < 2**31, small),
             "no_repeat_ngram": (0 <= self.no_repeat_ngram < 2**31, small),
-            "repetition_penalty": (_SMALLEST <= self.repetition_penalty <= _LARGEST, positive),
+            "repetition_penalty": (_SMALLEST <= self.repetition_penalty <= LARGEST, positive),
             "seed": (0 <= self.seed < 2**64, "at least 0 and below 2^64"),
-            "temperature": (_SMALLEST <= self.temperature <= _LARGEST, positive),
+            "temperature": (_SMALLEST <= self.temperature <= LARGEST, positive),
             "top_k": (self.top_k >= 0, "at least 0"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "epsilon_cutoff": (0 <= self.epsilon_cutoff < 1, "at least 0 and below 1"),

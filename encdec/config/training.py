@@ -27,13 +27,15 @@ class TrainingConfig:
     """Loss, optimiser, schedule, validation."""
 
     max_steps: int = 20_000
-    """Updates of the parameters."""
+    """Updates of the parameters. `encdec train` and `encdec.preset` lower the defaults of `warmup`
+    and `num_buckets` for a short run."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """Adam, or Adam with decoupled weight decay."""
     learning_rate: float = 7e-4
     """Highest rate: where the warm-up ends."""
     schedule: Literal["inverse-sqrt", "cosine", "constant"] = "inverse-sqrt"
-    """After the warm-up: 1/sqrt(step) (Vaswani 2017), half a cosine to 0, or constant."""
+    """After the warm-up: 1/sqrt(step) (Vaswani 2017), half a cosine to 0 after the last step, or
+    constant."""
     warmup: int = 4000
     """Steps of linear warm-up from 0."""
     weight_decay: float = 0.0

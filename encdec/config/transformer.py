@@ -4,7 +4,7 @@ trained by others differ from it."""
 from dataclasses import dataclass
 from typing import Literal
 
-from encdec.config.checks import check_literals, check_ranges
+from encdec.config.checks import check_literals, check_ranges, require
 from encdec.config.models import ModelConfig
 from encdec.types import InputError
 
@@ -99,6 +99,7 @@ class TransformerConfig(ModelConfig):
             fractions="dropout embedding_dropout attention_dropout activation_dropout "
             "stack_dropout",
         )
+        require(self.norm_epsilon >= 0, self, "norm_epsilon", "at least 0")
         self._check_positions()
         if self.head_width is None and self.width % self.heads:
             fits = [h for h in range(1, self.width + 1) if self.width % h == 0]

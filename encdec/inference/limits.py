@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from encdec.config.search import SearchOptions
+from encdec.config.search import MOST_TOKENS, SearchOptions
 from encdec.runs.run import Run
 
 
@@ -31,4 +31,5 @@ def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
       ratio: target tokens for each source token.
       extra: target tokens in addition.
     """
-    return (lengths > 0).astype(np.int32) * (lengths * ratio + extra).astype(np.int32)
+    limits = (lengths * ratio + extra).clip(max=MOST_TOKENS)
+    return (lengths > 0).astype(np.int32) * limits.astype(np.int32)

@@ -250,9 +250,16 @@ def prefix_table(prefixes: Sequence[Sequence[int]], columns: int) -> np.ndarray:
 
 
 def check_min_length(options: SearchOptions, max_lengths: np.ndarray) -> None:
-    """Raises InputError if a translation must be longer than it may be: max_lengths int [B]."""
+    """Raises InputError if a translation must be longer than it may be.
+
+    Where all have one limit, one token more than it means that none ends before it.
+
+    Args:
+      options: how to search.
+      max_lengths: int [B], the most tokens of each translation.
+    """
     limit = max_lengths.min(initial=np.iinfo(np.int32).max)
-    if options.min_length > limit:
+    if options.min_length > limit + (options.max_ratio == 0):
         raise InputError(
             f"min_length = {options.min_length} is more than the {limit} tokens that the "
             "translation of the shortest text may have: lower it, or give a larger max_extra or "

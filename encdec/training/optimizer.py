@@ -16,7 +16,8 @@ def schedule(config: TrainingConfig) -> optax.Schedule:
     """The learning rate of update n = 0, 1, ...: a linear warm-up, then one of
 
     inverse-sqrt: rate * sqrt(warmup / step) (Vaswani 2017, equation 3);
-    cosine: half a cosine down to 0 at max_steps (Loshchilov 2017, without restarts);
+    cosine: half a cosine that reaches 0 one step after the last (Loshchilov 2017, without
+      restarts), so that no update has the rate 0;
     constant.
 
     Returns:
@@ -39,8 +40,8 @@ def schedule(config: TrainingConfig) -> optax.Schedule:
 
 
 def _fraction_done(config: TrainingConfig, step: Array) -> Array:
-    """The fraction of the steps after the warm-up that are done, 0 to 1."""
-    length = max(config.max_steps - config.warmup, 1)
+    """The fraction of the steps after the warm-up that are done, 0 to 1 after the last."""
+    length = max(config.max_steps + 1 - config.warmup, 1)
     return jnp.clip((step - config.warmup) / length, 0, 1)
 
 

@@ -1,15 +1,20 @@
 """Settings: JSON both ways, and errors that name the field and what it accepts."""
 
 import json
+import math
+import typing
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
 from encdec.config import (
     AttentionConfig,
     DataConfig,
+    FineTuningConfig,
     RunConfig,
+    SearchOptions,
     Seq2SeqConfig,
     TrainingConfig,
     TrainingDeviceConfig,
@@ -17,7 +22,7 @@ from encdec.config import (
     from_json,
     to_json,
 )
-from encdec.config.presets import PRESETS, preset
+from encdec.config.presets import PRESETS, for_steps, preset
 from encdec.types import InputError
 
 
@@ -33,6 +38,19 @@ def test_presets_survive_json(name: str, model: str) -> None:
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
 
 
+def test_a_short_run_warms_up_within_it_and_compiles_few_shapes() -> None:
+    whole = preset("tiny", "transformer")
+    assert preset("tiny", "transformer", 20_000).data == whole.data
+    assert preset("tiny", "transformer", 20_000).training.warmup == whole.training.warmup
+    for steps, buckets in ((1, 1), (60, 1), (150, 2), (1000, 5), (8000, 12)):
+        short = preset("tiny", "transformer", steps)
+        assert short.training.max_steps == steps
+        assert short.training.warmup == min(steps // 4, 2000) < steps
+        assert short.data.num_buckets == buckets
+    assert for_steps(whole, 150) == preset("tiny", "transformer", 150)
+    assert preset("dates", "seq2seq", 50_000).data.num_buckets == 2
+
+
 def test_the_papers_sizes() -> None:
     base, big = (preset(name, "transformer").model for name in ("base", "big"))
     assert isinstance(base, TransformerConfig)
@@ -41,6 +59,24 @@ def test_the_papers_sizes() -> None:
     assert (big.layers, big.width, big.feed_forward, big.heads) == (6, 1024, 4096, 16)
     rate = preset("base", "transformer").training.learning_rate
     assert rate == pytest.approx(512**-0.5 * 4000**-0.5)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "owner",
+    [
+        *(DataConfig(), TrainingConfig(), SearchOptions(), FineTuningConfig(lora_rank=1)),
+        *(Seq2SeqConfig(), AttentionConfig(), TransformerConfig()),
+    ],
+    ids=lambda owner: type(owner).__name__,
+)
+def test_no_number_may_be_infinite_or_nan(owner: Any, value: float) -> None:
+    hints = typing.get_type_hints(type(owner))
+    numbers = [n for n, hint in hints.items() if float in (hint, *typing.get_args(hint))]
+    assert numbers
+    for name in numbers:
+        with pytest.raises(InputError, match=name):
+            replace(owner, **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -80,6 +116,13 @@ def test_the_papers_sizes() -> None:
             "bpe_dropout = 1.0 .* below 1",
         ),
         (lambda: TrainingConfig(learning_rate=0.0), "learning_rate = 0.0 .* above 0"),
+        (lambda: TrainingConfig(learning_rate=1e39), "learning_rate = 1e.39 .* finite in float32"),
+        (lambda: TrainingConfig(clip_norm=math.inf), "clip_norm = inf .* finite"),
+        (lambda: TransformerConfig(norm_epsilon=-1.0), "norm_epsilon = -1.0 .* at least 0"),
+        (lambda: FineTuningConfig(lora_rank=1, lora_alpha=math.inf), "lora_alpha = inf .* finite"),
+        (lambda: AttentionConfig(score="dot", hidden=9), "hidden = 9 .* even"),
+        (lambda: SearchOptions(max_extra=10**11), "max_extra = 100000000000 .* at most 2.30"),
+        (lambda: DataConfig(tsv=("a",), valid_split="b"), "valid_split = 'b' needs a corpus"),
         (lambda: TrainingConfig(clip_norm=-1.0), "clip_norm = -1.0 .* at least 0"),
         (lambda: TrainingConfig(weight_decay=0.1), "weight_decay needs optimizer = 'adamw'"),
         (lambda: RunConfig(seed=-1), "seed = -1"),
