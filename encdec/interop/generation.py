@@ -90,6 +90,7 @@ def search_options(
             "top_p": get("top_p", 1.0),
             "epsilon_cutoff": get("epsilon_cutoff", 0.0),
         }
+    most = _most_tokens(settings, path, say)
     try:
         return SearchOptions(
             beam=beam,
@@ -97,8 +98,9 @@ def search_options(
             length_penalty_kind="mean",
             stop=_STOPS[settings.get("early_stopping")],  # type: ignore[arg-type]
             max_ratio=0.0,
-            max_extra=_most_tokens(settings, path, say),
-            min_length=_least_tokens(settings),
+            max_extra=most,
+            # With more than that none ends before its limit, as the hub library has it.
+            min_length=min(_least_tokens(settings), most + 1),
             ban_ids=banned,
             ban_special=never,
             force_first=forced is not None or has_languages,

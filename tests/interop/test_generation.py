@@ -13,7 +13,7 @@ from encdec.inference.decoding import Model, Shared
 from encdec.inference.limits import max_target_lengths
 from encdec.interop import hub
 from encdec.interop.generation import search_options
-from encdec.search.constraints import prefix_table
+from encdec.search.constraints import check_min_length, prefix_table
 from encdec.search.loop import unroll
 from encdec.search.methods import Sentences, split
 from encdec.types import InputError, SpecialIds
@@ -44,6 +44,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "early_stopping": True,
         "forced_bos_token_id": 0,
         "forced_eos_token_id": 2,
+    },
+    "mbart-wide": {
+        "num_beams": 2,
+        "max_length": 9,
+        "min_length": 9,
+        "decoder_start_token_id": 8,
     },
     "bart-untied": {"num_beams": 3, "max_new_tokens": 14, "repetition_penalty": 1.3},
     "mbart": {
@@ -162,6 +168,10 @@ def test_lengths_and_what_is_not_followed() -> None:
     said.clear()
     given = options({"max_length": 30, "diversity_penalty": 0.5, "temperature": 0.3})
     assert (given.max_extra, given.temperature, given.ban_special) == (29, 1.0, False)
+    for least in (20, 21, 99):  # the hub library warns, and ends at the limit
+        fixed = options({"max_length": 21, "min_length": least})
+        assert (fixed.max_extra, fixed.min_length) == (20, min(least, 21))
+        check_min_length(fixed, np.full(3, 20))
     assert said == ["g.json: diversity_penalty = 0.5 is not followed"]
     sampled = {"do_sample": True, "temperature": 0.3, "top_p": 0.9, "epsilon_cutoff": 3e-4}
     drawn = options({"max_new_tokens": 30, **sampled})
