@@ -8,7 +8,8 @@ The command line reads the table for its help, so this module imports sacreBLEU,
 NumPy only when a metric is made.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -150,6 +151,23 @@ METRICS: dict[str, Metric] = {
 }
 """Every metric by its name, in the order in which they are printed. Tokens are separated by white
 space, except in the loss, where they are those of the target vocabulary."""
+
+
+_RESTATING = ("sequence_error_rate", "token_error_rate")
+
+
+def printed_metrics(values: Mapping[str, float]) -> tuple[str, ...]:
+    """Names of the metrics to print, in the order of the table.
+
+    Error rates that only say what the exact match says are left out: of sequences always, of tokens
+    where each reference is one token.
+    """
+    errors = 100 * (1 - values["exact_match"]) if "exact_match" in values else math.nan
+    return tuple(
+        name
+        for name in METRICS
+        if name in values and not (name in _RESTATING and math.isclose(values[name], errors))
+    )
 
 
 def text_metrics(needs: Iterable[Need] = ("references", "sources")) -> tuple[str, ...]:

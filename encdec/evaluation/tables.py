@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from encdec.evaluation.by_length import LengthBucket
-from encdec.evaluation.metrics import METRICS, metric
+from encdec.evaluation.metrics import METRICS, metric, printed_metrics
 from encdec.evaluation.significance import LEVEL, Comparison
 
 
 def metrics_text(values: Mapping[str, float], signatures: Mapping[str, str]) -> str:
     """A line for each metric: its title, its value, and its unit or sacreBLEU's signature."""
-    names = [name for name in METRICS if name in values]
+    names = printed_metrics(values)
     width = max(len(METRICS[name].title) for name in names)
     return "\n".join(
         f"  {METRICS[name].title:<{width}}  {METRICS[name].format(values[name]):>8}  "

@@ -206,7 +206,15 @@ class Translator:
 
         Returns:
           float32 [B, T], nats; 0 where the target token is padding.
+
+        Raises:
+          InputError: it is not a batch.
         """
+        if not isinstance(batch, Batch):
+            raise InputError(
+                f"log_probs takes an encdec.Batch of token ids, not a {type(batch).__name__}: "
+                "encdec.score(translator, pairs) takes pairs of texts"
+            )
         program = log_probs_program(self._layout, **self._static)
         gathered = sharding.gather_batch(
             program(self._params, sharding.shard_rows(batch, self._layout)), self._layout

@@ -14,7 +14,14 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from encdec.config import DataConfig, RunConfig, TrainingConfig
 from encdec.evaluation import options
 from encdec.evaluation.compute import Metrics, compute_metrics, make_metrics, validation_metrics
-from encdec.evaluation.metrics import METRICS, Metric, metric, ratio, text_metrics
+from encdec.evaluation.metrics import (
+    METRICS,
+    Metric,
+    metric,
+    printed_metrics,
+    ratio,
+    text_metrics,
+)
 from encdec.evaluation.options import BLEU_TOKENIZERS, MetricOptions, bleu_tokenizer, metric_options
 from encdec.evaluation.significance import compare
 from encdec.evaluation.tables import metrics_text
@@ -206,6 +213,21 @@ def test_rows() -> None:
     assert metric("ter").is_better(1, 2)
     assert metric("bleu").is_better(2, 1)
     assert (metric("ter").sign, metric("bleu").sign) == (-1, 1)
+
+
+def test_one_fact_is_printed_once() -> None:
+    """Of four references one is matched; the other three are one token each, or two."""
+    hypotheses = ["a", "x", "y", "z"]
+    for references, rates in ((["a", "b", "c", "d"], ()), (["a", "b b", "c", "d"], ("token",))):
+        values = compute_metrics(hypotheses, [references]).values
+        printed = printed_metrics(values)
+        assert [name for name in printed if name.endswith("error_rate")] == [
+            f"{rate}_error_rate" for rate in rates
+        ]
+        assert "exact_match" in printed
+        rest = {name: value for name, value in values.items() if name != "exact_match"}
+        assert "sequence_error_rate" in printed_metrics(rest)
+        assert "sequence error rate" not in metrics_text(values, dict.fromkeys(values, ""))
 
 
 def test_validation_leaves_out_what_is_slow() -> None:

@@ -13,7 +13,7 @@ from encdec.data.sources import Pairs
 from encdec.inference.translator import Translator, load
 from encdec.parallel.layout import Layout
 from encdec.runs.parameters import best_params
-from encdec.types import SpecialIds
+from encdec.types import InputError, SpecialIds
 from tests import oracles
 from tests.small_run import small_run
 
@@ -32,6 +32,11 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory) -> Translator:
     path: Path = tmp_path_factory.mktemp("runs") / request.param
     small_run(path, MODELS[request.param], joint=request.param == "transformer")
     return encdec.load(path)
+
+
+def test_texts_instead_of_a_batch_are_refused_with_what_takes_them(opened) -> None:
+    with pytest.raises(InputError, match=r"not a list: encdec\.score\(translator, pairs\)"):
+        opened.log_probs([("3 May 1979", "1979-05-03")])
 
 
 def own_translations(
