@@ -48,6 +48,13 @@ class Counter:
             line = f"{self._what} {self._done}/{self._total}, {left:.0f} s left"
             self.say(f"{line}, {note}" if note else line)
 
+    def discount(self, seconds: float) -> None:
+        """Takes time that will not come again out of the estimate of the time that is left."""
+        self._started += seconds
+        if self._terminal:
+            self._bar.start_t += seconds
+            self._bar.last_print_t += seconds
+
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
         tqdm.tqdm.write(line, file=sys.stderr)

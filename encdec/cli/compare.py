@@ -104,13 +104,12 @@ def _test_set(text: EvaluationText, runs: "list[Translator]") -> TestSet:
         return text.read(runs[0].run.config.data if runs else DataConfig())
     if not runs:
         raise InputError("two files of translations need references: give --target")
-    held_out = [system.run.held_out for system in runs]
-    if held_out[0] != held_out[-1]:
+    if runs[0].run.held_out != runs[-1].run.held_out:
         raise InputError(
             f"{runs[0].run.path} and {runs[-1].run.path} have different held-out sentences: give "
             "--source and --target, or --tsv"
         )
-    return text.held_out(held_out[0])
+    return text.held_out(runs[0].run)
 
 
 def _translations(

@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> None:
             f"{options.run} has no sentences that were held out: name a test set by --source and "
             "--target, --tsv, or --corpus"
         )
-    test_set = text.read(config.data) if text.is_given else text.held_out(translator.run.held_out)
+    test_set = text.read(config.data) if text.is_given else text.held_out(translator.run)
     name, sources, references = test_set
     assert sources is not None
     with writer(options.output, text.paths) if options.output else nullcontext() as out:

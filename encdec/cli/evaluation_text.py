@@ -11,9 +11,12 @@ from encdec.types import InputError
 
 if TYPE_CHECKING:
     from encdec.data.sources import Pairs
+    from encdec.runs.run import Run
 
-HELD_OUT = "held-out"
-"""The name of the held-out set of a run."""
+
+def held_out_name(data: DataConfig) -> str:
+    """The name of the pairs that a run is evaluated on: a person's own, or a part held out."""
+    return "validation" if data.has_validation_files else "held-out"
 
 
 class TestSet(NamedTuple):
@@ -125,9 +128,9 @@ class EvaluationText:
         pairs = Pairs([""] * len(references), references)
         return self._with_extra(pairs, self.name)._replace(sources=None)
 
-    def held_out(self, pairs: "Pairs") -> TestSet:
+    def held_out(self, run: "Run") -> TestSet:
         """Returns a run's held-out set, with the named further references."""
-        return self._with_extra(pairs, HELD_OUT)
+        return self._with_extra(run.held_out, held_out_name(run.config.data))
 
     def _with_extra(
         self, pairs: "Pairs", name: str, more: list[list[str]] | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from encdec.cli.parsing import parse
+from encdec.config.presets import preset_of
 from encdec.evaluation.metrics import METRICS, metric
 
 if TYPE_CHECKING:
@@ -54,13 +55,21 @@ def info(run: "Run") -> dict[str, Any]:
     from encdec.runs.parameters import parameter_count
     from encdec.training.fine_tuning import trained_count
 
-    config, rows = run.config, metric_rows(run.path / "metrics.jsonl")
+    config, data, rows = run.config, run.config.data, metric_rows(run.path / "metrics.jsonl")
     latest = checkpoints.steps(run.path, "latest")
     facts: dict[str, Any] = {
         "run": str(run.path),
         "model": config.model_name,
+        "preset": preset_of(config),
+        "corpus": _corpus(run),
         "parameters": parameter_count(run),
         "vocabulary": {"source": run.src_vocabulary.size, "target": run.tgt_vocabulary.size},
+    }
+    of_target = data.target_vocabulary or data.vocabulary
+    facts["tokens"] = {
+        "source": data.vocabulary,
+        "target": of_target,
+        "joint": data.joint_vocabulary,
     }
     if run.is_import:
         facts["imported"] = imported_kind(run)
@@ -69,10 +78,12 @@ def info(run: "Run") -> dict[str, Any]:
     vocabulary = run.tgt_vocabulary
     if isinstance(vocabulary, PretrainedVocabulary) and vocabulary.languages:
         facts["languages"] = {
-            "from": config.data.source_language,
-            "to": config.data.target_language,
+            "from": data.source_language,
+            "to": data.target_language,
             "known": len(vocabulary.languages),
         }
+    elif data.source_language != data.target_language:
+        facts["languages"] = {"from": data.source_language, "to": data.target_language}
     if trained := trained_count(run):
         facts["trainable"] = trained
     if run.init:
@@ -94,7 +105,18 @@ def info(run: "Run") -> dict[str, Any]:
             {"name": name, "step": row["step"], "beam": row.get("beam"), **_metrics(row)}
             for name, row in tests.items()
         ]
-    return facts
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _corpus(run: "Run") -> str | None:
+    """What the run is trained on; None for an imported model."""
+    data = run.config.data
+    if run.corpus is None:
+        return None if run.is_import else "batches from Python"
+    if data.corpus:
+        return f"{data.corpus} {data.train_split}"
+    files = [*data.tsv, *data.source, *data.target]
+    return ", ".join(files) or f"{data.date_sentences:,} dates, or pairs from Python"
 
 
 def _best(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import io
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,14 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveTypeInfo
 
-from encdec.config.checks import nearest
+from encdec.cli.parsing_errors import (
+    explained,
+    refuse_unknown,
+    typed_options,
+    unboxed,
+    unknown_options,
+    unwrapped,
+)
 from encdec.config.search import SearchOptions
 from encdec.types import InputError
 
@@ -62,13 +69,11 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise InputError(f"{_unboxed(stderr.getvalue())} ({prog} --help)") from None
-    for word in unknown:
-        if word.startswith("-"):
-            name = word.split("=")[0]
-            close = nearest(name.strip("-"), _option_names(options), "--")
-            raise InputError(f"unknown option {name}{close}")
+        # What else is wrong may follow from an unknown option.
+        refuse_unknown(options, unknown_options(options, arguments), prog)
+        raise InputError(f"{explained(unboxed(stderr.getvalue()))} ({prog} --help)") from None
     if unknown:
+        refuse_unknown(options, [word for word in unknown if word.startswith("-")], prog)
         raise InputError(f"unexpected argument {unknown[0]!r} ({prog} --help)")
     return _instance(options, parsed)
 
@@ -115,11 +120,14 @@ def _readable(options: type[Any], default: Any, with_help: bool) -> type[Any]:
     copies: list[Any] = []
     for field in dataclasses.fields(options):
         value = _default(field) if default is None else getattr(default, field.name)
-        hint, *marks = _unwrapped(hints[field.name])
+        hint, *marks = unwrapped(hints[field.name])
         nested = dataclasses.is_dataclass(hint)
         text = docs.get(field.name) or (_first_paragraph(hint.__doc__) if nested else "")
+        # A default of nothing is not worth showing; the text says what it means.
+        hint_text = "" if value in (None, (), "") else None
         # tyro takes the last of several marks, so the help text in the annotation of a field wins.
-        marks = [tyro.conf.arg(help=text), *marks]
+        own = tyro.conf.arg(help=text, metavar=_metavar(hint), help_behavior_hint=hint_text)
+        marks = [own, *marks]
         if nested:
             inner = None if value is dataclasses.MISSING else value
             hint = _readable(typing.cast(type, hint), inner, with_help)
@@ -160,13 +168,29 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     return field.default
 
 
-def _unwrapped(hint: Any) -> tuple[Any, ...]:
-    """A type and the marks that `Annotated` adds to it."""
-    return typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
-
-
 def _first_paragraph(docstring: str | None) -> str:
     return " ".join((docstring or "").split("\n\n")[0].split())
+
+
+def _metavar(hint: Any) -> str | None:
+    """How help texts show the value of an option that may be None; None for other types.
+
+    tyro would show `{None}|INT`, though nobody needs to write None.
+    """
+    accepted = typing.get_args(hint)
+    if types.NoneType not in accepted:
+        return None
+    return "|".join(map(_shown, (one for one in accepted if one is not types.NoneType)))
+
+
+def _shown(hint: Any) -> str:
+    """How help texts show a value of a type."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return "{" + ",".join(map(str, inner)) + "}"
+    if typing.get_origin(hint) is tuple:
+        return " ".join("..." if one is Ellipsis else _shown(one) for one in inner)
+    return str(hint.__name__).upper()
 
 
 def _has_tuple(hint: Any) -> bool:
@@ -202,35 +226,9 @@ def _module_docs(module: str) -> dict[str, dict[str, str]]:
     return docs
 
 
-def _unboxed(box: str) -> str:
-    """The first paragraph inside tyro's box, as one line."""
-    words: list[str] = []
-    for line in box.splitlines():
-        text = line.strip("│╭╰╮╯ ")
-        if words and set(text) <= {"─"}:
-            break
-        if not line.startswith("╭"):
-            words.append(text)
-    return " ".join(words) or "bad arguments"
-
-
-def _option_names(options: type[Any]) -> list[str]:
-    """The names of all options, with hyphens between words and without leading dashes."""
-    return ["help", *(name for name, _ in _options(options))]
-
-
-def _options(options: type[Any]) -> Iterator[tuple[str, Any]]:
-    """The name and the type of each option."""
-    for name, hint in typing.get_type_hints(options).items():
-        if dataclasses.is_dataclass(hint):
-            yield from _options(typing.cast(type, hint))
-        else:
-            yield name.replace("_", "-"), hint
-
-
 def _check_given_once(options: type[Any], arguments: Sequence[str]) -> None:
     """Refuses an option of several values that is given again: only its last values would count."""
-    for name, hint in _options(options):
+    for name, hint in typed_options(options):
         times = sum(word.split("=")[0] == f"--{name}" for word in arguments)
         if times > 1 and _has_tuple(hint):
             raise InputError(f"--{name} is given {times} times: give all its values after one")

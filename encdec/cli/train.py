@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, arg
 import encdec
 from encdec import config as configs
 from encdec.cli.parsing import parse
+from encdec.cli.parsing_errors import option_names
 from encdec.config import (
     DataConfig,
     FineTuningConfig,
@@ -20,7 +21,7 @@ from encdec.config import (
 )
 from encdec.config.data import CORPUS_FILES, CORPUS_SETTINGS
 from encdec.config.fine_tuning import check_model_matches
-from encdec.config.presets import PRESETS, preset
+from encdec.config.presets import PRESETS, for_steps, preset
 from encdec.files import cache_folder
 from encdec.types import InputError
 
@@ -51,7 +52,8 @@ def parse_train(arguments: Sequence[str]) -> TrainRequest:
       InputError: an option, preset or setting cannot be used.
     """
     words = list(arguments)
-    return _resume_request(words) if "--resume" in words else _request(words)
+    resumes = any(word.split("=")[0] == "--resume" for word in words)
+    return _resume_request(words) if resumes else _request(words)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,12 @@ class _Moved:
 
 @dataclass(frozen=True)
 class _Resume:
-    resume: Annotated[Path, arg(help="Run folder to resume, with the settings of that run.")]
+    """The options of `encdec train --resume`."""
+
+    resume: Annotated[
+        Path,
+        arg(metavar="RUN", help="Run folder to resume, with the settings and corpus of that run."),
+    ]
     max_steps: Annotated[
         int | None, arg(help="Last step, instead of that of the run's settings.")
     ] = None
@@ -86,17 +93,24 @@ class _Resume:
 
 def _resume_request(arguments: list[str]) -> TrainRequest:
     """The request to resume a run."""
-    options = parse(_Resume, arguments, "encdec train", "Resumes a run.")
+    helps = {"-h", "--help"} & {*arguments}
+    if not helps and not _value_of("--resume", arguments):
+        raise InputError("--resume names no run: `encdec train --resume RUN` (--resume --help)")
+    options = parse(
+        _Resume,
+        ["--help"] if helps else arguments,
+        "encdec train",
+        "Resumes a run that was stopped, from its latest checkpoint. All settings are those of the "
+        "run, and only these options may differ. To train a run on with other settings, or beyond "
+        "the end of its schedule, begin a new one from it: `encdec train --init-from RUN --run "
+        "NEW ...`.",
+    )
     from encdec.runs import run as runs
 
-    config = runs.load(options.resume).config
+    run = runs.load(options.resume)
+    config = run.config
     if options.max_steps is not None:
-        fixed = config.training.depends_on_max_steps
-        if fixed and options.max_steps != config.training.max_steps:
-            raise InputError(
-                f"max_steps of {options.resume} cannot change: its schedule ends at "
-                f"{config.training.max_steps}"
-            )
+        runs.check_max_steps(run, options.max_steps)
         training = replace(config.training, max_steps=options.max_steps)
         config = replace(config, training=training)
     places: Any = {name: files for name, files in vars(options.moved).items() if files}
@@ -141,10 +155,14 @@ def _request(arguments: list[str]) -> TrainRequest:
     start = preset(name or "dates", model)
     if origin and origin.model_name == model:
         start = _like_origin(start, origin)
+    steps = _value_of("--max-steps", arguments)
+    if steps and steps.isdecimal() and int(steps) > 0:
+        start = for_steps(start, int(steps))
     description = (
         f"Trains a run. The same command resumes a run that was stopped; so does `encdec "
-        f"train --resume RUN`. Presets: {', '.join(PRESETS)}. The defaults shown are those of "
-        f"{name or 'dates'}, {model}."
+        f"train --resume RUN`, which takes {_resume_options()}. Presets: {', '.join(PRESETS)}. The "
+        f"defaults shown are those of {name or 'dates'}, {model}; with other --max-steps, --warmup "
+        "and --num-buckets are by default at most what suits them."
     )
     kind = _train_options(type(start.model))
     default = kind(
@@ -184,6 +202,12 @@ def _request(arguments: list[str]) -> TrainRequest:
             )
     folder = options.run or _default_folder(name or "dates", config)
     return TrainRequest(config, folder, options.devices, init)
+
+
+def _resume_options() -> str:
+    """The options that may be given with --resume."""
+    *most, last = (f"--{name}" for name in option_names(_Resume) if name not in ("help", "resume"))
+    return f"{', '.join(most)} and {last}"
 
 
 def _origin_config(folder: str) -> RunConfig:
@@ -264,14 +288,14 @@ def run(arguments: list[str]) -> None:
 def _show(translator: "Translator") -> None:
     """Prints metrics on the held-out pairs, a few translations, and the paths of the results."""
     from encdec.cli.evaluate import evaluate_with_progress
-    from encdec.cli.evaluation_text import HELD_OUT
+    from encdec.cli.evaluation_text import held_out_name
     from encdec.evaluation.compute import validation_metrics
     from encdec.evaluation.options import metric_options
 
     run = translator.run
     names = validation_metrics(run.config.training.best_metric, metric_options(run.config))
     evaluation = evaluate_with_progress(translator, run.held_out, run.config.search, metrics=names)
-    print(evaluation.report(HELD_OUT))
+    print(evaluation.report(held_out_name(run.config.data)))
     for source, reference, hypothesis in itertools.islice(
         zip(*run.held_out, evaluation.hypotheses, strict=True), 5
     ):

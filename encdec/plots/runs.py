@@ -1,10 +1,12 @@
 """Pictures of runs and translations, as matplotlib figures."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from encdec.config import nearest
 from encdec.evaluation.by_length import LengthBucket
 from encdec.evaluation.metrics import METRICS
 from encdec.inference.translation import Translation
@@ -99,24 +101,36 @@ def learning_curves(
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Returns the steps and values of each run's validations; of the loss in training too.
 
+    A number that only training measures, such as `tokens_per_second`, is that of training.
+
     Raises:
       InputError: a run has not measured this metric.
     """
     curves = {}
     for name, run in named(opened).items():
         by_kind = metric_rows(run.path / "metrics.jsonl")
-        lines = {"": by_kind.valid}
+        validated = any(row.get(metric) is not None for row in by_kind.valid)
+        lines = {"": by_kind.valid if validated else by_kind.train}
         if metric == "loss":
             lines = {", validation": by_kind.valid, ", training": by_kind.train}
         for suffix, rows in lines.items():
             rows = [row for row in rows if row.get(metric) is not None]
             if not rows:
-                raise InputError(f"{run.path} has no {metric} in its metrics.jsonl to draw")
+                raise InputError(_no_such(run, metric, [*by_kind.valid, *by_kind.train]))
             curves[name + suffix] = (
                 [float(row["step"]) for row in rows],
                 [float(row[metric]) for row in rows],
             )
     return curves
+
+
+def _no_such(run: Run, metric: str, rows: Sequence[dict[str, Any]]) -> str:
+    """An error that lists the metrics that a run has measured."""
+    numbers = {n for row in rows for n, value in row.items() if isinstance(value, int | float)}
+    there = sorted(numbers - {"step"})
+    has = f"it has {', '.join(there)}" if there else "nothing was measured yet"
+    guess = nearest(metric, there)
+    return f"{run.path} has no {metric} in its metrics.jsonl to draw{guess} ({has})"
 
 
 def named(opened: Sequence[Run]) -> dict[str, Run]:

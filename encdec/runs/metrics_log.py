@@ -208,3 +208,6 @@ class Silent:
 
     def say(self, line: str) -> None:
         """Prints nothing."""
+
+    def discount(self, seconds: float) -> None:
+        """Estimates nothing."""

@@ -236,6 +236,19 @@ def _vocabulary(path: Path, digest: str) -> Vocabulary:
     return loaded
 
 
+def check_max_steps(run: Run, max_steps: int) -> None:
+    """Raises InputError if a run cannot be resumed with this `max_steps`."""
+    training = run.config.training
+    if max_steps != training.max_steps and training.depends_on_max_steps:
+        has_corpus = run.config.data.has_corpus
+        start = f"--init-from {run.path} --run NEW"
+        start = f"{start}` with its corpus" if has_corpus else f"dates {start}`"
+        raise InputError(
+            f"max_steps of {run.path} cannot become {max_steps}: its schedule ends at "
+            f"{training.max_steps}. Begin a new run from its parameters, `encdec train {start}"
+        )
+
+
 def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
     """Checks that a run can be resumed with these settings and this corpus.
 
@@ -251,9 +264,12 @@ def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
             f"{run.path} --run ANOTHER`"
         )
     for name, (has, asks) in _differences(run.config, wanted).items():
+        if name == "max_steps":
+            check_max_steps(run, asks)
         raise InputError(
             f"{run.path} holds a run with {name} = {has!r}, not {asks!r}: resume it as it is by "
-            f"`encdec train --resume {run.path}`, or give a new run another folder by --run"
+            f"`encdec train --resume {run.path} [--max-steps N]`, or give a new run another folder "
+            "by --run"
         )
     if run.corpus == corpus:
         return

@@ -6,6 +6,7 @@ The log and the progress bar of a run are callbacks too.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from encdec.evaluation.metrics import METRICS, printed_metrics
 from encdec.parallel import processes
 from encdec.training.step import TrainState
 from encdec.types import InputError
@@ -76,6 +77,9 @@ class Bar(Protocol):
     ) -> None:
         """Shows how far training is; the loss is in nats per token."""
 
+    def say(self, line: str) -> None:
+        """Prints a line."""
+
 
 def log_rows(log: Log) -> Callback:
     """A callback that writes every row to a log."""
@@ -83,11 +87,20 @@ def log_rows(log: Log) -> Callback:
 
 
 def show_progress(bar: Bar) -> Callback:
-    """A callback that shows every training row in a progress bar."""
+    """A callback that shows training rows in a progress bar, and prints those of validation."""
 
     def show(step: int, row: dict[str, Any], state: TrainState) -> None:
         if row["kind"] == "train":
             names = ("loss", "tokens_per_second", "learning_rate")
             bar.update(step, **{name: row[name] for name in names})
+        else:
+            bar.say(f"step {step}, validation: {_values_text(row)}")
 
     return show
+
+
+def _values_text(row: dict[str, Any]) -> str:
+    """The metrics in a row of validation, `loss 1.2345, BLEU 12.34, ...`, the loss first."""
+    values = {name: row[name] for name in METRICS if row.get(name) is not None}
+    names = dict.fromkeys(("loss", *printed_metrics(values)))
+    return ", ".join(f"{METRICS[n].title} {METRICS[n].format(values[n])}" for n in names)

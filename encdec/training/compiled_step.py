@@ -47,17 +47,17 @@ class Devices(Protocol):
 
 
 class CompiledStep:
-    """A training step that counts its compilations.
+    """A training step that is compiled for each shape of batches, and counts these.
 
     Args:
       devices: compiles the step.
       shapes: the number of batch shapes of the run, so that a further shape is announced as
         unexpected; None if the shapes are not known in advance.
-      announce: is called with a line for each compilation.
+      announce: is called after each compilation with a line and the seconds that it took.
     """
 
     def __init__(
-        self, devices: Devices, shapes: int | None, announce: Callable[[str], None]
+        self, devices: Devices, shapes: int | None, announce: Callable[[str, float], None]
     ) -> None:
         self.devices = devices
         self._programs: dict[tuple[int, ...], Program] = {}
@@ -68,10 +68,13 @@ class CompiledStep:
         self, state: TrainState, batch: Batch, key: Array
     ) -> tuple[TrainState, StepReport]:
         """Makes one update; the state is donated."""
-        shape = _shape(batch)
-        if shape not in self._programs:
+        if self.is_new(batch):
             self.compile(state, batch, key)
-        return self._programs[shape](state, self.devices.shard_batch(batch), key)
+        return self._programs[_shape(batch)](state, self.devices.shard_batch(batch), key)
+
+    def is_new(self, batch: Batch) -> bool:
+        """Whether the step must be compiled before batches of this shape."""
+        return _shape(batch) not in self._programs
 
     def compile(
         self, state: TrainState, batch: Batch, key: Array, *, measure: bool = False
@@ -80,18 +83,21 @@ class CompiledStep:
         start, shape = time.perf_counter(), _shape(batch)
         sharded = self.devices.shard_batch(batch)
         self._programs[shape], needed = self.devices.compiled(state, sharded, key, measure=measure)
-        rows, source, target = shape
+        seconds, (rows, source, target) = time.perf_counter() - start, shape
         self._announce(
-            f"compiled {rows} sentences of {source} + {target} tokens "
-            f"in {time.perf_counter() - start:.1f} s{self._remark()}"
+            f"compiled {rows} sentences of {source} + {target} tokens in {seconds:.1f} s "
+            f"({self._remark()})",
+            seconds,
         )
         return needed
 
     def _remark(self) -> str:
         count = len(self._programs)
         if self._shapes is None:
-            return f" (shape {count} of the batches)"
-        return "" if count <= self._shapes else " (a shape that was not planned)"
+            return f"shape {count} of the batches"
+        if count > self._shapes:
+            return "a shape that was not planned"
+        return f"shape {count} of {self._shapes}"
 
 
 def _shape(batch: Batch) -> tuple[int, int, int]:

@@ -181,6 +181,10 @@ def train(
     upcoming = next_batch()
     while upcoming is not None and not stopping.is_over(config.patience):
         batch = upcoming
+        if step.is_new(batch):
+            reports.settle(0)
+            with reports.paused():
+                step.compile(state, batch, key)
         state, report = step(state, batch, key)
         done += 1
         reports.add(done, batch, report)

@@ -197,8 +197,18 @@ def _run_loop(
     config, key = run.config.training, key_from_words(seed_words(run.config.seed))
     with _log(run, start.done) as log, _progress(config.max_steps, start.done) as bar:
         log.write({"kind": "start", "step": start.done, **_environment(layout)})
-        step = CompiledStep(state_sharding, bucketing and len(bucketing.buckets), bar.say)
+
+        def announce(line: str, seconds: float) -> None:
+            bar.say(line)
+            bar.discount(seconds)
+
+        step = CompiledStep(state_sharding, bucketing and len(bucketing.buckets), announce)
         if bucketing:
+            shapes = len(bucketing.buckets)
+            bar.say(
+                f"batches have {shapes} shape{'s' if shapes > 1 else ''}: before its first batch, "
+                "the step is compiled for each of them"
+            )
             largest = largest_batch(bucketing, local_rows(run.config, layout))
             needed = step.compile(start.state, largest, key, measure=True)
             fixed = sharding.bytes_per_device(start.state, layout)

@@ -1,6 +1,11 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from encdec.cli.info import info
+from encdec.config.presets import preset
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params
@@ -13,6 +18,8 @@ def test_what_a_run_is_and_how_it_scored(encdec, measured: Path) -> None:
     params, _ = best_params(runs.load(measured))
     assert info["parameters"] == sum(leaf.size for leaf in checkpoints.flat(params).values())
     assert info["model"] == "transformer"
+    assert info["tokens"] == {"source": "chars", "target": "chars", "joint": False}
+    assert "dates" in info["corpus"]
     assert info["steps"] == {"done": 0, "of": 1}  # it has only the best parameters
     assert info["minutes"] == 3.0
     assert info["trained on"]["device"] == "1 x abacus"
@@ -21,6 +28,19 @@ def test_what_a_run_is_and_how_it_scored(encdec, measured: Path) -> None:
     text = encdec("info", measured).out
     for part in ("transformer", "1 x abacus", "step 5, bleu 11", "name a, step 5, beam 5, bleu 12"):
         assert part in text
+
+
+def test_what_a_run_was_trained_on(encdec, tmp_path: Path) -> None:
+    made = small_run(tmp_path / "made")
+    config = preset("tiny", "attention")
+    data = replace(config.data, tsv=("/a/b.tsv",), target_language="fr", vocabulary="words")
+    runs.create(replace(made, path=tmp_path / "run", config=replace(config, data=data)))
+    with pytest.raises(KeyError):
+        info(made)["preset"]
+    facts = info(runs.load(tmp_path / "run"))
+    assert (facts["preset"], facts["corpus"]) == ("tiny", "/a/b.tsv")
+    assert facts["languages"] == {"from": "en", "to": "fr"}
+    assert facts["tokens"]["source"] == "words"
 
 
 def test_a_run_without_measurements(encdec, tmp_path: Path) -> None:

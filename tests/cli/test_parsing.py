@@ -79,12 +79,20 @@ def test_help_comes_from_docstrings_and_marks(capsys) -> None:
     ):
         assert text in shown
     assert "This is not shown." not in shown
+    assert "--rate FLOAT" in shown
+    assert "--bounds INT INT" in shown
+    for nothing in ("None", "(default: )"):
+        assert nothing not in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["here", "--colums", "1", "2"], "unknown option --colums; did you mean --columns?"),
+        (["--colums", "1"], "unknown option --colums"),
+        (["here", "--zebra", "1"], "--zebra (--help, --rate, --names"),
+        (["here", "--amount", "x"], "--amount 'x' cannot be used: it must be a number"),
+        (["here", "--columns", "1", "x"], "--columns '1' 'x' cannot be used: it must be INT INT"),
         (["here", "there"], "unexpected argument 'there'"),
         (["here", "--columns", "1"], "--columns"),
         (["here", "--kind", "three"], "three"),

@@ -13,6 +13,7 @@ def test_curves_are_what_was_measured(encdec, measured: Path, tmp_path: Path) ->
         "run, training": ([5.0, 10.0], [4.0, 3.0]),
     }
     assert learning_curves([run], "bleu") == {"run": ([5.0, 10.0], [11.0, 10.0])}
+    assert learning_curves([run], "seconds") == {"run": ([5.0, 10.0], [90.0, 90.0])}
     for name in ("curves.png", "curves.svg"):
         assert encdec("plot", measured, "--out", tmp_path / name).code == 0
         assert (tmp_path / name).stat().st_size > 1000
@@ -29,6 +30,12 @@ def test_runs_with_the_same_name_get_their_paths(measured: Path, tmp_path: Path)
 def test_what_cannot_be_drawn_is_refused(encdec, measured: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.png"
     refused(encdec("plot", "--out", out), "no run is named")
-    refused(encdec("plot", measured, "--out", out, "--metric", "blue"), "has no blue")
+    refused(
+        encdec("plot", measured, "--out", out, "--metric", "blue"),
+        "has no blue",
+        "did you mean bleu",
+    )
+    refused(encdec("plot", measured, "--out", out, "--metric", "x"), "it has bleu, loss, seconds")
+    refused(encdec("plot", measured, "--score", "x"), "unknown option --score", "--metric")
     refused(encdec("plot", measured, "--out", out, "--by-length"), "evaluate", "--by-length")
     assert not out.exists()

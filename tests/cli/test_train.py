@@ -1,18 +1,22 @@
 """`encdec train`, end to end: the run that it leaves, resuming, and what it refuses."""
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from encdec.cli.train import parse_train
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
 from encdec.runs.metrics_log import read_metrics
 from encdec.runs.parameters import best_params
 from tests.cli.numbers import SETTINGS
 from tests.commands import refused
+from tests.small_run import small_run
 
 THREE = ["--source", "three", "--target", "three"]
 THREE += ["--valid-source", "three", "--valid-target", "three"]
@@ -32,6 +36,12 @@ def test_train_leaves_a_whole_run_and_says_what_it_did(trained) -> None:
     for part in ("exact match", "BLEU", "reference", str(run), "attention.png", "version:"):
         assert part in found.out
     assert "8 of 84 pairs are held out" in found.err
+    shown = [line for line in found.err.splitlines() if "validation: loss" in line]
+    last = next(row for row in reversed(rows) if row["kind"] == "valid")
+    assert len(shown) == 3
+    assert f"step 240, validation: loss {last['loss']:.4f}, BLEU {last['bleu']:.2f}" in shown[-1]
+    assert "batches have 1 shape:" in found.err
+    assert "(shape 1 of 1)" in found.err
     assert "Traceback" not in found.err
 
 
@@ -54,6 +64,48 @@ def test_resume_goes_on_under_the_runs_own_settings(corpus: Path, tmp_path: Path
     assert "from step 4 of 6" in found.err
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows if row["kind"] == "train"] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("corpus", ["dates", "files"])
+def test_the_end_of_a_schedule_has_a_way_out(corpus: str, tmp_path: Path, encdec) -> None:
+    made = small_run(tmp_path / "made")
+    training = replace(made.config.training, schedule="cosine", max_steps=300)
+    data = made.config.data if corpus == "dates" else replace(made.config.data, tsv=("x.tsv",))
+    config = replace(made.config, training=training, data=data)
+    run = tmp_path / "run"
+    runs.create(replace(made, path=run, config=config))
+    says = encdec("train", "--resume", run, "--max-steps", 600)
+    refused(says, "cannot become 600", "ends at 300", f"--init-from {run} --run NEW")
+    assert ("train dates --init-from" in says.err) == (corpus == "dates")
+    assert ("with its corpus" in says.err) == (corpus == "files")
+
+
+def test_the_options_of_a_resume_are_in_its_help_and_in_that_of_train(encdec) -> None:
+    resume = encdec("train", "--resume", "--help")
+    assert resume.code == 0
+    assert "--init-from RUN" in " ".join(resume.out.split())
+    assert "--learning-rate" not in resume.out
+    options = set(re.findall(r"\s--[a-z-]+", resume.out)) - {" --init-from", " --run", " --help"}
+    start = encdec("train", "--help").out.split("╭")[0]
+    assert {" --max-steps", " --layout", " --precision"} < options
+    for option in options - {" --resume"}:
+        assert option in start or option.startswith(" --no-")
+    assert encdec("train", "--resume", "x", "-h").out == resume.out
+
+
+@pytest.mark.parametrize(
+    ("given", "warmup", "buckets"),
+    [
+        ([], 2000, 12),
+        (["--max-steps", "150"], 37, 2),
+        (["--max-steps=150", "--warmup", "5"], 5, 2),
+        (["--max-steps", "150", "--num-buckets", "7"], 37, 7),
+        (["--max-steps", "9000"], 2000, 12),
+    ],
+)
+def test_a_short_run_has_a_short_warmup_and_few_shapes(given, warmup: int, buckets: int) -> None:
+    config = parse_train(["tiny", "--tsv", "x.tsv", *given]).config
+    assert (config.training.warmup, config.data.num_buckets) == (warmup, buckets)
 
 
 def test_the_same_command_saves_a_best_that_a_kill_left_out(
@@ -124,6 +176,18 @@ def test_a_corpus_that_has_moved_is_taken_from_its_new_place(
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
+        (["--init", "x"], ["unknown option --init", "did you mean --init-from"]),
+        (["--max-ratio", "3"], ["unknown option --max-ratio (encdec train [PRESET] --help"]),
+        (["--seed", "1,2"], ["--seed '1,2' cannot be used: it must be a whole number"]),
+        (["--dropout", "much"], ["--dropout 'much' cannot be used: it must be a number"]),
+        (["--holdout", "x"], ["--holdout 'x' cannot be used: it must be a number"]),
+        (["--seed", str(2**64)], ["seed", "below 2^64"]),
+        (["--learning-rate", "inf"], ["learning_rate = inf", "finite"]),
+        (["--tsv", "x.tsv", "--train-split", "a"], ["train_split = 'a' needs a corpus"]),
+        (["--model", "attention", "--score", "dot", "--hidden", "9"], ["hidden = 9", "even"]),
+        (["--resume"], ["--resume names no run", "encdec train --resume RUN"]),
+        (["--resume="], ["--resume names no run"]),
+        (["--resume", "src", "--hidden", "8"], ["unknown option --hidden"]),
         (["--layrs", "8"], ["unknown option --layrs", "did you mean --layers"]),
         (["--model=seq2seq", "--hiden", "8"], ["option --hiden", "did you mean --hidden"]),
         (["--max-step=8"], ["unknown option --max-step", "did you mean --max-steps"]),

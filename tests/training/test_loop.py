@@ -1,6 +1,7 @@
 """The host's loop, around a step that only counts."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from encdec.config import TrainingConfig
 from encdec.ops.cross_entropy import LossSums
+from encdec.progress import Counter
 from encdec.runs import checkpoints
 from encdec.runs.checkpoints import Checkpoints
 from encdec.training import loop
@@ -72,12 +74,16 @@ class Record:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.steps: list[int] = []
+        self.lines: list[str] = []
 
     def write(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
 
     def update(self, step: int, **_: float) -> None:
         self.steps.append(step)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def train(
@@ -95,7 +101,7 @@ def train(
     with Checkpoints(folder, config.average_last) as saved:
         devices = OneDevice(step)
         last = loop.train(
-            CompiledStep(devices, 1, lambda line: None),
+            CompiledStep(devices, 1, lambda line, seconds: None),
             state,
             0,
             batches(),
@@ -129,6 +135,48 @@ def test_rows_sums_and_steps(tmp_path: Path) -> None:
         assert row["tokens_per_second"] == pytest.approx(tokens / row["seconds"])
     valid = [row for row in record.rows if row["kind"] == "valid"]
     assert [(row["step"], row["bleu"]) for row in valid] == [(5, 1.0), (10, 3.0), (12, 2.0)]
+    assert record.lines == [
+        "step 5, validation: loss 1.0000, BLEU 1.00",
+        "step 10, validation: loss 3.0000, BLEU 3.00",
+        "step 12, validation: loss 2.0000, BLEU 2.00",
+    ]
+
+
+def test_compiling_counts_neither_as_training_nor_in_the_time_that_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class SlowToCompile(OneDevice):
+        def compiled(self, *arguments: Any, measure: bool) -> Any:
+            time.sleep(0.5)
+            return super().compiled(*arguments, measure=measure)
+
+    def two_shapes() -> Iterator[Batch]:
+        for length in (1, 2, 1, 2):
+            yield padded_batch(np.ones((1, length), np.int32), np.zeros((1, 2), np.int32))
+
+    config = TrainingConfig(max_steps=1000, evaluate_every=1000, log_every=4, best_metric="loss")
+    record, state = Record(), TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), None)
+    with Checkpoints(tmp_path) as saved, Counter(1000, "step") as bar:
+        devices = SlowToCompile(count)
+        step = CompiledStep(devices, 2, lambda line, seconds: bar.discount(seconds))
+        loop.train(
+            step,
+            state,
+            0,
+            two_shapes(),
+            jax.random.key(0),
+            config,
+            lambda n: jnp.float32(n),
+            evaluate=None,
+            saver=Saver(devices, saved, config),
+            stopping=EarlyStopping(),
+            callbacks=(log_rows(record),),
+        )
+        bar._printed -= 60  # the next line of progress is due
+        bar.add(4)
+    assert record.rows[0]["seconds"] < 0.5
+    left = capsys.readouterr().err.split("step 4/1000, ")[1].split(" s left")[0]
+    assert float(left) < 0.5 * 1000 / 4
 
 
 @pytest.mark.parametrize(("best_metric", "best"), [("bleu", 10), ("loss", 5)])
@@ -144,7 +192,7 @@ def test_the_best_and_the_latest_are_kept(tmp_path: Path, best_metric: str, best
 
 def test_a_shape_is_compiled_once_and_a_late_one_is_told() -> None:
     said: list[str] = []
-    step = CompiledStep(OneDevice(count), 2, said.append)
+    step = CompiledStep(OneDevice(count), 2, lambda line, seconds: said.append(line))
     state = TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), None)
     for rows, length in ((2, 3), (1, 5), (2, 3), (1, 5), (4, 2)):
         batch = padded_batch(np.ones((rows, length), np.int32), np.ones((rows, 8), np.int32))
@@ -155,7 +203,8 @@ def test_a_shape_is_compiled_once_and_a_late_one_is_told() -> None:
         "compiled 1 sentences of 5 + 7 tokens",
         "compiled 4 sentences of 2 + 7 tokens",
     ]
-    assert ["not planned" in line for line in said] == [False, False, True]
+    remarks = [line.rpartition(" (")[2] for line in said]
+    assert remarks == ["shape 1 of 2)", "shape 2 of 2)", "a shape that was not planned)"]
 
 
 @pytest.mark.parametrize(("patience", "last"), [(0, 60), (1, 15), (2, 20), (3, 25), (4, 60)])
