@@ -237,9 +237,11 @@ def gather_batch_by_model(x: Array, layout: Layout) -> np.ndarray:
 def _gather_rows(x: Array, layout: Layout) -> np.ndarray:
     """[devices, rows of a device, ...] -> [model, rows, ...], of all processes."""
     shards = np.stack(list(local_shards(x)))
-    # [data, model, rows of a device, ...] -> [model, data, ...]
-    shards = shards.reshape(-1, layout.model, *shards.shape[1:]).swapaxes(0, 1)
-    rows = shards.reshape(layout.model, -1, *shards.shape[3:])
+    data, each = len(shards) // layout.model, shards.shape[1]
+    # [data, model, rows of a device, ...] -> [model, data, ...]. Not -1: the attention of a model
+    # without any is empty.
+    shards = shards.reshape(data, layout.model, *shards.shape[1:]).swapaxes(0, 1)
+    rows = shards.reshape(layout.model, data * each, *shards.shape[3:])
     if jax.process_count() == 1:
         return rows
     gathered = multihost_utils.process_allgather(rows)  # [processes, model, rows, ...]

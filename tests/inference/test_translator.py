@@ -15,7 +15,8 @@ from encdec.config import (
     TransformerConfig,
 )
 from encdec.config.search import SearchOptions
-from encdec.inference.translator import Translator
+from encdec.inference.translator import Translator, load
+from encdec.parallel.layout import Layout
 from encdec.runs.parameters import best_params
 from encdec.types import InputError, SpecialIds
 from tests import oracles
@@ -84,6 +85,17 @@ def test_a_translation_at_its_limit_is_cut(opened) -> None:
         assert len(one.token_log_probs) == len(one.tgt_ids)
     forced = translator("1999", replace(short, prefix="201"))
     assert (forced.text, forced.is_cut) == ("201", True)
+
+
+def test_several_devices_give_the_maps_of_one_even_where_there_are_none(opened) -> None:
+    name, translator = opened
+    many = load(translator.run.path, Layout.parse("4x1"))
+    for options in (SearchOptions(beam=1), SearchOptions(beam=3)):
+        one, other = translator("3. Mai 1979", options), many("3. Mai 1979", options)
+        assert one.attention is not None
+        assert other.attention is not None
+        assert other.attention.shape[0] == MAPS[name]
+        np.testing.assert_allclose(other.attention, one.attention, atol=1e-5)
 
 
 def test_alignments_sum_to_one_over_the_source(opened) -> None:
