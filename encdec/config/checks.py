@@ -38,10 +38,12 @@ LARGEST = 3.4e38
 
 
 def check_finite(owner: Any) -> None:
-    """Raises InputError if a number in a field is not finite in float32."""
+    """Raises InputError if a number in a field is not finite in float32, or no int32."""
     for spec in dataclasses.fields(owner):
         value = getattr(owner, spec.name)
-        if isinstance(value, int | float):
+        if isinstance(value, int):
+            require(-(2**31) <= value < 2**31, owner, spec.name, "below 2^31")
+        if isinstance(value, float):
             require(-LARGEST <= value <= LARGEST, owner, spec.name, "finite in float32")
 
 

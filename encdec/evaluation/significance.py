@@ -54,10 +54,15 @@ class Comparison:
         return {**vars(self), "difference": self.difference, "better": self.better}
 
 
+_MOST_SAMPLES = 1_000_000
+
+
 def check_samples(samples: int) -> None:
-    """Raises InputError if there are no samples to draw."""
-    if samples < 1:
-        raise InputError(f"samples = {samples} cannot be used: it must be at least 1")
+    """Raises InputError unless there are from 1 to a million samples to draw."""
+    if not 1 <= samples <= _MOST_SAMPLES:
+        raise InputError(
+            f"samples = {samples} cannot be used: it must be from 1 to {_MOST_SAMPLES}"
+        )
 
 
 def compare(
