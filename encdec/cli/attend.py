@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.languages import LanguageOptions
-from encdec.cli.output import check_output
+from encdec.cli.output import check_picture
 from encdec.cli.parsing import parse_for_run
 from encdec.config.search import SearchOptions
 from encdec.files import cache_folder
@@ -44,7 +44,7 @@ def run(arguments: list[str]) -> None:
     )
     if not options.text.strip():
         raise InputError("TEXT is empty: give a source sentence")
-    check_output(options.out, option="--out")
+    check_picture(options.out)
 
     from encdec.inference import translator as translators
     from encdec.parallel.devices import keep_compiled_programs

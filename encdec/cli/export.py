@@ -58,12 +58,9 @@ def run(arguments: list[str]) -> None:
             f"source_length = {length} cannot be used: it must be from 2 to {longest}, the longest "
             "source that the run was trained on with its end token"
         )
-    files = export_run(
-        options.run,
-        options.out,
-        options.to,
-        source_length=length,
-        say=lambda line: print(f"encdec: {line}", file=sys.stderr),
-    )
+    notes: list[str] = []
+    files = export_run(options.run, options.out, options.to, source_length=length, say=notes.append)
+    for note in notes:
+        print(f"encdec: {note}", file=sys.stderr)
     for file in files:
         print(f"{file}  {file.stat().st_size / 2**20:.1f} MiB")

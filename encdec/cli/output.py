@@ -81,6 +81,13 @@ def check_output(path: Path, inputs: Iterable[Path] = (), option: str = "--outpu
         )
 
 
+def check_picture(path: Path) -> None:
+    """Raises InputError unless a picture can be written: see `check_output`, and its suffix."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise InputError(f"--out {path} cannot be drawn: its name must end in .png or .svg")
+    check_output(path, option="--out")
+
+
 def _text(file: BinaryIO | gzip.GzipFile) -> Iterator[TextIO]:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
     yield text

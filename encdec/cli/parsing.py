@@ -24,6 +24,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveTypeInfo
 from encdec.cli.parsing_errors import (
     explained,
     refuse_unknown,
+    required_options,
     typed_options,
     unboxed,
     unknown_options,
@@ -71,7 +72,8 @@ def parse(
             raise
         # What else is wrong may follow from an unknown option.
         refuse_unknown(options, unknown_options(options, arguments), prog)
-        raise InputError(f"{explained(unboxed(stderr.getvalue()))} ({prog} --help)") from None
+        said = explained(unboxed(stderr.getvalue()), required_options(options))
+        raise InputError(f"{said} ({prog} --help)") from None
     if unknown:
         refuse_unknown(options, [word for word in unknown if word.startswith("-")], prog)
         raise InputError(f"unexpected argument {unknown[0]!r} ({prog} --help)")

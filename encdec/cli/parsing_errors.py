@@ -31,24 +31,59 @@ _NUMBERS = {
     "int() with base 10": "a whole number",
     "convert string to float": "a number",
     "matching INT|FLOAT": "a number",
+    "matching {None}|INT": "a whole number",
+    "matching {None}|FLOAT": "a number",
 }
-"""What Python says of a text that is no number, and what would do."""
+"""What tyro says of a text that is no number, and what would do."""
 
 
-def explained(text: str) -> str:
-    """An error of tyro, without Python's own words for a text that is no number."""
-    pattern = r"Error parsing (\S+): .* arguments \[(.*)\] into tuple type tuple\[(.*)\]"
-    several = re.match(pattern, text)
-    if several:
-        option, values, kinds = several.groups()
-        values, kinds = values.replace(",", ""), kinds.replace(",", "").upper()
-        return f"{option} {values} cannot be used: it must be {kinds}"
-    one = re.match(r"Error parsing (\S+):", text)
-    for says, accepts in _NUMBERS.items():
-        if one and says in text:
-            value = text.rpartition(": " if ": '" in text else "from ")[2].strip("[].")
-            return f"{one[1]} {value} cannot be used: it must be {accepts}"
+def explained(text: str, required: Sequence[str]) -> str:
+    """An error of tyro as one line, without what only its programmers understand.
+
+    Args:
+      text: the error.
+      required: names of the options and arguments that have no default.
+    """
+    for explain in (_no_choice, _no_numbers, _no_number):
+        if said := explain(text):
+            return said
+    if text.startswith("Missing from "):
+        words = text.split()
+        missing = [name for name in required if name in words]
+        verb = "is" if len(missing) == 1 else "are"
+        return f"{' and '.join(missing)} {verb} missing" if missing else text
     return text
+
+
+def _no_choice(text: str) -> str | None:
+    found = re.search(r"invalid choice '(.*)' for argument '([^/']*).*'\. .* one of \((.*)\)", text)
+    if found is None:
+        return None
+    value, option, listed = found.groups()
+    # tyro lists the choices of an option that may be left out in any order, and None among them.
+    choices = sorted({*re.findall("'([^']*)'", listed)} - {"None"})
+    accepts = f"one of {', '.join(choices)}"
+    return f"{option} {value!r} cannot be used: it must be {accepts}{nearest(value, choices)}"
+
+
+def _no_numbers(text: str) -> str | None:
+    found = re.match(
+        r"Error parsing (\S+): .* arguments:? \[(.*?)\](?: into tuple type tuple\[(.*)\])?", text
+    )
+    if found is None:
+        return None
+    option, values, kinds = found.groups()
+    accepts = kinds.replace(",", "").upper() if kinds else "numbers"
+    return f"{option} {values.replace(',', '')} cannot be used: it must be {accepts}"
+
+
+def _no_number(text: str) -> str | None:
+    option = re.match(r"Error parsing (\S+):", text)
+    for says, accepts in _NUMBERS.items():
+        if option and says in text:
+            value = text.rpartition(": " if ": '" in text else "from ")[2].strip("[].")
+            return f"{option[1]} {value} cannot be used: it must be {accepts}"
+    return None
 
 
 def unknown_options(options: type[Any], arguments: Sequence[str]) -> list[str]:
@@ -94,13 +129,32 @@ def option_names(options: type[Any]) -> list[str]:
     return ["help", *(name for name, hint in marked if _POSITIONAL not in unwrapped(hint))]
 
 
+def required_options(options: type[Any]) -> list[str]:
+    """The options and arguments without a default, as the help shows them."""
+    hints = typing.get_type_hints(options, include_extras=True)
+    names = []
+    for field in dataclasses.fields(options):
+        if field.default is field.default_factory is dataclasses.MISSING:
+            marks = unwrapped(hints[field.name])[1:]
+            shown = [name for mark in marks if (name := getattr(mark, "metavar", None))]
+            option = f"--{field.name.replace('_', '-')}"
+            names.append(shown[0] if shown and _POSITIONAL in marks else option)
+    return names
+
+
 def unboxed(box: str) -> str:
-    """The first paragraph inside tyro's box, as one line."""
+    """The first paragraph inside tyro's box, as one line.
+
+    Where stdout is not UTF-8 the box has hyphens for its lines, and its title in a line of its own.
+    """
+    lines = box.strip("\n").splitlines()
+    if lines and not lines[0].startswith("╭"):
+        lines = lines[1:]
     words: list[str] = []
-    for line in box.splitlines():
+    for line in lines:
         text = line.strip("│╭╰╮╯ ")
-        if words and set(text) <= {"─"}:
+        if words and set(text) <= {"─", "-"}:
             break
-        if not line.startswith("╭"):
+        if not line.startswith("╭") and set(text) - {"─", "-"}:
             words.append(text)
     return " ".join(words) or "bad arguments"

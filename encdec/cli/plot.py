@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from encdec.cli.output import check_output
+from encdec.cli.output import check_picture
 from encdec.cli.parsing import parse
 from encdec.types import InputError
 
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> None:
     options = parse(_PlotOptions, arguments, "encdec plot", "Draws curves of runs.")
     if not options.runs:
         raise InputError("no run is named: give one or more run folders")
-    check_output(options.out, option="--out")
+    check_picture(options.out)
 
     from encdec.plots.attention import save_figure
     from encdec.plots.runs import learning_picture, length_picture

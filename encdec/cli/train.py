@@ -151,7 +151,9 @@ def _request(arguments: list[str]) -> TrainRequest:
     name, arguments = _take_preset(arguments)
     origin_folder = _value_of("--init-from", arguments)
     origin = _origin_config(origin_folder) if origin_folder else None
-    model = _value_of("--model", arguments) or (origin.model_name if origin else "transformer")
+    model = _value_of("--model", arguments)
+    if model is None:
+        model = origin.model_name if origin else "transformer"
     start = preset(name or "dates", model)
     if origin and origin.model_name == model:
         start = _like_origin(start, origin)
