@@ -89,7 +89,7 @@ def test_a_translation_at_its_limit_is_cut(opened) -> None:
 
 def test_several_devices_give_the_maps_of_one_even_where_there_are_none(opened) -> None:
     name, translator = opened
-    many = load(translator.run.path, Layout.parse("4x1"))
+    many = load(translator.run.path, Layout(4, 1))
     for options in (SearchOptions(beam=1), SearchOptions(beam=3)):
         one, other = translator("3. Mai 1979", options), many("3. Mai 1979", options)
         assert one.attention is not None
