@@ -41,6 +41,10 @@ MapKind = Literal["encoder-decoder", "encoder", "decoder"]
 """Kinds of attention maps: target tokens over the source, the source over itself, the target over
 itself."""
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""Of matrix products. What is multiplied is float32; or rounded to TensorFloat-32, with 10 bits (on
+a GPU; a TPU multiplies three parts in bfloat16); or to bfloat16, with 7. All sums are float32."""
+
 Params = Any
 """A pytree of float32 arrays: the parameters of one model."""
 Memory = Any

@@ -32,7 +32,7 @@ from encdec.cli.doctor import matmul_rate
 from encdec.config import TrainingConfig, TransformerConfig
 from encdec.config.presets import preset
 from encdec.models import registry
-from encdec.parallel.devices import compute_dtype
+from encdec.parallel.devices import chosen_precision
 from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
@@ -54,8 +54,8 @@ class Options:
     """Number of devices that this CPU simulates."""
     preset: Literal["tiny", "base", "big"] = "tiny"
     """Sizes of the Transformer."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Type of matrix products."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Precision of matrix products."""
     sentences: int = 64
     """Sentences per batch."""
     source_length: int = 32
@@ -114,13 +114,16 @@ def measure(options: Options, text: str, peak: float) -> Row:
     layout, config = parse(text), transformer(options)
     layout.check_model(config)
     full_model, model_shard = (
-        registry.build(config, options.vocabulary, options.vocabulary, shards=axis)
+        registry.build(
+            config,
+            options.vocabulary,
+            options.vocabulary,
+            shards=axis,
+            precision=chosen_precision(options.precision),
+        )
         for axis in (None, layout.axes.model)
     )
-    dtype = compute_dtype(options.precision)
-    state_sharding = StateSharding(
-        full_model, model_shard, optimizer(TRAINING), TRAINING, layout, dtype
-    )
+    state_sharding = StateSharding(full_model, model_shard, optimizer(TRAINING), TRAINING, layout)
     key = jax.random.key(0)
     state, batch = state_sharding.init(key), state_sharding.shard_batch(random_batch(options))
     program, needed = state_sharding.compiled(state, batch, key, measure=True)
@@ -179,9 +182,9 @@ def main(options: Options) -> None:
     """Prints the table and writes the results."""
     if options.devices:
         jax.config.update("jax_num_cpu_devices", options.devices)
-    dtype = compute_dtype(options.precision)
-    peak = matmul_rate(1024 if jax.default_backend() == "cpu" else 8192, dtype)
-    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {dtype}", flush=True)
+    precision = chosen_precision(options.precision)
+    peak = matmul_rate(1024 if jax.default_backend() == "cpu" else 8192, precision)
+    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, {precision}", flush=True)
     rows = [
         measure(options, text, peak) for text in options.layouts or all_layouts(jax.device_count())
     ]

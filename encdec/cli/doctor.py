@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
 from encdec.cli.parsing import parse
+from encdec.types import Precision
 
 if TYPE_CHECKING:
     from jax import Array
@@ -151,21 +152,21 @@ def _memory() -> Finding:
     return Finding("memory", "ok", f"{device_memory() / 2**30:.1f} GiB per device")
 
 
-def _matmul(dtype: str) -> Finding:
+def _matmul(precision: Precision) -> Finding:
     import jax
 
     size = _MATMUL_SIZE.get(jax.default_backend(), _ACCELERATOR_MATMUL_SIZE)
-    rate = matmul_rate(size, dtype) / 1e12
-    text = f"{rate:.3g} TFLOP/s, {size} x {size} x {size} {dtype}, one device"
+    rate = matmul_rate(size, precision) / 1e12
+    text = f"{rate:.3g} TFLOP/s, {size} x {size} x {size} {precision}, one device"
     return Finding("matmul", "ok", text)
 
 
-def matmul_rate(size: int, dtype: Any, seconds: float = 0.5) -> float:
+def matmul_rate(size: int, precision: Precision, seconds: float = 0.5) -> float:
     """Measures the speed of a product of two square matrices on one device.
 
     Args:
       size: rows and columns of the matrices.
-      dtype: the dtype of the matrices; sums are float32.
+      precision: of the product; sums are float32.
       seconds: the duration of the measurement.
 
     Returns:
@@ -174,11 +175,13 @@ def matmul_rate(size: int, dtype: Any, seconds: float = 0.5) -> float:
     import jax
     import jax.numpy as jnp
 
-    x = jnp.ones((size, size), dtype)
+    from encdec.ops.products import input_dtype, matmul
+
+    x = jnp.ones((size, size), input_dtype(precision))
 
     @jax.jit
     def product(x: "Array") -> "Array":
-        return jnp.matmul(x, x, preferred_element_type=jnp.float32).astype(x.dtype)
+        return matmul(x, x, precision).astype(x.dtype)
 
     jax.block_until_ready(product(x))  # compiles
     times: list[float] = []

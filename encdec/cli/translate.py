@@ -113,13 +113,15 @@ def run(arguments: list[str]) -> None:
     options.ensemble.weights_of(len(options.runs))
 
     from encdec.inference.ensemble import load_ensemble
-    from encdec.parallel.devices import compute_dtype, keep_compiled_programs
+    from encdec.parallel.devices import chosen_precision, keep_compiled_programs
     from encdec.parallel.layout import Layout
 
     keep_compiled_programs(cache_folder())
     layout = Layout.parse(options.devices.layout)
-    dtype = compute_dtype(options.devices.precision)
-    translator = options.languages.of(load_ensemble(options.runs, layout, dtype, options.ensemble))
+    precision = chosen_precision(options.devices.precision)
+    translator = options.languages.of(
+        load_ensemble(options.runs, layout, precision, options.ensemble)
+    )
     constraints = options.constraints.open(
         options.input, options.search, translator.run.tgt_vocabulary
     )

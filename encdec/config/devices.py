@@ -16,9 +16,10 @@ class DeviceConfig:
     """Devices as DATAxMODEL, such as 4x2: the sentences of a batch are split over DATA devices;
     attention heads, FFN hidden size and vocabulary of a Transformer over MODEL devices. By default
     all devices are data-parallel."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Dtype of matrix products; auto is bfloat16 on TPU and GPU, float32 on CPU. Parameters, sums
-    and softmax are always float32."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """What matrix products multiply: float32 on every device; tf32, TensorFloat-32 on a GPU and
+    three bfloat16 parts on a TPU; or bfloat16. auto is bfloat16 on TPU and GPU, float32 on CPU.
+    Parameters, states, sums and softmax are always float32."""
 
     def __post_init__(self) -> None:
         check_literals(self)

@@ -15,6 +15,7 @@ from encdec.inference.decoding import Model, Shared, Source, cache_bytes
 from encdec.inference.limits import target_limits
 from encdec.inference.segments import Watch, find
 from encdec.inference.sources import padded_rows, sentences_of
+from encdec.models.interface import precision_of
 from encdec.parallel import devices, sharding
 from encdec.parallel.layout import Layout
 from encdec.runs.parameters import build_model
@@ -112,7 +113,9 @@ class BatchSearch:
 
     def bytes_per_token(self, beams: int) -> int:
         """Bytes of a device that a sentence's caches grow by with each token."""
-        members = sum(cache_bytes(build_model(run), beams) for run in self.runs)
+        models = zip(self.runs, self.model.models, strict=True)
+        whole = [build_model(run, precision=precision_of(model)) for run, model in models]
+        members = sum(cache_bytes(model, beams) for model in whole)
         return members // self.layout.model
 
     def _find(

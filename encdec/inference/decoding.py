@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from encdec.models import registry
-from encdec.models.interface import EncoderDecoder
-from encdec.models.loss import cast
+from encdec.models.interface import EncoderDecoder, bind
 from encdec.search import methods
 from encdec.search.ensemble import ensemble
 from encdec.search.loop import Search
@@ -38,12 +37,10 @@ class Model(NamedTuple):
 
     Attributes:
       models: all have the same target vocabulary.
-      dtype: the type of matrix products.
       mean: how an ensemble combines its models, see `encdec.search.ensemble`.
     """
 
     models: tuple[nn.Module, ...]
-    dtype: Any
     mean: str
 
     def encode(self, params: tuple[Params, ...], sources: tuple[Source, ...]) -> Memory:
@@ -86,13 +83,12 @@ class Model(NamedTuple):
         return methods.parts(step, memory, init_cache, sentences, shared.arrays, static)
 
     def _bound(self, params: tuple[Params, ...]) -> list[Any]:
-        pairs = zip(self.models, params, strict=True)
-        return [partial(m.apply, {"params": cast(p, self.dtype)}) for m, p in pairs]
+        return [bind(m, p) for m, p in zip(self.models, params, strict=True)]
 
 
 @lru_cache(maxsize=32)
 def cache_bytes(model: EncoderDecoder, beams: int) -> int:
-    """Bytes of float32 that the caches of a sentence grow by with each target token.
+    """Bytes that the caches of a sentence grow by with each target token.
 
     Args:
       model: the module; `shards` must be None.
@@ -107,5 +103,5 @@ def cache_bytes(model: EncoderDecoder, beams: int) -> int:
         return one, two
 
     shapes = jax.eval_shape(caches, registry.abstract(model))
-    one, two = (sum(4 * leaf.size for leaf in jax.tree.leaves(each)) for each in shapes)
+    one, two = (sum(leaf.nbytes for leaf in jax.tree.leaves(each)) for each in shapes)
     return int(two - one)

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from encdec.config.search import EnsembleOptions
 from encdec.data import vocabulary
 from encdec.inference.translator import Translator, load
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
-from encdec.types import Batch, InputError
+from encdec.types import Batch, InputError, Precision
 
 EQUAL_MEMBERS = EnsembleOptions()
 """The mean of the probabilities, with equal weights."""
@@ -43,7 +41,7 @@ class Ensemble(Translator):
                     "the runs of an ensemble must have the same one"
                 )
         super().__init__(
-            first.run, first._params, first.step, first._layout, first._static["dtype"]
+            first.run, first._params, first.step, first._layout, first._model.precision
         )
         self._members = tuple(members)
         self._mean = options.ensemble_mean
@@ -82,7 +80,7 @@ class Ensemble(Translator):
 def load_ensemble(
     paths: Sequence[str | Path],
     layout: Layout = SINGLE_DEVICE,
-    dtype: Any = jnp.float32,
+    precision: Precision = "float32",
     options: EnsembleOptions = EQUAL_MEMBERS,
 ) -> Translator:
     """Opens run folders as an ensemble; a single folder is opened as by `load`.
@@ -90,7 +88,7 @@ def load_ensemble(
     Args:
       paths: the folders.
       layout: the devices to translate on.
-      dtype: the type of matrix products.
+      precision: of matrix products.
       options: how the distributions are averaged, and the weight of each run.
 
     Raises:
@@ -100,5 +98,5 @@ def load_ensemble(
     if not paths:
         raise InputError("an ensemble needs runs: give at least one run folder")
     options.weights_of(len(paths))  # refused before anything is opened
-    members = [load(path, layout, dtype) for path in paths]
+    members = [load(path, layout, precision) for path in paths]
     return members[0] if len(members) == 1 else Ensemble(members, options)

@@ -9,13 +9,12 @@ import numpy as np
 
 from encdec.data.batches import round_length
 from encdec.inference.translation import Translation
-from encdec.models.interface import EncoderDecoder
-from encdec.models.loss import cast
+from encdec.models.interface import EncoderDecoder, bind
 from encdec.types import Array, MapKind, Params
 
 
 def self_attention_maps(
-    params: Params, translation: Translation, start: int, kind: MapKind, **static: Any
+    params: Params, translation: Translation, start: int, kind: MapKind, model: EncoderDecoder
 ) -> np.ndarray:
     """Computes the self-attention of one side for a translation.
 
@@ -24,7 +23,7 @@ def self_attention_maps(
       translation: a translation by the same model.
       start: the id of the start token of the target vocabulary.
       kind: "encoder" or "decoder".
-      static: `model` and `dtype` of `self_attention`.
+      model: of these parameters, one that has self-attention.
 
     Returns:
       float32 [M, S, S] for the encoder, [M, T, T] for the decoder, layer by layer.
@@ -32,14 +31,14 @@ def self_attention_maps(
     src, tgt_in = translation.src_ids, [start, *translation.tgt_ids[:-1]]
     padded_src = _padded(src)[None]
     src_mask = np.arange(padded_src.shape[1])[None] < len(src)
-    program = _self_attention_program(**static)
+    program = _self_attention_program(model)
     maps = program(params, padded_src, src_mask, _padded(tgt_in)[None])[kind][0]
     side = len(src) if kind == "encoder" else len(tgt_in)
     return np.asarray(maps[..., :side, :side]).reshape(-1, side, side)
 
 
 def self_attention(
-    params: Params, src: Array, src_mask: Array, tgt_in: Array, *, model: EncoderDecoder, dtype: Any
+    params: Params, src: Array, src_mask: Array, tgt_in: Array, *, model: EncoderDecoder
 ) -> dict[MapKind, Array]:
     """Self-attention maps of encoder and decoder for given target tokens.
 
@@ -48,20 +47,20 @@ def self_attention(
       src, src_mask: as in `Batch`.
       tgt_in: int32 [B, T], the start token before each target.
       model: static; one that has self-attention.
-      dtype: static; the type of matrix products.
 
     Returns:
       By kind, float32: "encoder" [B, L, H, S, S] and "decoder" [B, L, H, T, T].
     """
-    bound = partial(model.apply, {"params": cast(params, dtype)}, mutable=["intermediates"])
-    _, captured = bound(src, src_mask, tgt_in, method="logit_factors")
+    _, captured = bind(model, params)(
+        src, src_mask, tgt_in, method="logit_factors", mutable=["intermediates"]
+    )
     return model.self_attention_maps(captured["intermediates"])
 
 
 @lru_cache(maxsize=8)
-def _self_attention_program(**static: Any) -> Any:
-    """`self_attention` compiled for one device; the same static arguments share a program."""
-    return jax.jit(partial(self_attention, **static))
+def _self_attention_program(model: EncoderDecoder) -> Any:
+    """`self_attention` compiled for one device; once for each model."""
+    return jax.jit(partial(self_attention, model=model))
 
 
 def _padded(ids: Sequence[int]) -> np.ndarray:

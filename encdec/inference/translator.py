@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from encdec.config import DeviceConfig
@@ -22,7 +21,7 @@ from encdec.inference.sources import encode_sources, example_numbers
 from encdec.inference.translation import Translation, blank_translation, read_translations
 from encdec.models import registry
 from encdec.parallel import sharding
-from encdec.parallel.devices import compute_dtype
+from encdec.parallel.devices import chosen_precision
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
@@ -30,7 +29,7 @@ from encdec.runs.run import Run
 from encdec.search.constraints import TextConstraints, constrain
 from encdec.search.interface import Processor, check_processors
 from encdec.search.phrase_texts import Phrase
-from encdec.types import Batch, InputError, MapKind, Params
+from encdec.types import Batch, InputError, MapKind, Params, Precision
 
 
 class Translator:
@@ -41,7 +40,7 @@ class Translator:
       params: the model's parameters, sharded over the devices.
       step: the step of the checkpoint that holds the parameters; None if they are from none.
       layout: the devices.
-      dtype: the type of matrix products.
+      precision: of matrix products.
     """
 
     def __init__(
@@ -50,12 +49,12 @@ class Translator:
         params: Params,
         step: int | None = None,
         layout: Layout = SINGLE_DEVICE,
-        dtype: Any = jnp.float32,
+        precision: Precision = "float32",
     ) -> None:
         self.run = run
         self.step = step
         self._params, self._layout = params, layout
-        self._static = {"model": build_model(run, layout), "dtype": jnp.dtype(dtype)}
+        self._model = build_model(run, layout, precision=precision)
         self._specials = run.tgt_vocabulary.specials
         self._mean, self._weights = "probabilities", np.ones(1, np.float32)
 
@@ -215,7 +214,7 @@ class Translator:
                 f"log_probs takes an encdec.Batch of token ids, not a {type(batch).__name__}: "
                 "encdec.score(translator, pairs) takes pairs of texts"
             )
-        program = log_probs_program(self._layout, **self._static)
+        program = log_probs_program(self._layout, self._model)
         gathered = sharding.gather_batch(
             program(self._params, sharding.shard_rows(batch, self._layout)), self._layout
         )
@@ -261,7 +260,7 @@ class Translator:
                 f"{kind} maps cannot be computed in layout {self._layout}: load the run as 1x1"
             )
         start = self.run.tgt_vocabulary.specials.start
-        return self_attention_maps(self._params, translation, start, kind, **self._static)
+        return self_attention_maps(self._params, translation, start, kind, self._model)
 
     def source_length(self, text: str) -> int:
         """The number of tokens of a source text, without the end token."""
@@ -271,11 +270,7 @@ class Translator:
         """The search of many texts with all members."""
         return BatchSearch(
             tuple(member.run for member in self.members),
-            Model(
-                tuple(member._static["model"] for member in self.members),
-                self._static["dtype"],
-                self._mean,
-            ),
+            Model(tuple(member._model for member in self.members), self._mean),
             tuple(member._params for member in self.members),
             self._weights,
             self._layout,
@@ -301,13 +296,15 @@ def _candidates(count: int, options: SearchOptions) -> int:
     return options.mbr or count
 
 
-def load(path: str | Path, layout: Layout = SINGLE_DEVICE, dtype: Any = jnp.float32) -> Translator:
+def load(
+    path: str | Path, layout: Layout = SINGLE_DEVICE, precision: Precision = "float32"
+) -> Translator:
     """Opens a run folder with its best parameters.
 
     Args:
       path: the folder.
       layout: the devices to translate on.
-      dtype: the type of matrix products.
+      precision: of matrix products.
 
     Raises:
       InputError: the folder is not a run folder, is damaged or has no best checkpoint yet, or its
@@ -317,10 +314,10 @@ def load(path: str | Path, layout: Layout = SINGLE_DEVICE, dtype: Any = jnp.floa
     layout.check_model(run.config.model)
     params, step = best_params(run)
     split = sharding.shard_specs(params, registry.split_axes(build_model(run)), layout)
-    return Translator(run, sharding.shard(params, split, layout), step, layout, dtype)
+    return Translator(run, sharding.shard(params, split, layout), step, layout, precision)
 
 
 def load_on(options: DeviceConfig, path: str | Path) -> Translator:
     """Opens a run folder as `load` does, with the layout and precision of a command's options."""
     layout = Layout.parse(options.layout)
-    return load(path, layout, compute_dtype(options.precision))
+    return load(path, layout, chosen_precision(options.precision))

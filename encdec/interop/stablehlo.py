@@ -53,7 +53,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
         banned=banned_ids(options, target),
     )
     first = jnp.array(target.before if options.force_first else (), jnp.int32)
-    model = Model((build_model(run),), jnp.float32, "probabilities")
+    model = Model((build_model(run),), "probabilities")
     shared = Shared(arrays, jnp.ones(1))
 
     def program(src: Array) -> tuple[Array, Array]:

@@ -4,13 +4,17 @@ A family is a subclass of `EncoderDecoder` and a subclass of `encdec.config.Mode
 under a name by `encdec.register`.
 """
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from encdec.ops.cross_entropy import LogitFactors
-from encdec.types import Array, Cache, MapKind, Memory
+from encdec.ops.products import ALGORITHMS
+from encdec.types import Array, Cache, MapKind, Memory, Params, Precision
 
 
 class EncoderDecoder(nn.Module):
@@ -24,11 +28,15 @@ class EncoderDecoder(nn.Module):
     Attributes:
       config: settings of the family.
       src_vocabulary, tgt_vocabulary: number of ids of either side.
+      precision: of matrix products, see `encdec.ops.products`. Parameters, states and sums are
+        float32. Products that name no precision, as those of Flax's layers, get the nearest that
+        float32 arrays can have (see `bind`).
     """
 
     config: Any
     src_vocabulary: int
     tgt_vocabulary: int
+    precision: Precision = "float32"
 
     def __call__(self, src: Array, src_mask: Array, tgt_in: Array) -> Array:
         """Logits of every target token given those before it (teacher forcing).
@@ -41,7 +49,7 @@ class EncoderDecoder(nn.Module):
         Returns:
           float32 [B, T, V].
         """
-        return self.logit_factors(src, src_mask, tgt_in).logits()
+        return self.logit_factors(src, src_mask, tgt_in).logits(self.precision)
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As `__call__` without the last matrix product, which training does part by part."""
@@ -109,3 +117,25 @@ class EncoderDecoder(nn.Module):
     def example_source(self) -> Array:
         """A source of the smallest shape, from which parameters are declared: int32 [1, 1]."""
         return jnp.ones((1, 1), jnp.int32)
+
+
+def bind(model: nn.Module, params: Params) -> Callable[..., Any]:
+    """`model.apply` with these parameters, in which each product has the model's precision.
+
+    The gradients of a product have its precision. JAX chooses by the device where a product names
+    none, and Flax's layers name none.
+    """
+    algorithm = ALGORITHMS[precision_of(model)]
+
+    @wraps(model.apply)
+    def apply(*arguments: Any, **keywords: Any) -> Any:
+        with jax.default_matmul_precision(algorithm.name.lower()):
+            return model.apply({"params": params}, *arguments, **keywords)
+
+    return apply
+
+
+def precision_of(model: nn.Module) -> Precision:
+    """The precision of a model's products; float32 for a module that has no such field."""
+    precision: Precision = getattr(model, "precision", "float32")
+    return precision

@@ -4,7 +4,6 @@ Dropout is on when, and only when, `apply` is given a "dropout" key.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from encdec.ops import dropout as dropout_ops
+from encdec.ops.products import matmul
 from encdec.ops.recurrence import (
     CELLS,
     CellConstants,
@@ -23,16 +23,12 @@ from encdec.ops.recurrence import (
 )
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
-from encdec.types import Array
+from encdec.types import Array, Precision
 
 glorot = nn.initializers.xavier_uniform()
 """Glorot and Bengio 2010, equation 16."""
 
 zeros = nn.initializers.zeros
-
-Dense = partial(nn.Dense, kernel_init=glorot)
-"""y = x W + b; W Glorot uniform, b zero."""
-
 
 HEADS, COLUMNS, VOCABULARY = "heads", "mlp", "vocabulary"
 """Logical axes of parameters that can be split over the devices of a model group."""
@@ -41,6 +37,34 @@ HEADS, COLUMNS, VOCABULARY = "heads", "mlp", "vocabulary"
 def split_init(init: Callable[..., Array], *axes: str | None) -> Callable[..., Any]:
     """An initializer for a parameter with these logical axes; None for an axis that stays whole."""
     return nn.with_partitioning(init, axes)
+
+
+class Dense(nn.Module):
+    """y = x W + b, float32; W Glorot uniform, b zero.
+
+    Attributes:
+      features: width of y.
+      precision: of the product.
+      use_bias: whether there is a b.
+      kernel_init, bias_init: initializers.
+      shards: the devices that the rows of W are split over, which all have b; None where W is whole
+        or split by columns.
+    """
+
+    features: int
+    precision: Precision = "float32"
+    use_bias: bool = True
+    kernel_init: Callable[..., Any] = glorot
+    bias_init: Callable[..., Any] = zeros
+    shards: Axis | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[..., inputs] -> float32 [..., features]."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        y = matmul(x, kernel, self.precision)
+        y = collectives.reduce_from_model_parallel(y, self.shards)
+        return y + self.param("bias", self.bias_init, (self.features,)) if self.use_bias else y
 
 
 class Embedding(nn.Module):
@@ -62,7 +86,7 @@ class Embedding(nn.Module):
         self.embedding = self.param("embedding", init, (rows, self.width))
 
     def __call__(self, tokens: Array) -> Array:
-        """int32 [...] -> [..., width]."""
+        """int32 [...] -> float32 [..., width]."""
         if self.shards is None:
             return jnp.take(self.embedding, tokens, axis=0)
         # Each device looks up the tokens whose rows it holds and puts 0 for the others; the sum
@@ -169,6 +193,7 @@ class Recurrent(nn.Module):
       hidden: width of the state.
       reverse: reads from the last token to the first.
       recurrent_dropout: dropout rate of the previous state where it enters the cell.
+      precision: of all products; the state is float32.
     """
 
     cell: str
@@ -176,6 +201,7 @@ class Recurrent(nn.Module):
     hidden: int
     reverse: bool = False
     recurrent_dropout: float = 0.0
+    precision: Precision = "float32"
 
     def setup(self) -> None:
         """Declares the parameters; the matrices of the state have the names the cell gives."""
@@ -208,7 +234,7 @@ class Recurrent(nn.Module):
 
     def project(self, inputs: Array) -> Array:
         """x = W e + b for all time steps at once: [..., inputs] -> [..., G]."""
-        return inputs @ self.kernel + self.bias
+        return matmul(inputs, self.kernel, self.precision) + self.bias
 
     def __call__(self, x: Array, mask: Array, carry: Any) -> tuple[Any, Array]:
         """All time steps.
@@ -222,13 +248,25 @@ class Recurrent(nn.Module):
           The state after the last step, and the output of each, [T, B, hidden].
         """
         constants, weights = self.constants(x.shape[1]), self.weights()
-        return unroll(self.cell, weights, carry, x, mask, constants=constants, reverse=self.reverse)
+        return unroll(
+            self.cell,
+            weights,
+            carry,
+            x,
+            mask,
+            constants=constants,
+            reverse=self.reverse,
+            precision=self.precision,
+        )
 
     def step(self, x: Array, carry: Any) -> tuple[Any, Array]:
         """One time step: projected input [B, W, G] -> (state, output), each [B, W, hidden]."""
         weights = self.weights()
-        matmul = with_constants(lambda name, u: u @ weights[name], self.constants())
-        carry = CELLS[self.cell].step(matmul, carry, x)
+
+        def product(name: str, u: Array) -> Array:
+            return matmul(u, weights[name], self.precision)
+
+        carry = CELLS[self.cell].step(with_constants(product, self.constants()), carry, x)
         return carry, output(carry)
 
 

@@ -2,16 +2,11 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
+from encdec.models.interface import bind, precision_of
 from encdec.ops.cross_entropy import LogitFactors, LossSums, cross_entropy, token_log_probs
-from encdec.types import Array, Batch, Params
-
-
-def cast(params: Params, dtype: Any) -> Params:
-    """Parameters as the type that products are made of."""
-    return jax.tree.map(lambda p: p.astype(dtype), params)
+from encdec.types import Array, Batch, Params, Precision
 
 
 def batch_loss(
@@ -26,7 +21,7 @@ def batch_loss(
 
     Args:
       model: the module.
-      params: its parameters, in the dtype of matrix products.
+      params: its parameters, float32.
       batch: B sentence pairs.
       smoothing: of the labels.
       key: of dropout, or None for no dropout.
@@ -55,12 +50,12 @@ def _factors(
     src, src_mask, tgt, tgt_mask = map(jnp.asarray, batch)
     if tgt_in is None:
         tgt_in = tgt[:, :-1]
-    factors: LogitFactors = model.apply(
-        {"params": params}, src, src_mask, tgt_in, rngs=rngs, method="logit_factors"
+    factors: LogitFactors = bind(model, params)(
+        src, src_mask, tgt_in, rngs=rngs, method="logit_factors"
     )
     return *factors, tgt[:, 1:], tgt_mask
 
 
-def _split(model: Any) -> tuple[int, Any]:
-    """V, and the devices that V is split over (None for one)."""
-    return model.tgt_vocabulary, getattr(model, "shards", None)
+def _split(model: Any) -> tuple[int, Any, Precision]:
+    """V, the devices that V is split over (None for one), and the precision of products."""
+    return model.tgt_vocabulary, getattr(model, "shards", None), precision_of(model)

@@ -12,7 +12,7 @@ from encdec.config.families import module_class
 from encdec.models.interface import EncoderDecoder
 from encdec.models.layers import COLUMNS, HEADS, VOCABULARY
 from encdec.parallel.collectives import Axis
-from encdec.types import Array, Params
+from encdec.types import Array, Params, Precision
 
 
 def build(
@@ -23,6 +23,7 @@ def build(
     joint: bool = False,
     shards: Axis | None = None,
     remat: bool = False,
+    precision: Precision = "float32",
 ) -> EncoderDecoder:
     """The Linen module of a model.
 
@@ -32,12 +33,15 @@ def build(
       joint: both sides have one vocabulary.
       shards: the devices that the parameters are split over; only for a family with `split_fields`.
       remat: compute layers again in the backward pass; only for a family that `supports_remat`.
+      precision: of matrix products.
     """
     module = module_class(config)
     offered = {"joint_vocabulary": joint, "shards": shards, "remat": remat}
     known = {field.name for field in dataclasses.fields(module)}
     chosen = {name: value for name, value in offered.items() if name in known}
-    built: EncoderDecoder = module(config, src_vocabulary, tgt_vocabulary, **chosen)
+    built: EncoderDecoder = module(
+        config, src_vocabulary, tgt_vocabulary, precision=precision, **chosen
+    )
     return built
 
 

@@ -24,10 +24,10 @@ from encdec.models.layers import (
     spread,
     zero_state,
 )
-from encdec.ops import recurrence
+from encdec.ops import products, recurrence
 from encdec.ops.cross_entropy import LogitFactors
-from encdec.ops.recurrence import CELLS, Weights, output
-from encdec.ops.rnn_attention import STEPS, Constants, InputFeedingCarry, Source
+from encdec.ops.recurrence import CELLS, Step, Weights, output
+from encdec.ops.rnn_attention import Constants, InputFeedingCarry, Source, step_of
 from encdec.types import Array
 
 
@@ -64,7 +64,7 @@ class RNNAttention(EncoderDecoder):
         # With dot scores the two directions together must be as wide as the decoder.
         self._declare_networks(side=c.hidden // 2 if c.score == "dot" else c.hidden)
         if c.score != "dot":
-            self.keys = Dense(c.hidden, use_bias=c.score == "additive")
+            self.keys = Dense(c.hidden, self.precision, use_bias=c.score == "additive")
         if c.score == "additive":
             self.query = self.param("query", glorot, (c.hidden, c.hidden))
             self.v = self.param("v", nn.initializers.zeros, (c.hidden,))
@@ -77,11 +77,13 @@ class RNNAttention(EncoderDecoder):
     def _declare_networks(self, side: int) -> None:
         """Declares encoder, decoder and bridges; `side` is the width of one direction."""
         c = self.config
-        layer = partial(Recurrent, c.cell, recurrent_dropout=c.recurrent_dropout)
+        layer = partial(
+            Recurrent, c.cell, recurrent_dropout=c.recurrent_dropout, precision=self.precision
+        )
         widths = [c.embed] + [2 * side] * (c.layers - 1)
         self.forwards = [layer(n, side) for n in widths]
         self.backwards = [layer(n, side, reverse=True) for n in widths]
-        self.bridges = [Dense(c.hidden) for _ in range(c.layers)]
+        self.bridges = [Dense(c.hidden, self.precision) for _ in range(c.layers)]
         self.decoder = [layer(n, c.hidden) for n in [c.embed] + [c.hidden] * (c.layers - 1)]
         gates = CELLS[c.cell].gates * c.hidden
         if c.attention_type == "conditional":
@@ -93,7 +95,10 @@ class RNNAttention(EncoderDecoder):
             self.combine_context = self.param("combine_context", glorot, (2 * side, c.hidden))
             self.combine_state = self.param("combine_state", glorot, (c.hidden, c.hidden))
         else:
-            self.readout = [Dense(c.embed), *(Dense(c.embed, use_bias=False) for _ in range(2))]
+            self.readout = [
+                Dense(c.embed, self.precision, use_bias=has_bias)
+                for has_bias in (True, False, False)
+            ]
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S], tgt_in int32 [B, T]."""
@@ -132,8 +137,7 @@ class RNNAttention(EncoderDecoder):
         """The outputs of the step at all time steps, with leading axis T."""
         weights = self._weights(memory)
         consts = self._constants(memory, memory.values.shape[0], 1)
-        step = STEPS[self.config.attention_type][self.config.cell]
-        return recurrence.scan(step, False, weights, consts, start, xs)[1]
+        return recurrence.scan(self._step, False, self.precision, weights, consts, start, xs)[1]
 
     def encode(self, src: Array, src_mask: Array) -> RNNAttentionMemory:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S]."""
@@ -175,24 +179,23 @@ class RNNAttention(EncoderDecoder):
         matrices = self._weights(memory)
         embedded = self.tgt_embedding(tokens)
         x = self.decoder[0].project(embedded)
-        step = STEPS[self.config.attention_type][self.config.cell]
         consts = self._constants(memory, *tokens.shape)
 
         def matmul(name: str, u: Array) -> Array:
-            return u @ matrices[name]
+            return products.matmul(u, matrices[name], self.precision)
 
         if self.config.attention_type == "luong":
             ones = tuple(jnp.ones((), x.dtype) for _ in self.decoder[1:])
-            cache, (h, attention) = step(matmul, consts, cache, (x, ones))
+            cache, (h, attention) = self._step(matmul, consts, cache, (x, ones))
             context = None
         else:
-            first, (h, context, attention) = step(matmul, consts, cache[0], x)
+            first, (h, context, attention) = self._step(matmul, consts, cache[0], x)
             carries = [first]
             for network, carry in zip(self.decoder[1:], cache[1:], strict=True):
                 carry, h = network.step(network.project(h), carry)
                 carries.append(carry)
             cache = tuple(carries)
-        logits = self._factors(self._read_out(h, context, embedded)).logits()
+        logits = self._factors(self._read_out(h, context, embedded)).logits(self.precision)
         return logits, attention[:, :, None], cache
 
     def _read_out(self, h: Array, context: Array | None, embedded: Array) -> Array:
@@ -209,6 +212,11 @@ class RNNAttention(EncoderDecoder):
         if self.config.tie_embeddings:
             return LogitFactors(x, self.tgt_embedding.embedding.T, self.bias)
         return LogitFactors(x, self.logits.kernel, self.logits.bias)
+
+    @property
+    def _step(self) -> Step:
+        """The decoder's time step."""
+        return step_of(self.config.attention_type, self.config.cell, self.precision)
 
     def _weights(self, memory: RNNAttentionMemory) -> Weights:
         """The matrices of all products in a step, by the names that the step uses."""

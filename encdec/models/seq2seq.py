@@ -65,11 +65,14 @@ class Seq2Seq(EncoderDecoder):
         widths = [c.embed] + [c.hidden] * (c.layers - 1)
         self.src_embedding = Embedding(self.src_vocabulary, c.embed)
         self.tgt_embedding = Embedding(self.tgt_vocabulary, c.embed)
-        layer = partial(Recurrent, c.cell, recurrent_dropout=c.recurrent_dropout)
+        layer = partial(
+            Recurrent, c.cell, recurrent_dropout=c.recurrent_dropout, precision=self.precision
+        )
         self.encoder = [layer(n, c.hidden, c.reverse_source) for n in widths]
         self.decoder = [layer(n, c.hidden) for n in widths]
         if c.context_every_step:
-            self.context_in = Dense(CELLS[c.cell].gates * c.hidden, use_bias=False)
+            gates = CELLS[c.cell].gates * c.hidden
+            self.context_in = Dense(gates, self.precision, use_bias=False)
             self.context_out = self.param("context_out", glorot, (c.hidden, self.tgt_vocabulary))
         self.dropout = Dropout(c.dropout)
         self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
@@ -116,7 +119,7 @@ class Seq2Seq(EncoderDecoder):
             context = context if isinstance(context, float) else context[:, None]
             carry, x = network.step(network.project(x) + context, carry)
             carries.append(carry)
-        logits = self._factors(x, memory).logits()
+        logits = self._factors(x, memory).logits(self.precision)
         attention = jnp.zeros((*tokens.shape, 0, memory.mask.shape[1]))
         return logits, attention, Seq2SeqCache(tuple(carries))
 

@@ -93,8 +93,8 @@ class Transformer(EncoderDecoder):
         self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
         layers: list[Any] = [EncoderLayer, DecoderLayer]
         encoder, decoder = map(nn.remat, layers) if self.remat else layers
-        self.encoder = [encoder(c, self.shards) for _ in range(c.layers)]
-        self.decoder = [decoder(c, self.shards) for _ in range(c.layers_of_decoder)]
+        self.encoder = [encoder(c, self.shards, self.precision) for _ in range(c.layers)]
+        self.decoder = [decoder(c, self.shards, self.precision) for _ in range(c.layers_of_decoder)]
         if c.positions == "relative":
             tables = (c.layers, c.layers_of_decoder) if c.relative_every_layer else (1, 1)
             self.encoder_bias, self.decoder_bias = (
@@ -132,7 +132,9 @@ class Transformer(EncoderDecoder):
     def encode(self, src: Array, src_mask: Array) -> TransformerMemory:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S]."""
         sources = self._sources(src, src_mask)
-        return TransformerMemory(tuple(for_search(source) for source in sources), src_mask)
+        return TransformerMemory(
+            tuple(for_search(source, self.precision) for source in sources), src_mask
+        )
 
     def _sources(self, src: Array, src_mask: Array) -> list[KeyValue]:
         """Keys and values [B, S, H, K] of the encoder's output, for each decoder layer."""
@@ -266,5 +268,5 @@ class Transformer(EncoderDecoder):
 
     def _all_logits(self, factors: LogitFactors) -> Array:
         """Logits of the whole vocabulary from those of each device: [B, T, V]."""
-        logits = collectives.all_gather(factors.logits(), self.shards, along=-1)
+        logits = collectives.all_gather(factors.logits(self.precision), self.shards, along=-1)
         return logits[..., : self.tgt_vocabulary]

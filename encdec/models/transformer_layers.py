@@ -6,6 +6,8 @@ x + Dropout(Sublayer(LayerNorm(x))).
 
 Where parameters are split over devices (Shoeybi 2019, section 3), each device has some of the heads
 and some of the FFN hidden units: what enters them is copied, what leaves them is summed.
+
+`precision` is that of the products; the residual sums and all else are float32.
 """
 
 from collections.abc import Callable
@@ -28,9 +30,10 @@ from encdec.models.layers import (
 )
 from encdec.ops import masks
 from encdec.ops.attention import attend, dot_product_attention_weights
+from encdec.ops.products import einsum, input_dtype
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
-from encdec.types import Array
+from encdec.types import Array, Precision
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -67,6 +70,7 @@ class Attention(nn.Module):
 
     config: TransformerConfig
     shards: Axis | None = None
+    precision: Precision = "float32"
 
     def setup(self) -> None:
         """Declares W^Q, W^K and W^V as [D, H, K], W^O as [H, K, D], and their biases, if any."""
@@ -91,18 +95,18 @@ class Attention(nn.Module):
 
     def queries(self, x: Array) -> Array:
         """[B, T, D] -> [B, T, H, K]."""
-        return _add(jnp.einsum("btd,dhk->bthk", x, self.wq), self.bq)
+        return _add(einsum("btd,dhk->bthk", x, self.wq, self.precision), self.bq)
 
     def project(self, x: Array) -> KeyValue:
         """Keys and values [B, S, H, K] of [B, S, D]."""
-        keys = jnp.einsum("bsd,dhk->bshk", x, self.wk)
-        values = jnp.einsum("bsd,dhk->bshk", x, self.wv)
+        keys = einsum("bsd,dhk->bshk", x, self.wk, self.precision)
+        values = einsum("bsd,dhk->bshk", x, self.wv, self.precision)
         return KeyValue(_add(keys, self.bk), _add(values, self.bv))
 
     def project_all(self, x: Array) -> tuple[Array, Array, Array]:
         """Queries, keys and values, each [B, T, H, K], of the same [B, T, D], in one product."""
         kernel = jnp.concatenate([self.wq, self.wk, self.wv], 1)
-        q, k, v = jnp.split(jnp.einsum("btd,dhk->bthk", x, kernel), 3, 2)
+        q, k, v = jnp.split(einsum("btd,dhk->bthk", x, kernel, self.precision), 3, 2)
         return _add(q, self.bq), _add(k, self.bk), _add(v, self.bv)
 
     def __call__(
@@ -120,12 +124,17 @@ class Attention(nn.Module):
           [B, T, D], and the attention float32 [B, H, T, S].
         """
         attention = dot_product_attention_weights(
-            queries, past.keys, mask, bias=bias, is_scaled=self.config.scale_scores
+            queries,
+            past.keys,
+            mask,
+            bias=bias,
+            is_scaled=self.config.scale_scores,
+            precision=self.precision,
         )
         # Flax keeps what is sown only where "intermediates" is mutable; elsewhere this is nothing.
         self.sow("intermediates", "attention", attention)
-        dropped = self.dropout(attention.astype(past.values.dtype))
-        heads = jnp.einsum("bhts,bshk->bthk", dropped, past.values)
+        dropped = self.dropout(attention)
+        heads = einsum("bhts,bshk->bthk", dropped, past.values, self.precision)
         return self._join(heads), attention
 
     def step(
@@ -146,7 +155,14 @@ class Attention(nn.Module):
         batch, beams, heads, width = queries.shape
         groups = past.keys.shape[1]
         split = queries.reshape(batch, groups, beams // groups, heads, width).swapaxes(2, 3)
-        read, attention = attend(split, *past, mask, bias=bias, is_scaled=self.config.scale_scores)
+        read, attention = attend(
+            split,
+            *past,
+            mask,
+            bias=bias,
+            is_scaled=self.config.scale_scores,
+            precision=self.precision,
+        )
 
         def by_hypothesis(x: Array) -> Array:
             return x.swapaxes(2, 3).reshape(batch, beams, heads, -1)
@@ -155,13 +171,13 @@ class Attention(nn.Module):
 
     def _join(self, heads: Array) -> Array:
         """[B, T, H, K] W^O + b."""
-        parts = jnp.einsum("bthk,hkd->btd", heads, self.wo)
+        parts = einsum("bthk,hkd->btd", heads, self.wo, self.precision)
         return _add(collectives.reduce_from_model_parallel(parts, self.shards), self.bo)
 
 
-def for_search(x: KeyValue) -> KeyValue:
-    """Keys and values of all positions, [B, S, H, K], as a search has them."""
-    keys, values = x
+def for_search(x: KeyValue, precision: Precision) -> KeyValue:
+    """Keys and values of all positions, [B, S, H, K], as a search has them: rounded already."""
+    keys, values = jax.tree.map(lambda y: y.astype(input_dtype(precision)), x)
     return KeyValue(keys.transpose(0, 2, 3, 1), values.swapaxes(1, 2))
 
 
@@ -177,6 +193,7 @@ class FeedForward(nn.Module):
 
     config: TransformerConfig
     shards: Axis | None = None
+    precision: Precision = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -186,6 +203,7 @@ class FeedForward(nn.Module):
         project = partial(
             Dense,
             collectives.shard_size(c.feed_forward, self.shards),
+            self.precision,
             use_bias=has_bias,
             kernel_init=split_init(glorot, None, COLUMNS),
             bias_init=split_init(zeros, COLUMNS),
@@ -194,21 +212,10 @@ class FeedForward(nn.Module):
         if c.gated:
             hidden = hidden * project(name="linear")(x)
         hidden = Dropout(c.activation_dropout, self.shards)(hidden)
-        return _RowParallelDense(c.width, self.shards, has_bias, name="Dense_1")(hidden)
-
-
-class _RowParallelDense(nn.Module):
-    """x W + b, where each device has some rows of W and all devices have b."""
-
-    width: int
-    shards: Axis | None
-    has_bias: bool
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", split_init(glorot, COLUMNS, None), (x.shape[-1], self.width))
-        product = collectives.reduce_from_model_parallel(x @ kernel, self.shards)
-        return product + self.param("bias", zeros, (self.width,)) if self.has_bias else product
+        by_rows = split_init(glorot, COLUMNS, None)
+        return Dense(
+            c.width, self.precision, has_bias, by_rows, shards=self.shards, name="Dense_1"
+        )(hidden)
 
 
 class AddNorm(nn.Module):
@@ -242,12 +249,13 @@ class EncoderLayer(nn.Module):
 
     config: TransformerConfig
     shards: Axis | None = None
+    precision: Precision = "float32"
 
     def setup(self) -> None:
         """Declares both sub-layers."""
         common = (self.config, self.shards)
-        self.attention = Attention(*common)
-        self.feed_forward = FeedForward(*common)
+        self.attention = Attention(*common, self.precision)
+        self.feed_forward = FeedForward(*common, self.precision)
         self.add_norms = [AddNorm(*common) for _ in range(2)]
 
     def __call__(self, x: Array, mask: Array, bias: Array | None = None) -> Array:
@@ -264,13 +272,14 @@ class DecoderLayer(nn.Module):
 
     config: TransformerConfig
     shards: Axis | None = None
+    precision: Precision = "float32"
 
     def setup(self) -> None:
         """Declares the three sub-layers."""
         common = (self.config, self.shards)
-        self.self_attention = Attention(*common)
-        self.cross_attention = Attention(*common)
-        self.feed_forward = FeedForward(*common)
+        self.self_attention = Attention(*common, self.precision)
+        self.cross_attention = Attention(*common, self.precision)
+        self.feed_forward = FeedForward(*common, self.precision)
         self.add_norms = [AddNorm(*common) for _ in range(3)]
 
     def __call__(
@@ -342,6 +351,7 @@ def _append(past: KeyValue, new: KeyValue, position: Array) -> KeyValue:
 
     def write(old: Array, one: Array, order: tuple[int, ...], axis: int) -> Array:
         split = one.reshape(batch, groups, per_step, heads, width).transpose(order)
+        split = split.astype(old.dtype)
         return jax.lax.dynamic_update_slice_in_dim(old, split, position * per_step, axis)
 
     return KeyValue(

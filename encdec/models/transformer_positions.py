@@ -67,7 +67,7 @@ class PositionEncoding(nn.Module):
         else:
             table = SINUSOIDS[c.positions](c.position_offset + length, c.width)
             encodings = jnp.asarray(table[c.position_offset :])[positions]
-        return embedded + encodings.astype(embedded.dtype)
+        return embedded + encodings
 
 
 class RelativeBias(nn.Module):

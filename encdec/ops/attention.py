@@ -1,15 +1,19 @@
 """Attention scores, the softmax under a mask that turns them into attention, and what it reads.
 
-Axes: see `encdec.types`. The query axis Q holds W hypotheses or T target positions.
+Axes: see `encdec.types`. The query axis Q holds W hypotheses or T target positions. `precision` is
+that of the products.
 """
 
 import jax
 import jax.numpy as jnp
 
-from encdec.types import Array
+from encdec.ops.products import einsum, matmul
+from encdec.types import Array, Precision
 
 
-def additive_scores(queries: Array, keys: Array, v: Array) -> Array:
+def additive_scores(
+    queries: Array, keys: Array, v: Array, precision: Precision = "float32"
+) -> Array:
     """score(q, k) = v . tanh(q + k), for queries and keys that are already projected.
 
     Bahdanau 2015, appendix A.1.2.
@@ -20,12 +24,13 @@ def additive_scores(queries: Array, keys: Array, v: Array) -> Array:
       v: float [A].
 
     Returns:
-      Scores [B, Q, S].
+      Scores, float32 [B, Q, S].
     """
-    return jnp.tanh(queries[:, :, None, :] + keys[:, None, :, :]) @ v
+    hidden = jnp.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # [B, Q, S, A]
+    return einsum("bqsa,a->bqs", hidden, v, precision)
 
 
-def dot_scores(queries: Array, keys: Array) -> Array:
+def dot_scores(queries: Array, keys: Array, precision: Precision = "float32") -> Array:
     """score(q, k) = q . k (Luong 2015, equation 8, "dot").
 
     If the keys are W k, this is the score q W k ("general").
@@ -35,9 +40,9 @@ def dot_scores(queries: Array, keys: Array) -> Array:
       keys: float [B, S, A].
 
     Returns:
-      Scores [B, Q, S].
+      Scores, float32 [B, Q, S].
     """
-    return jnp.einsum("bqa,bsa->bqs", queries, keys)
+    return einsum("bqa,bsa->bqs", queries, keys, precision)
 
 
 def masked_softmax(scores: Array, mask: Array) -> Array:
@@ -65,6 +70,7 @@ def dot_product_attention_weights(
     *,
     bias: Array | None = None,
     is_scaled: bool = True,
+    precision: Precision = "float32",
 ) -> Array:
     """softmax(Q K^T / sqrt(K) + bias) for each head, in float32 (Vaswani 2017, equation 1).
 
@@ -72,17 +78,17 @@ def dot_product_attention_weights(
       queries: float [B, T, H, K].
       keys: float [B, S, H, K].
       mask: bool, broadcastable to [B, H, T, S]; True = keep.
-      bias: float, broadcastable to [B, H, T, S], such as one for relative positions; None for 0.
+      bias: float32, broadcastable to [B, H, T, S], such as one for relative positions; None for 0.
       is_scaled: whether to divide by sqrt(K), which T5 does not (Raffel 2020).
 
     Returns:
       Attention, float32 [B, H, T, S].
     """
-    scores = jnp.einsum("bthk,bshk->bhts", queries, keys, preferred_element_type=jnp.float32)
+    scores = einsum("bthk,bshk->bhts", queries, keys, precision)
     if is_scaled:
         scores = scores * queries.shape[-1] ** -0.5
     if bias is not None:
-        scores = scores + bias.astype(scores.dtype)
+        scores = scores + bias
     return masked_softmax(scores, mask)
 
 
@@ -94,6 +100,7 @@ def attend(
     *,
     bias: Array | None = None,
     is_scaled: bool = True,
+    precision: Precision = "float32",
 ) -> tuple[Array, Array]:
     """softmax(Q K^T / sqrt(K) + bias) V of each head, with keys that lie as a product reads them.
 
@@ -105,12 +112,12 @@ def attend(
       bias, is_scaled: as in `dot_product_attention_weights`; bias broadcastable to [..., Q, S].
 
     Returns:
-      float [..., Q, K], and the attention float32 [..., Q, S].
+      float32 [..., Q, K], and the attention float32 [..., Q, S].
     """
-    scores = jnp.matmul(queries, keys, preferred_element_type=jnp.float32)
+    scores = matmul(queries, keys, precision)
     if is_scaled:
         scores = scores * queries.shape[-1] ** -0.5
     if bias is not None:
-        scores = scores + bias.astype(scores.dtype)
+        scores = scores + bias
     attention = masked_softmax(scores, mask)
-    return attention.astype(values.dtype) @ values, attention
+    return matmul(attention, values, precision), attention

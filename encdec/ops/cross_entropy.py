@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from encdec.ops.products import input_dtype, matmul
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
-from encdec.types import Array
+from encdec.types import Array, Precision
 
 _PART_LOGITS = 2**22
 """Most logits of one part: 16 MiB of float32, about what a CPU's cache holds."""
@@ -24,19 +25,18 @@ class LogitFactors(NamedTuple):
     The logits of a batch are the largest array of all, so the loss computes them part by part.
 
     Attributes:
-      features: float [B, T, D].
-      kernel: [D, V], of the dtype of the features.
-      bias: [V], or None.
+      features: float32 [B, T, D].
+      kernel: float32 [D, V].
+      bias: float32 [V], or None.
     """
 
     features: Array
     kernel: Array
     bias: Array | None
 
-    def logits(self) -> Array:
-        """float32 [B, T, V]."""
-        logits = jnp.matmul(self.features, self.kernel, preferred_element_type=jnp.float32)
-        return logits if self.bias is None else logits + self.bias.astype(jnp.float32)
+    def logits(self, precision: Precision = "float32") -> Array:
+        """float32 [B, T, V], by a product of this precision."""
+        return _logits(*self, precision)
 
 
 class LossSums(NamedTuple):
@@ -54,11 +54,12 @@ class LossSums(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What is static: label smoothing e, V, and the devices that V is split over."""
+    """What is static: label smoothing e, V, the devices that V is split over, and the precision."""
 
     smoothing: float
     vocabulary: int
     axis: Axis | None
+    precision: Precision
 
 
 def cross_entropy(
@@ -70,6 +71,7 @@ def cross_entropy(
     smoothing: float,
     vocabulary: int | None = None,
     axis: Axis | None = None,
+    precision: Precision = "float32",
 ) -> LossSums:
     """Label-smoothed cross-entropy (Szegedy 2016, section 7) of z = features @ kernel + bias.
 
@@ -81,17 +83,19 @@ def cross_entropy(
     Only `loss` is differentiable; the other sums are measurements.
 
     Args:
-      features: float [B, T, D].
-      kernel: [D, V]; where V is split, the columns of this device. All devices have equally many,
-        so the last columns may lie beyond the vocabulary.
-      bias: [V], or None; split like the kernel.
+      features: float32 [B, T, D].
+      kernel: float32 [D, V]; where V is split, the columns of this device. All devices have equally
+        many, so the last columns may lie beyond the vocabulary.
+      bias: float32 [V], or None; split like the kernel.
       labels: int32 [B, T], y.
       mask: bool [B, T], False where a label does not count.
       smoothing: e.
       vocabulary: V; if None, the number of the kernel's columns.
       axis: the devices that V is split over, or None.
+      precision: of the products with the kernel, and of their gradients.
     """
-    kind = _Kind(smoothing, kernel.shape[1] if vocabulary is None else vocabulary, axis)
+    columns = kernel.shape[1] if vocabulary is None else vocabulary
+    kind = _Kind(smoothing, columns, axis, precision)
     x, targets = _in_parts(
         collectives.copy_to_model_parallel(features, axis), labels, mask, kernel.shape[1]
     )
@@ -106,6 +110,7 @@ def token_log_probs(
     mask: Array,
     vocabulary: int | None = None,
     axis: Axis | None = None,
+    precision: Precision = "float32",
 ) -> Array:
     """log p(y) = z_y - logsumexp(z) of each label y, with z = features @ kernel + bias.
 
@@ -113,16 +118,17 @@ def token_log_probs(
     only its columns of them.
 
     Args:
-      features, kernel, bias, labels, mask, vocabulary, axis: as in `cross_entropy`.
+      features, kernel, bias, labels, mask, vocabulary, axis, precision: as in `cross_entropy`.
 
     Returns:
       float32 [B, T], nats; 0 where the mask is False.
     """
-    kind = _Kind(0.0, kernel.shape[1] if vocabulary is None else vocabulary, axis)
+    kind = _Kind(0.0, kernel.shape[1] if vocabulary is None else vocabulary, axis, precision)
+    kernel = kernel.astype(input_dtype(precision))
 
     def part(operands: tuple[Array, Targets]) -> Array:
         x, targets = operands
-        terms = _label_terms(kind, _logits(x, kernel, bias), targets.labels)
+        terms = _label_terms(kind, _logits(x, kernel, bias, precision), targets.labels)
         return jnp.where(targets.mask, terms.at_label - terms.log_sum, 0)
 
     parts = jax.lax.map(part, _in_parts(features, labels, mask, kernel.shape[1]))
@@ -149,15 +155,16 @@ def _in_parts(features: Array, labels: Array, mask: Array, columns: int) -> tupl
 
 
 Operands = tuple[Array, Array, Array | None]
-"""features [parts, N, D], kernel [D, V], bias [V] or None."""
+"""features [parts, N, D], kernel [D, V], bias [V] or None; float32."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _by_parts(kind: _Kind, operands: Operands, targets: Targets) -> LossSums:
     x, kernel, bias = operands
+    kernel = kernel.astype(input_dtype(kind.precision))  # once, not in each part
 
     def add(sums: LossSums, part: tuple[Array, Targets]) -> tuple[LossSums, None]:
-        new = _sums(kind, _logits(part[0], kernel, bias), part[1])[0]
+        new = _sums(kind, _logits(part[0], kernel, bias, kind.precision), part[1])[0]
         return LossSums(*map(jnp.add, sums, new)), None
 
     return jax.lax.scan(add, LossSums(*jnp.zeros(3)), (x, targets))[0]
@@ -169,37 +176,36 @@ def _forward(kind: _Kind, operands: Operands, targets: Targets) -> tuple[LossSum
     The loss is a scalar, so the backward pass only has to multiply this gradient by a number.
     """
     x, kernel, bias = operands
+    rounded = kernel.astype(input_dtype(kind.precision))
 
     def add(total: Any, part: tuple[Array, Targets]) -> tuple[Any, Array]:
         sums, d_kernel, d_bias = total
         x, targets = part
-        z = _logits(x, kernel, bias)
+        z = _logits(x, rounded, bias, kind.precision)
         new, dz = _sums(kind, z, targets)
         # z = x W + b: dW = x^T dz and db = sum dz add up over the parts, dx = dz W^T does not.
         if d_bias is not None:
             d_bias += dz.sum(0)
-        dz = dz.astype(kernel.dtype)
-        d_kernel += jnp.matmul(x.T, dz, preferred_element_type=jnp.float32)
-        return (LossSums(*map(jnp.add, sums, new)), d_kernel, d_bias), dz @ kernel.T
+        d_kernel += matmul(x.T, dz, kind.precision)
+        d_x = matmul(dz, rounded.T, kind.precision)
+        return (LossSums(*map(jnp.add, sums, new)), d_kernel, d_bias), d_x
 
-    # What adds up over many parts is float32, whatever the dtype of the products.
-    zeros = jax.tree.map(lambda w: jnp.zeros(w.shape, jnp.float32), (kernel, bias))
+    zeros = jax.tree.map(jnp.zeros_like, (kernel, bias))
     (sums, *d_weights), d_x = jax.lax.scan(add, (LossSums(*jnp.zeros(3)), *zeros), (x, targets))
-    d_kernel, d_bias = jax.tree.map(lambda g, w: g.astype(w.dtype), d_weights, [kernel, bias])
-    return sums, (d_x, d_kernel, d_bias)
+    return sums, (d_x, *d_weights)
 
 
 def _backward(_: _Kind, gradients: Operands, cotangent: LossSums) -> tuple[Operands, None]:
     """Labels and their mask have no gradient."""
-    return jax.tree.map(lambda g: g * cotangent.loss.astype(g.dtype), gradients), None
+    return jax.tree.map(lambda g: g * cotangent.loss, gradients), None
 
 
 _by_parts.defvjp(_forward, _backward)
 
 
-def _logits(x: Array, kernel: Array, bias: Array | None) -> Array:
-    z = jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
-    return z if bias is None else z + bias.astype(jnp.float32)
+def _logits(x: Array, kernel: Array, bias: Array | None, precision: Precision) -> Array:
+    z = matmul(x, kernel, precision)
+    return z if bias is None else z + bias
 
 
 class _LabelTerms(NamedTuple):
@@ -224,7 +230,7 @@ class _LabelTerms(NamedTuple):
 
 def _label_terms(kind: _Kind, z: Array, labels: Array) -> _LabelTerms:
     """Of this device's columns of the logits [N, V] and the labels int32 [N]."""
-    smoothing, vocabulary, axis = kind
+    smoothing, vocabulary, axis, _ = kind
     # Columns by their number in the whole vocabulary; those beyond it get no probability.
     columns = jnp.arange(z.shape[-1]) + collectives.axis_index(axis) * z.shape[-1]
     is_label = columns == labels[:, None]
@@ -245,7 +251,7 @@ def _sums(kind: _Kind, z: Array, targets: Targets) -> tuple[LossSums, Array]:
 
     Where V is split, dloss/dz is that of a device's columns; the sums are those of the whole V.
     """
-    smoothing, vocabulary, _ = kind
+    smoothing, vocabulary, *_ = kind
     labels, mask = targets
     z, used, is_label, best, log_sum, at_label, row_sum = _label_terms(kind, z, labels)
     loss = log_sum - (1 - smoothing) * at_label

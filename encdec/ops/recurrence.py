@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from encdec.types import Array
+from encdec.ops import products
+from encdec.types import Array, Precision
 
 Matmul = Callable[[str, Array], Array]
-"""matmul(name, u) = u @ weights[name]."""
+"""matmul(name, u) = u @ weights[name], float32."""
 Weights = dict[str, Array]
 """Matrices by name."""
 
@@ -30,10 +31,16 @@ class Step(Protocol):
 # Plain differentiation of a scan adds up each matrix's gradient in T products of a few rows each:
 #   dL/dM = sum_t u_t^T (dL/dp_t),  where p_t = u_t M is the product of step t.
 # The gradient below stores all u_t in the forward pass, obtains all dL/dp_t in the backward pass,
-# and computes the sum as one product with T times as many rows.
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+# and computes the sum as one product with T times as many rows, whose sums are float32.
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def scan(
-    step: Step, reverse: bool, weights: Weights, consts: Any, carry: Any, xs: Any
+    step: Step,
+    reverse: bool,
+    precision: Precision,
+    weights: Weights,
+    consts: Any,
+    carry: Any,
+    xs: Any,
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` in which the gradient of each matrix is one matrix product.
 
@@ -41,7 +48,8 @@ def scan(
       step: static; see `Step`. It must use every name in `weights` exactly once, and the matrices
         only through `matmul`.
       reverse: static; whether to scan from the last time step to the first.
-      weights: matrices [n, m], or [B, n, m] for products with an axis B.
+      precision: static; of the products with the matrices, and of their gradients.
+      weights: matrices float32 [n, m], or [B, n, m] for products with an axis B.
       consts: a pytree of arrays that are the same at every step.
       carry: the initial carry.
       xs: a pytree of arrays with leading axis T.
@@ -50,15 +58,33 @@ def scan(
       The final carry, and y of all steps with leading axis T.
     """
 
+    rounded = _rounded(weights, precision)
+
+    def matmul(name: str, u: Array) -> Array:
+        return products.matmul(u, rounded[name], precision)
+
     def body(carry: Any, x: Any) -> tuple[Any, Any]:
-        return step(lambda name, u: u @ weights[name], consts, carry, x)
+        return step(matmul, consts, carry, x)
 
     return jax.lax.scan(body, carry, xs, reverse=reverse)
 
 
+def _rounded(arrays: Weights, precision: Precision) -> Weights:
+    """What is multiplied in many steps, rounded once."""
+    return jax.tree.map(lambda x: x.astype(products.input_dtype(precision)), arrays)
+
+
 def _scan_forward(
-    step: Step, reverse: bool, weights: Weights, consts: Any, carry: Any, xs: Any
+    step: Step,
+    reverse: bool,
+    precision: Precision,
+    weights: Weights,
+    consts: Any,
+    carry: Any,
+    xs: Any,
 ) -> tuple[Any, Any]:
+    rounded = _rounded(weights, precision)
+
     # A zero is added to each product p_t; the gradient of the loss with respect to that zero is
     # dL/dp_t. The matrices are closed over: differentiation does not reach them here.
     def run(consts: Any, carry: Any, xs: Any, zeros: Weights) -> tuple[Any, Any]:
@@ -68,10 +94,10 @@ def _scan_forward(
 
             def matmul(name: str, u: Array) -> Array:
                 factors[name] = jax.lax.stop_gradient(u)
-                return u @ weights[name] + zero[name]
+                return products.matmul(u, rounded[name], precision) + zero[name]
 
             carry, y = step(matmul, consts, carry, x)
-            return carry, (y, factors)
+            return carry, (y, _rounded(factors, precision))
 
         carry, (ys, factors) = jax.lax.scan(body, carry, (xs, zeros), reverse=reverse)
         return (carry, ys), factors
@@ -83,12 +109,12 @@ def _scan_forward(
 
 def _zero_products(step: Step, weights: Weights, consts: Any, carry: Any, xs: Any) -> Weights:
     """Zeros shaped like the products of all steps, [T, ...], by the name of the matrix."""
-    products: dict[str, jax.ShapeDtypeStruct] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def record_shapes(x: Any) -> None:
         def matmul(name: str, u: Array) -> Array:
-            product = u @ weights[name]
-            products[name] = jax.ShapeDtypeStruct(product.shape, product.dtype)
+            product = products.matmul(u, weights[name], "float32")
+            shapes[name] = product.shape
             return product
 
         step(matmul, consts, carry, x)
@@ -96,17 +122,20 @@ def _zero_products(step: Step, weights: Weights, consts: Any, carry: Any, xs: An
     # Traces one step without computing anything.
     jax.eval_shape(record_shapes, jax.tree.map(lambda x: x[0], xs))
     length = jax.tree.leaves(xs)[0].shape[0]
-    return {name: jnp.zeros((length, *p.shape), p.dtype) for name, p in products.items()}
+    return {name: jnp.zeros((length, *shape), jnp.float32) for name, shape in shapes.items()}
 
 
-def _scan_backward(step: Step, reverse: bool, residuals: Any, cotangent: Any) -> tuple[Any, ...]:
+def _scan_backward(
+    step: Step, reverse: bool, precision: Precision, residuals: Any, cotangent: Any
+) -> tuple[Any, ...]:
     pullback, factors, weights = residuals
     d_consts, d_carry, d_xs, d_products = pullback(cotangent)
 
     # The transpose of all T products with one matrix is the sum over t in the comment above; vjp
     # derives it for [n, m] and for [B, n, m] alike.
     def all_products(weight: Array, name: str) -> Array:
-        return jax.vmap(jnp.matmul, (0, None))(factors[name], weight)
+        matmul = partial(products.matmul, precision=precision)
+        return jax.vmap(matmul, (0, None))(factors[name], weight)
 
     d_weights = {
         name: jax.vjp(partial(all_products, name=name), weight)[1](d_products[name])[0]
@@ -299,6 +328,7 @@ def unroll(
     *,
     constants: CellConstants = NO_CONSTANTS,
     reverse: bool = False,
+    precision: Precision = "float32",
 ) -> tuple[Any, Array]:
     """Runs a cell over time. Padding never changes the state.
 
@@ -313,8 +343,9 @@ def unroll(
       mask: bool [T, B], True where the token is real.
       constants: dropout mask [B, hidden] and recurrent bias, if any.
       reverse: whether to read from right to left.
+      precision: of the products with the matrices; the state is float32.
 
     Returns:
       The state after the last real token that was read, and the outputs h_t [T, B, hidden].
     """
-    return scan(_STEPS[cell], reverse, weights, constants, state, (inputs, mask))
+    return scan(_STEPS[cell], reverse, precision, weights, constants, state, (inputs, mask))

@@ -8,14 +8,14 @@ width of all gates of a cell together.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from encdec.ops.attention import additive_scores, dot_scores, masked_softmax
-from encdec.ops.recurrence import CELLS, CellConstants, Matmul, output, with_constants
-from encdec.types import Array
+from encdec.ops.recurrence import CELLS, CellConstants, Matmul, Step, output, with_constants
+from encdec.types import Array, Precision
 
 
 class Source(NamedTuple):
@@ -59,28 +59,29 @@ class InputFeedingCarry(NamedTuple):
     vector: Array
 
 
-def attend(matmul: Matmul, source: Source, h: Array) -> tuple[Array, Array]:
+def attend(matmul: Matmul, source: Source, h: Array, precision: Precision) -> tuple[Array, Array]:
     """alpha = softmax(score(h, keys)); c = sum_s alpha_s value_s (Bahdanau 2015, equations 5, 6).
 
     Args:
       matmul: knows "values" [B, S, 2 hidden], and "query" for additive scores.
       source: the encoded source.
       h: the state that asks, float [B, W, hidden].
+      precision: of the scores.
 
     Returns:
       The context c [B, W, 2 hidden] and the attention alpha, float32 [B, W, S].
     """
     if source.v is None:
-        scores = dot_scores(h, source.keys)
+        scores = dot_scores(h, source.keys, precision)
     else:
-        scores = additive_scores(matmul("query", h), source.keys, source.v)
-    attention = masked_softmax(scores.astype(jnp.float32), source.mask[:, None])
+        scores = additive_scores(matmul("query", h), source.keys, source.v, precision)
+    attention = masked_softmax(scores, source.mask[:, None])
     # The sum over s is a product with the values, so `recurrence.scan` gives its gradient too.
-    return matmul("values", attention.astype(h.dtype)), attention
+    return matmul("values", attention), attention
 
 
 def _bahdanau(
-    matmul: Matmul, consts: Constants, state: Any, x: Array, *, cell: str
+    matmul: Matmul, consts: Constants, state: Any, x: Array, *, cell: str, precision: Precision
 ) -> tuple[Any, tuple[Array, Array, Array]]:
     """c_t from h(t-1), then h_t = f(h(t-1), y(t-1), c_t) (Bahdanau 2015, appendix A.2.2).
 
@@ -93,14 +94,14 @@ def _bahdanau(
     Returns:
       The next state, and (h_t, c_t, attention).
     """
-    context, attention = attend(matmul, consts.source, output(state))
+    context, attention = attend(matmul, consts.source, output(state), precision)
     x = x + matmul("context", context)
     state = CELLS[cell].step(with_constants(matmul, consts.cells[0]), state, x)
     return state, (output(state), context, attention)
 
 
 def _conditional(
-    matmul: Matmul, consts: Constants, state: Any, x: Array, *, cell: str
+    matmul: Matmul, consts: Constants, state: Any, x: Array, *, cell: str, precision: Precision
 ) -> tuple[Any, tuple[Array, Array, Array]]:
     """h'_t = f(h(t-1), y(t-1)), c_t from h'_t, h_t = g(h'_t, c_t) (Sennrich 2017, section 2).
 
@@ -116,7 +117,7 @@ def _conditional(
     """
     constants_f, constants_g = consts.cells
     intermediate = CELLS[cell].step(with_constants(matmul, constants_f), state, x)
-    context, attention = attend(matmul, consts.source, output(intermediate))
+    context, attention = attend(matmul, consts.source, output(intermediate), precision)
     # g reads the context in place of an embedding, and continues from the state that f left.
     x = matmul("context", context) + consts.biases[0]
     matmul_g = with_constants(partial(_prefixed, matmul, "second"), constants_g)
@@ -131,6 +132,7 @@ def _luong(
     x: tuple[Array, tuple[Array, ...]],
     *,
     cell: str,
+    precision: Precision,
 ) -> tuple[InputFeedingCarry, tuple[Array, Array]]:
     """h_t from y(t-1) and h~(t-1), c_t from h_t, then h~_t = tanh(W_c [c_t; h_t]).
 
@@ -157,7 +159,7 @@ def _luong(
             inputs = layer_matmul("kernel", below) + consts.biases[layer - 1]
         states.append(CELLS[cell].step(with_constants(layer_matmul, constants), state, inputs))
     h = output(states[-1])
-    context, attention = attend(matmul, consts.source, h)
+    context, attention = attend(matmul, consts.source, h, precision)
     # W_c [c; h] = W_cc c + W_ch h.
     vector = jnp.tanh(matmul("combine_context", context) + matmul("combine_state", h))
     return InputFeedingCarry(tuple(states), vector), (vector, attention)
@@ -167,13 +169,20 @@ def _prefixed(matmul: Matmul, prefix: str, name: str, u: Array) -> Array:
     return matmul(f"{prefix}/{name}", u)
 
 
-def _for_each_cell(step: Callable[..., Any]) -> dict[str, Any]:
-    return {cell: partial(step, cell=cell) for cell in CELLS}
-
-
-STEPS = {
-    "bahdanau": _for_each_cell(_bahdanau),
-    "conditional": _for_each_cell(_conditional),
-    "luong": _for_each_cell(_luong),
+_STEPS: dict[str, Callable[..., Any]] = {
+    "bahdanau": _bahdanau,
+    "conditional": _conditional,
+    "luong": _luong,
 }
-"""STEPS[attention_type][cell]. Built once, because a scan compiles again for each new function."""
+
+
+@cache  # because a scan compiles again for each new function
+def step_of(attention_type: str, cell: str, precision: Precision) -> Step:
+    """The decoder's time step.
+
+    Args:
+      attention_type: bahdanau, conditional or luong.
+      cell: a name in `encdec.ops.recurrence.CELLS`.
+      precision: of the attention scores; `matmul` makes all other products.
+    """
+    return partial(_STEPS[attention_type], cell=cell, precision=precision)

@@ -2,10 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
+
+from encdec.types import Precision
 
 
 def device_count() -> int:
@@ -27,11 +28,11 @@ def host_device() -> Any:
         return None
 
 
-def compute_dtype(precision: str) -> Any:
-    """The dtype of matrix products; "auto" is float32 on a CPU and bfloat16 elsewhere."""
-    if precision == "auto":
-        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return jnp.dtype(precision)
+def chosen_precision(choice: Literal["auto"] | Precision) -> Precision:
+    """The precision of matrix products; "auto" is float32 on a CPU and bfloat16 elsewhere."""
+    if choice == "auto":
+        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return choice
 
 
 def device_memory() -> int:

@@ -10,16 +10,23 @@ from encdec.models.interface import EncoderDecoder
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.runs import checkpoints
 from encdec.runs.run import Run
-from encdec.types import Params
+from encdec.types import Params, Precision
 
 
-def build_model(run: Run, layout: Layout = SINGLE_DEVICE, *, remat: bool = False) -> EncoderDecoder:
+def build_model(
+    run: Run,
+    layout: Layout = SINGLE_DEVICE,
+    *,
+    remat: bool = False,
+    precision: Precision = "float32",
+) -> EncoderDecoder:
     """Builds the module of a run, as one device of a layout has it.
 
     Args:
       run: settings and vocabularies.
       layout: the devices.
       remat: whether layers are computed again in the backward pass, which saves memory.
+      precision: of matrix products.
     """
     return registry.build(
         run.config.model,
@@ -28,6 +35,7 @@ def build_model(run: Run, layout: Layout = SINGLE_DEVICE, *, remat: bool = False
         joint=run.config.data.joint_vocabulary,
         shards=layout.axes.model,
         remat=remat,
+        precision=precision,
     )
 
 

@@ -17,7 +17,7 @@ from encdec.data.sources import Pairs
 from encdec.files import write_text
 from encdec.ops.seeds import key_from_words, seed_words
 from encdec.parallel import processes, sharding
-from encdec.parallel.devices import compute_dtype
+from encdec.parallel.devices import chosen_precision
 from encdec.parallel.layout import Layout
 from encdec.progress import Progress
 from encdec.runs import checkpoints
@@ -72,13 +72,13 @@ def begin(
       layout, devices: the devices, and how they are used.
       initial: the initial parameters of a new run; None for random ones.
     """
+    precision = chosen_precision(devices.precision)
     state_sharding = StateSharding(
         build_model(run),
-        build_model(run, layout, remat=devices.remat),
+        build_model(run, layout, remat=devices.remat, precision=precision),
         optimizer(run.config.training),
         run.config.training,
         layout,
-        compute_dtype(devices.precision),
         roles_of_run(run),
     )
     saved = checkpoints.steps(run.path, "latest")
@@ -238,10 +238,10 @@ def _evaluate(
     pipeline: Pipeline, layout: Layout, state_sharding: StateSharding
 ) -> loop.Evaluate | None:
     """The validation; None if there is no validation data."""
-    run, valid, dtype = pipeline.run, pipeline.valid, state_sharding.dtype
+    run, valid, precision = pipeline.run, pipeline.valid, state_sharding.precision
     if isinstance(valid, Pairs):
-        return translation_metrics(run, valid, layout, dtype)
-    return loss_on_batches(run, valid, layout, dtype) if valid else None
+        return translation_metrics(run, valid, layout, precision)
+    return loss_on_batches(run, valid, layout, precision) if valid else None
 
 
 def _log(run: Run, done: int) -> AbstractContextManager[MetricsLog | Silent]:

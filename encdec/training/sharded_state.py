@@ -11,7 +11,7 @@ import optax
 
 from encdec.config import TrainingConfig
 from encdec.models import registry
-from encdec.models.interface import EncoderDecoder
+from encdec.models.interface import EncoderDecoder, precision_of
 from encdec.parallel import devices, pmap, sharding
 from encdec.parallel.layout import Layout
 from encdec.training.fine_tuning import Roles, merge, partition
@@ -36,11 +36,11 @@ class StateSharding:
       optimizer: must work element by element.
       config: settings of training.
       layout: the devices.
-      dtype: the type of matrix products.
       roles: the role of each parameter in training; None where all are trained.
 
     Attributes:
-      layout, dtype: as given.
+      layout: as given.
+      precision: of the matrix products.
       shapes: a TrainState of the shapes that a single device would have.
     """
 
@@ -51,10 +51,9 @@ class StateSharding:
         optimizer: optax.GradientTransformation,
         config: TrainingConfig,
         layout: Layout,
-        dtype: Any,
         roles: Roles | None = None,
     ) -> None:
-        self.layout, self.dtype = layout, dtype
+        self.layout, self.precision = layout, precision_of(model_shard)
         self._draw_params = partial(registry.init, full_model)
         self._partition = partial(partition, roles)
 
@@ -75,9 +74,7 @@ class StateSharding:
             )
         )
         shared = StepSharding(layout.axes, trainable_axes, layout.shard_optimizer)
-        step = partial(
-            train_step, model_shard, optimizer, config, sharding=shared, roles=roles, dtype=dtype
-        )
+        step = partial(train_step, model_shard, optimizer, config, sharding=shared, roles=roles)
         self._merge = (
             pmap.parallelize(partial(merge, roles), layout, (True, True)) if roles else None
         )

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from encdec.config import TrainingConfig
-from encdec.models.loss import batch_loss, cast
+from encdec.models.interface import bind
+from encdec.models.loss import batch_loss
 from encdec.ops.cross_entropy import LossSums
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axes
@@ -132,7 +133,7 @@ def scheduled_inputs(
     Returns:
       int32 [B, T].
     """
-    apply = partial(model.apply, {"params": params})
+    apply = bind(model, params)
     src, src_mask, tgt, tgt_mask = map(jnp.asarray, batch)
     truth = tgt[:, :-1]
     rows, length = truth.shape
@@ -167,7 +168,6 @@ def train_step(
     *,
     sharding: StepSharding = SINGLE_DEVICE,
     roles: Roles | None = None,
-    dtype: Any = jnp.float32,
 ) -> tuple[TrainState, StepReport]:
     """One update of the trainable parameters by the mean loss per token.
 
@@ -182,7 +182,6 @@ def train_step(
       key: the dropout key of the run; the number of the step is folded in.
       sharding: how devices divide the step; the model must be built for the same `axes.model`.
       roles: the role of each parameter in training; None where all are trained.
-      dtype: the type of matrix products; parameters, sums and softmax stay float32.
 
     Returns:
       The next state, and the measurements of the update.
@@ -193,7 +192,7 @@ def train_step(
     dropout_key = jax.random.fold_in(key, collectives.axis_index(axes.data)) if axes.data else key
 
     def loss(params: Params, batch: Batch, key: Array) -> tuple[Array, LossSums]:
-        params = cast(merge(roles, params, state.frozen, axes.model), dtype)
+        params = merge(roles, params, state.frozen, axes.model)
         tgt_in = None
         if config.scheduled_sampling:
             rate = config.scheduled_sampling * state.step.astype(jnp.float32) / config.max_steps

@@ -18,17 +18,17 @@ from encdec.parallel.layout import Layout
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.training.loop import Evaluate
-from encdec.types import Batch, Params
+from encdec.types import Batch, Params, Precision
 
 
-def translation_metrics(run: Run, valid: Pairs, layout: Layout, dtype: Any) -> Evaluate:
+def translation_metrics(run: Run, valid: Pairs, layout: Layout, precision: Precision) -> Evaluate:
     """Builds the validation on text: metrics of greedy translations, and the loss.
 
     Args:
       run: settings and vocabularies.
       valid: pairs to validate on; the first `evaluate_sentences` are used.
       layout: the devices.
-      dtype: the type of matrix products.
+      precision: of matrix products.
 
     Returns:
       A function from parameters on their devices to the metrics.
@@ -39,7 +39,7 @@ def translation_metrics(run: Run, valid: Pairs, layout: Layout, dtype: Any) -> E
     names = validation_metrics(config.best_metric, options)
 
     def validate(params: Params) -> dict[str, float]:
-        translator = Translator(run, params, None, layout, dtype)
+        translator = Translator(run, params, None, layout, precision)
         greedy = replace(run.config.search, beam=1, sample=False)
         evaluation = evaluate(translator, sample, greedy, metrics=names, options=options)
         sentences, seconds = evaluation.metrics.sentences, evaluation.seconds
@@ -48,12 +48,14 @@ def translation_metrics(run: Run, valid: Pairs, layout: Layout, dtype: Any) -> E
     return validate
 
 
-def loss_on_batches(run: Run, valid: Sequence[Batch], layout: Layout, dtype: Any) -> Evaluate:
+def loss_on_batches(
+    run: Run, valid: Sequence[Batch], layout: Layout, precision: Precision
+) -> Evaluate:
     """Builds the validation on batches: the mean loss, nats per token.
 
     Arguments and result are those of `translation_metrics`, with batches for pairs.
     """
-    program = log_probs_program(layout, model=build_model(run, layout), dtype=dtype)
+    program = log_probs_program(layout, model=build_model(run, layout, precision=precision))
 
     def on_devices(batch: Batch) -> Any:
         rows = sharding.local_batch_rows(len(batch.src), layout)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -51,7 +50,7 @@ def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monke
     limits[-3:] = 0
     sentences = Sentences(limits, np.arange(B, dtype=np.uint32), np.zeros((B, 0), np.int32))
     static, arrays = split(options, SpecialIds(), max_len=MAX_LEN, with_attention=True)
-    model = Model((module,), jnp.dtype("float32"), "probabilities")
+    model = Model((module,), "probabilities")
     shared = Shared(arrays, np.ones(1, np.float32))
 
     @jax.jit

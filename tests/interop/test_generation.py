@@ -121,7 +121,7 @@ def ours(folder: Path, **changes: Any) -> list[list[int]]:
     prefix = prefix_table([before if options.force_first else ()] * B, len(before))
     sentences = Sentences(jnp.asarray(limits), jnp.arange(B), jnp.asarray(prefix))
     params = jax.tree.map(jnp.asarray, hub.read_params(opened))
-    model = Model((hub.build(opened),), jnp.dtype(jnp.float32), "probabilities")
+    model = Model((hub.build(opened),), "probabilities")
     shared = Shared(arrays, jnp.ones(1))
 
     @jax.jit

@@ -49,7 +49,8 @@ class BagOfWords(encdec.EncoderDecoder):
         """One token of each hypothesis: tokens [B, W]."""
         cache, h = self.decoder.cell(cache, self.tgt_embedding(tokens))  # [B, W, D]
         no_attention = jnp.zeros((*tokens.shape, 0, memory[1].shape[1]))  # [B, W, M = 0, S]
-        return encdec.LogitFactors(h, self.kernel, None).logits(), no_attention, cache
+        logits = encdec.LogitFactors(h, self.kernel, None).logits(self.precision)
+        return logits, no_attention, cache
 
 
 encdec.register("bag-of-words", BagOfWordsConfig, BagOfWords)

@@ -115,7 +115,7 @@ def test_scan_gradients_against_finite_differences() -> None:
         return carry, matmul("V", carry[:, None])[:, 0] * const
 
     def loss(W, V, c, h, xs):
-        last, ys = recurrence.scan(step, False, {"W": W, "V": V}, c, h, xs)
+        last, ys = recurrence.scan(step, False, "float32", {"W": W, "V": V}, c, h, xs)
         return (last**2).sum() + jnp.sin(ys).sum()
 
     check_grads(jax.jit(loss), (W, V, c, h, xs), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)

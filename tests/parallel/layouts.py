@@ -4,7 +4,6 @@ from functools import cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from encdec.config import ModelConfig, TrainingConfig
@@ -39,9 +38,7 @@ class CompiledTraining:
     def __init__(self, config: ModelConfig, training: TrainingConfig, layout: Layout) -> None:
         model = registry.build(config, SRC, TGT)
         sharded = registry.build(config, SRC, TGT, shards=layout.axes.model)
-        self.state_sharding = StateSharding(
-            model, sharded, optimizer(training), training, layout, jnp.dtype("float32")
-        )
+        self.state_sharding = StateSharding(model, sharded, optimizer(training), training, layout)
         state, key = self.state_sharding.shard(fresh(config, training)), jax.random.key(5)
         with jax.numpy_dtype_promotion("standard"):  # Optax promotes
             batch = self.state_sharding.shard_batch(sentences(0))

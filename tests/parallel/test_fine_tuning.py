@@ -4,7 +4,6 @@ from functools import cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,8 +33,7 @@ def state_sharding(tuning: FineTuningConfig, layout: Layout) -> StateSharding:
     one = registry.build(MODEL, SRC, TGT)
     many = registry.build(MODEL, SRC, TGT, shards=layout.axes.model)
     roles = assign_roles(tuning, registry.abstract(one), registry.split_axes(one))
-    dtype = jnp.dtype("float32")
-    return StateSharding(one, many, optimizer(TRAINING), TRAINING, layout, dtype, roles)
+    return StateSharding(one, many, optimizer(TRAINING), TRAINING, layout, roles)
 
 
 @cache

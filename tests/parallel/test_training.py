@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -201,9 +200,7 @@ def test_remat_changes_the_memory_only() -> None:
     remat = registry.build(TIED, SRC, TGT, remat=True)
     batch, key, losses, needed = sentences(0), jax.random.key(0), [], []
     for model in (whole, remat):
-        state_sharding = StateSharding(
-            whole, model, optimizer(TRAINING), TRAINING, ONE, jnp.float32
-        )
+        state_sharding = StateSharding(whole, model, optimizer(TRAINING), TRAINING, ONE)
         with jax.numpy_dtype_promotion("standard"):  # Optax promotes
             program, memory = state_sharding.compiled(state := state_sharding.init(key), batch, key)
             losses.append(jax.device_get(program(state, batch, key)))
