@@ -57,12 +57,23 @@ from encdec.config import (
 )
 from encdec.config.presets import preset
 from encdec.models import registry
+from encdec.ops.products import matmul
 from encdec.search.beam import beam_search
 from encdec.search.sampling import greedy
 from encdec.search.types import SearchResult
 from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, init_state, train_step
-from encdec.types import Array, Batch, Cache, DecodeStep, InputError, Memory, Params, SpecialIds
+from encdec.types import (
+    Array,
+    Batch,
+    Cache,
+    DecodeStep,
+    InputError,
+    Memory,
+    Params,
+    Precision,
+    SpecialIds,
+)
 
 _, START, END, UNKNOWN = SpecialIds()
 
@@ -94,7 +105,7 @@ class Options:
     """Tokens in each vocabulary."""
     rounds: int = 10
     """Timed runs of each framework."""
-    precision: Literal["highest", "high"] = "highest"
+    precision: Literal["float32", "tf32"] = "float32"
     """Float32 matrix products: full precision, or TensorFloat-32 on a GPU."""
     json: Path | None = None
     """JSON file for the results, with the time of every run."""
@@ -259,7 +270,9 @@ def torch_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str,
 
 def encdec_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str, Run]:
     """All tasks in `encdec`."""
-    model = registry.build(config, options.vocabulary, options.vocabulary)
+    model = registry.build(
+        config, options.vocabulary, options.vocabulary, precision=options.precision
+    )
     adam = optimizer(TRAINING)
     state = init_state(registry.init(model, jax.random.key(0)), adam, TRAINING)
     return {
@@ -302,19 +315,19 @@ def in_turn(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, list[fl
     return {name: (firsts[name], times[name]) for name in runs}
 
 
-def product_run(size: int) -> Run:
+def product_run(size: int, precision: Precision) -> Run:
     """A square matrix product."""
     x = jnp.ones((size, size))
-    multiply = jax.jit(jnp.matmul)
+    multiply = jax.jit(partial(matmul, precision=precision))
     return lambda: jax.block_until_ready(multiply(x, x))
 
 
-def matmul_peak() -> float:
+def matmul_peak(precision: Precision) -> float:
     """FLOP/s of the fastest square float32 product, of sizes doubled until one takes 50 ms."""
     best, size, seconds = 0.0, 256, 0.0
     while seconds < 0.05 and size < 8192:
         size *= 2
-        run = product_run(size)
+        run = product_run(size, precision)
         run()
         seconds = statistics.median(clock(run) for _ in range(10))
         best = max(best, 2 * size**3 / seconds)
@@ -368,14 +381,13 @@ def main(options: Options) -> None:
     """Measures, prints the table, writes the file."""
     frameworks = available_frameworks()
     rows = []
-    with jax.default_matmul_precision(options.precision):
-        peak = matmul_peak()
-        about = machine(peak)
-        print(*(f"{name}: {value}" for name, value in about.items()), HEAD, sep="\n", flush=True)
-        for name in options.models:
-            for row in compare(name, model_config(name), options, peak, frameworks):
-                print(line(row), flush=True)
-                rows.append(row)
+    peak = matmul_peak(options.precision)
+    about = machine(peak)
+    print(*(f"{name}: {value}" for name, value in about.items()), HEAD, sep="\n", flush=True)
+    for name in options.models:
+        for row in compare(name, model_config(name), options, peak, frameworks):
+            print(line(row), flush=True)
+            rows.append(row)
     if options.json:
         tree = about | {
             "options": dataclasses.asdict(options),

@@ -12,7 +12,7 @@ Axes: see `encdec.types`; N = B * W is the number of hypotheses.
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -185,10 +185,10 @@ def build(config: ModelConfig, vocabulary: int, length: int) -> nn.Module:
     return TransformerPeer(config, vocabulary, length)
 
 
-def prepare(precision: str) -> None:
+def prepare(precision: Literal["float32", "tf32"]) -> None:
     """Sets PyTorch to all cores, as JAX uses them, and to a precision of float32 products."""
     torch.set_num_threads(os.cpu_count() or 1)
-    torch.set_float32_matmul_precision(precision)
+    torch.set_float32_matmul_precision({"float32": "highest", "tf32": "high"}[precision])
 
 
 def trainer(

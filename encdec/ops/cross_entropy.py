@@ -11,12 +11,27 @@ import jax
 import jax.numpy as jnp
 
 from encdec.ops.products import input_dtype, matmul
-from encdec.parallel import collectives
+from encdec.parallel import collectives, devices
 from encdec.parallel.collectives import Axis
 from encdec.types import Array, Precision
 
-_PART_LOGITS = 2**22
-"""Most logits of one part: 16 MiB of float32, about what a CPU's cache holds."""
+_LOGIT_BYTES = 12
+"""What a part needs for each logit: logits, their exponents and their gradient, float32."""
+
+
+def part_rows(columns: int, *, is_cpu: bool, memory: int) -> int:
+    """The most tokens of one part.
+
+    The gradient of the kernel is read and written once for each part, so a part has rows enough
+    that this is little beside its products, even where the vocabulary is large.
+
+    Args:
+      columns: logits of a token on this device.
+      is_cpu: whether logits should stay in a cache, 16 MiB, rather than fill an accelerator.
+      memory: bytes of this device; a part takes a quarter of them at most.
+    """
+    rows = max(256, 2**22 // columns) if is_cpu else max(1024, 2**27 // columns)
+    return max(1, min(rows, memory // (4 * _LOGIT_BYTES * columns)))
 
 
 class LogitFactors(NamedTuple):
@@ -143,9 +158,11 @@ class Targets(NamedTuple):
 
 
 def _in_parts(features: Array, labels: Array, mask: Array, columns: int) -> tuple[Array, Targets]:
-    """Features [parts, N, D] and targets [parts, N], with N x columns at most `_PART_LOGITS`."""
+    """Features [parts, N, D] and targets [parts, N], with N at most `part_rows`."""
     rows = labels.size
-    part = max(1, min(rows, _PART_LOGITS // columns))
+    is_cpu, memory = jax.default_backend() == "cpu", devices.device_memory()
+    parts = -(-rows // part_rows(columns, is_cpu=is_cpu, memory=memory))
+    part = -(-rows // max(parts, 1))
     empty = -rows % part  # rows added to the last part; their mask is False
     x = jnp.pad(features.reshape(rows, -1), ((0, empty), (0, 0)))
     targets = Targets(

@@ -218,7 +218,7 @@ def test_a_small_run_gives_finite_figures(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(benchmark, "model_config", CONFIGS.__getitem__)
-    monkeypatch.setattr(benchmark, "matmul_peak", lambda: 1e9)
+    monkeypatch.setattr(benchmark, "matmul_peak", lambda _: 1e9)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     with jax.numpy_dtype_promotion("standard"):  # Optax promotes
         benchmark.main(benchmark.Options(models=("seq2seq",), **SIZES, json=tmp_path / "b.json"))

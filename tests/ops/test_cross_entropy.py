@@ -4,7 +4,7 @@ import pytest
 from jax.test_util import check_grads
 
 from encdec.ops import cross_entropy as losses
-from encdec.ops.cross_entropy import cross_entropy, token_log_probs
+from encdec.ops.cross_entropy import cross_entropy, part_rows, token_log_probs
 from tests import oracles
 
 B, T, D, V = 2, 5, 3, 7
@@ -20,9 +20,9 @@ def batch():
     return factors, labels, mask
 
 
-@pytest.fixture(params=[10**9, 21], ids=["all tokens at once", "three tokens at once"])
+@pytest.fixture(params=[10**9, 3], ids=["all tokens at once", "three tokens at once"])
 def split_tokens(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "_PART_LOGITS", request.param)
+    monkeypatch.setattr(losses, "part_rows", lambda columns, **_: request.param)
 
 
 @pytest.mark.usefixtures("split_tokens")
@@ -77,3 +77,24 @@ def test_gradient_against_finite_differences() -> None:
     factors, labels, mask = batch()
     loss = jax.jit(lambda *f: cross_entropy(*f, labels, mask, 0.1).loss)
     check_grads(loss, factors, order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("columns", [100, 8_000, 32_000, 256_000])
+def test_parts_are_as_large_as_a_device_can_use(columns: int) -> None:
+    cpu = part_rows(columns, is_cpu=True, memory=2**33)
+    assert cpu >= 256
+    assert cpu == 256 or cpu * columns * 4 <= 2**24  # bytes of a cache
+    assert part_rows(columns, is_cpu=False, memory=80 * 2**30) >= 1024
+    small = part_rows(columns, is_cpu=False, memory=2**30)
+    assert small >= 1
+    assert small * columns * 4 * 3 <= 2**28  # logits, exponents, gradient
+
+
+def test_a_large_vocabulary_is_not_cut_into_narrow_parts() -> None:
+    """On a CPU 512 tokens of 256,000 logits are two parts, in the program that is compiled."""
+    rows, columns = 512, 256_000
+    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((1, rows, 2), (2, columns))]
+    labels = np.zeros((1, rows), np.int32)
+    loss = jax.grad(lambda x, w: cross_entropy(x, w, None, labels, labels == 0, 0.1).loss)
+    text = jax.jit(loss).lower(*shapes).as_text()
+    assert f"tensor<{rows // 2}x{columns}xf32>" in text
