@@ -103,5 +103,5 @@ def cache_bytes(model: EncoderDecoder, beams: int) -> int:
         return one, two
 
     shapes = jax.eval_shape(caches, registry.abstract(model))
-    one, two = (sum(leaf.nbytes for leaf in jax.tree.leaves(each)) for each in shapes)
+    one, two = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(each)) for each in shapes)
     return int(two - one)
