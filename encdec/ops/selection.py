@@ -41,16 +41,16 @@ def top_k(x: Array, k: int) -> tuple[Array, Array]:
 
 
 def top_k_of_sums(
-    x: Array, offsets: Array, k: int, never: Sequence[int] = ()
+    x: Array, offsets: Sequence[Array], k: int, never: Sequence[int] = ()
 ) -> tuple[Array, Array, Array]:
-    """The k largest of x[..., r, n] + offsets[..., r] over r and n, largest first.
+    """The k largest of x[..., r, n] + offset[..., r] + ... over r and n, largest first.
 
     The sums are computed for those blocks only that are looked into. Of equal sums the first in the
     order of r, then n, come first.
 
     Args:
       x: float32 [..., R, N]; no NaN.
-      offsets: float32 [..., R].
+      offsets: each float32 [..., R], added in this order.
       k: static; at most R N.
       never: static; n whose sums count as -inf.
 
@@ -64,8 +64,13 @@ def top_k_of_sums(
             numbers = jnp.where(columns == column, -jnp.inf, numbers)
         return numbers
 
+    def add(numbers: Array, each: Sequence[Array]) -> Array:
+        for offset in each:
+            numbers = numbers + offset[..., None]
+        return numbers
+
     if rows * size <= 2 * k * _BLOCK:
-        sums = allowed(x + offsets[..., None], jnp.arange(size))
+        sums = allowed(add(x, offsets), jnp.arange(size))
         values, places = jax.lax.top_k(sums.reshape(*sums.shape[:-2], -1), k)
         return values, places // size, places % size
     blocks, block = _blocks(x)
@@ -74,12 +79,12 @@ def top_k_of_sums(
         numbers = allowed(blocks[..., b, :], b * block + jnp.arange(block))
         maxima = maxima.at[..., b].set(numbers.max(-1))
     count = maxima.shape[-1]
-    sums = (maxima + offsets[..., None]).reshape(*x.shape[:-2], -1)
+    sums = add(maxima, offsets).reshape(*x.shape[:-2], -1)
     chosen = jnp.sort(jax.lax.top_k(sums, min(k, sums.shape[-1]))[1], -1)
     row, first = chosen // count, chosen % count * block
     flat = blocks.reshape(*x.shape[:-2], -1, block)
     numbers = jnp.take_along_axis(flat, chosen[..., None], -2, mode="clip")  # [..., k, block]
-    numbers = numbers + jnp.take_along_axis(offsets, row, -1)[..., None]
+    numbers = add(numbers, [jnp.take_along_axis(offset, row, -1) for offset in offsets])
     numbers = allowed(numbers, first[..., None] + jnp.arange(block))
     values, places = jax.lax.top_k(numbers.reshape(*x.shape[:-2], -1), k)
     which, inside = places // block, places % block

@@ -8,38 +8,19 @@ Axes: see `encdec.types`.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from encdec.search import phrases
-from encdec.search.candidates import (
-    Candidates,
-    Required,
-    likeliest,
-    likeliest_processed,
-    with_phrases,
-)
-from encdec.search.interface import History, Processor, State, init_states, process
+from encdec.search.candidates import Candidates, Processed, Required, choose
+from encdec.search.finished import Finished, Stop, may_improve, merge
+from encdec.search.interface import History, Processor, init_states
 from encdec.search.loop import InitCache, Search, whole
-from encdec.search.paths import Finished, Record, follow
-from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
+from encdec.search.paths import Record, follow
+from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult
 from encdec.types import Array, Cache, DecodeStep, Kept, Memory, SpecialIds
-
-Stop = Literal["never", "heuristic", "first"]
-
-
-class _Processed(NamedTuple):
-    """What processors need of each live hypothesis, kept only where there are processors.
-
-    tokens: int32 [B, W, T], so far. log_probs: float32 [B, W], under the model. states: one for
-    each processor.
-    """
-
-    tokens: Array
-    log_probs: Array
-    states: tuple[State, ...]
 
 
 class _State(NamedTuple):
@@ -56,7 +37,7 @@ class _State(NamedTuple):
     done: Array
     record: Record
     cache: Cache
-    processed: _Processed | None
+    processed: Processed | None
     progress: phrases.Progress | None
 
 
@@ -96,7 +77,7 @@ def beam_parts(
 
     With `required` the candidates are others, and not ordered by their totals only, see
     `encdec.search.phrases`; the rest is the same. A sentence without phrases has the hypotheses
-    that it has without `required`, up to rounding.
+    that it has without `required`.
 
     Args:
       step: the model.
@@ -128,15 +109,19 @@ def beam_parts(
 
     def advance(s: _State) -> _State:
         logits, attended, cache = step(memory, s.cache, s.last)
-        s, best = _choose(
-            s._replace(cache=cache),
+        processed, best = choose(
+            s.live,
             logits.astype(jnp.float32),
-            max_lengths,
-            specials,
-            banned,
-            processors,
-            required,
+            s.processed,
+            s.progress,
+            step=s.step,
+            max_lengths=max_lengths,
+            specials=specials,
+            banned=banned,
+            processors=processors,
+            required=required,
         )
+        s = s._replace(cache=cache, processed=processed)
         return _advance(s, best, attended, max_lengths, penalty, stop, specials)
 
     def result(s: _State) -> SearchResult:
@@ -179,7 +164,7 @@ def _start(
     if processors:
         tokens = jnp.full((rows, beams, max_len), specials.pad, jnp.int32)
         states = init_states(processors, History(tokens, zero))
-        processed = _Processed(tokens, jnp.zeros((rows, beams)), states)
+        processed = Processed(tokens, jnp.zeros((rows, beams)), states)
     done = max_lengths <= 0
     empty = none.at[:, 0].set(jnp.where(done, 0, -jnp.inf))
     return _State(
@@ -193,44 +178,6 @@ def _start(
         processed=processed,
         progress=None,
     )
-
-
-def _choose(
-    s: _State,
-    logits: Array,
-    max_lengths: Array,
-    specials: SpecialIds,
-    banned: Sequence[int],
-    processors: Sequence[Processor],
-    required: Required | None,
-) -> tuple[_State, Candidates]:
-    """The candidates of a step, and the state with what processors have read."""
-    if s.processed is None and required is None:
-        return s, likeliest(s.live, logits, banned)
-    ranked = model_log_probs = log_probs(logits, banned)
-    so_far = None
-    if s.processed is not None:
-        history = History(s.processed.tokens, s.step)
-        states, ranked = process(
-            processors, s.processed.states, model_log_probs, history, specials.end
-        )
-        so_far = s.processed.log_probs
-        s = s._replace(processed=s.processed._replace(states=states))
-    if required is not None:
-        assert s.progress is not None
-        best = with_phrases(
-            s.live,
-            ranked,
-            model_log_probs,
-            so_far,
-            progress=s.progress,
-            required=required,
-            room=max_lengths - s.step - 1 - required.reserved,
-            specials=specials,
-        )
-        return s, best
-    assert so_far is not None
-    return s, likeliest_processed(s.live, ranked, model_log_probs, so_far)
 
 
 def _advance(
@@ -249,7 +196,7 @@ def _advance(
     at_limit = (length >= max_lengths)[:, None]
     is_first = jnp.arange(ends.shape[1]) < beams
     finishes = (ends | at_limit) & is_first & ~s.done[:, None]
-    finished = _merge(s.finished, best, finishes, length, penalty)
+    finished = merge(s.finished, best, finishes, length, penalty)
     # The first W that do not end, in their order.
     _, order = jax.lax.top_k(jnp.where(ends, -ends.shape[1], -jnp.arange(ends.shape[1])), beams)
 
@@ -284,13 +231,13 @@ def _advance(
         s.record.log_probs.at[:, :, s.step].set(sums),
         attention,
     )
-    may_improve = _may_improve(live, finished, length, max_lengths, penalty, stop)
+    improves = may_improve(live, finished, length, max_lengths, penalty, stop)
     return _State(
         step=length,
         last=tokens,
         live=live,
         finished=finished,
-        done=s.done | ~may_improve | at_limit[:, 0],
+        done=s.done | ~improves | at_limit[:, 0],
         record=record,
         cache=cache,
         processed=processed,
@@ -317,37 +264,3 @@ def _reorder(tree: Any, parents: Array) -> Any:
         return jnp.take(flat, places, 0, mode="clip").reshape(x.shape)
 
     return jax.tree.map(gather, tree, is_leaf=lambda x: isinstance(x, Kept))
-
-
-def _merge(
-    finished: Finished, best: Candidates, finishes: Array, length: Array, penalty: LengthPenalty
-) -> Finished:
-    """The W best of those that finished before and of the candidates that finish now."""
-    beams = finished.scores.shape[1]
-    totals = jnp.where(finishes, best.totals, -jnp.inf)
-    new = Finished(
-        totals / penalty(length),
-        jnp.where(jnp.isneginf(totals), -jnp.inf, best.log_probs),
-        jnp.where(jnp.isneginf(totals), 0, length),
-        best.parents,
-        best.tokens,
-    )
-    both = Finished(*(jnp.concatenate(pair, 1) for pair in zip(finished, new, strict=True)))
-    _, order = jax.lax.top_k(both.scores, beams)
-    return Finished(*(jnp.take_along_axis(x, order, 1) for x in both))
-
-
-def _may_improve(
-    live: Array,
-    finished: Finished,
-    length: Array,
-    max_lengths: Array,
-    penalty: LengthPenalty,
-    stop: Stop,
-) -> Array:
-    """Whether the search of a sentence goes on before its limit: bool [B]."""
-    worst = finished.scores[:, -1]  # -inf until W have finished
-    if stop == "first":
-        return jnp.isneginf(worst) & (live.max(1) > -jnp.inf)
-    ends_at = max_lengths if stop == "never" else length
-    return live.max(1) / penalty(ends_at) > worst

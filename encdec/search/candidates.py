@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from encdec.ops.selection import logsumexp, top_k_of_sums
 from encdec.search import phrases
+from encdec.search.interface import History, Processor, State, process
+from encdec.search.types import log_probs
 from encdec.types import Array, SpecialIds
 
 
@@ -24,6 +26,18 @@ class Required(NamedTuple):
     automata: phrases.Automata
     edges: phrases.WordEdges
     reserved: int
+
+
+class Processed(NamedTuple):
+    """What processors need of each live hypothesis, kept only where there are processors.
+
+    tokens: int32 [B, W, T], so far. log_probs: float32 [B, W], under the model. states: one for
+    each processor.
+    """
+
+    tokens: Array
+    log_probs: Array
+    states: tuple[State, ...]
 
 
 class Candidates(NamedTuple):
@@ -40,6 +54,55 @@ class Candidates(NamedTuple):
     progress: phrases.Progress | None
 
 
+def choose(
+    live: Array,
+    logits: Array,
+    processed: Processed | None,
+    progress: phrases.Progress | None,
+    *,
+    step: Array,
+    max_lengths: Array,
+    specials: SpecialIds,
+    banned: Sequence[int],
+    processors: Sequence[Processor],
+    required: Required | None,
+) -> tuple[Processed | None, Candidates]:
+    """The candidates of a step, and what processors remember after it.
+
+    Args:
+      live: float32 [B, W], the sum of each live hypothesis, -inf for none.
+      logits: float32 [B, W, V].
+      processed: what processors need; None where there are none.
+      progress: of each live hypothesis with its phrases; None where there are none.
+      step: int32 [], tokens of the live hypotheses.
+      max_lengths: int32 [B], as in `beam_parts`; so are the others.
+    """
+    if processed is None and required is None:
+        return None, likeliest(live, logits, banned)
+    ranked = model_log_probs = log_probs(logits, banned)
+    so_far = None
+    if processed is not None:
+        history = History(processed.tokens, step)
+        states, ranked = process(
+            processors, processed.states, model_log_probs, history, specials.end
+        )
+        so_far, processed = processed.log_probs, processed._replace(states=states)
+    if required is None:
+        assert so_far is not None
+        return processed, likeliest_processed(live, ranked, model_log_probs, so_far)
+    assert progress is not None
+    return processed, with_phrases(
+        live,
+        ranked,
+        model_log_probs,
+        so_far,
+        progress=progress,
+        required=required,
+        room=max_lengths - step - 1 - required.reserved,
+        specials=specials,
+    )
+
+
 def likeliest(live: Array, logits: Array, banned: Sequence[int]) -> Candidates:
     """The 2 W best continuations, where no processor acts.
 
@@ -48,9 +111,9 @@ def likeliest(live: Array, logits: Array, banned: Sequence[int]) -> Candidates:
       logits: float32 [B, W, V].
       banned: static; ids that no hypothesis holds.
     """
-    totals, parents, tokens = top_k_of_sums(
-        logits, live - logsumexp(logits), _count(logits), banned
-    )
+    # In the order in which log-probabilities and totals are added up where processors act.
+    offsets = (-logsumexp(logits), live)
+    totals, parents, tokens = top_k_of_sums(logits, offsets, _count(logits), banned)
     return Candidates(totals, totals, parents, tokens, None)
 
 
@@ -65,7 +128,7 @@ def likeliest_processed(
       model_log_probs: float32 [B, W, V], the same under the model.
       so_far: float32 [B, W], the sum under the model.
     """
-    totals, parents, tokens = top_k_of_sums(ranked, live, _count(ranked))
+    totals, parents, tokens = top_k_of_sums(ranked, (live,), _count(ranked))
     width = ranked.shape[-1]
     gains = jnp.take_along_axis(
         model_log_probs.reshape(live.shape[0], -1), parents * width + tokens, 1

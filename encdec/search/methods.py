@@ -12,9 +12,10 @@ import numpy as np
 
 from encdec.config.search import SearchOptions
 from encdec.ops.seeds import key_from_words, seed_words
-from encdec.search.beam import Stop, beam_parts
+from encdec.search.beam import beam_parts
 from encdec.search.candidates import Required
 from encdec.search.diverse import diverse_parts
+from encdec.search.finished import Stop
 from encdec.search.interface import Processor
 from encdec.search.loop import InitCache, Search
 from encdec.search.phrases import Automata, WordEdges

@@ -8,22 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from encdec.search.finished import Finished
 from encdec.types import Array, SpecialIds
-
-
-class Finished(NamedTuple):
-    """The W best hypotheses that have finished, best first; an unused place has score -inf.
-
-    scores, log_probs: float32 [B, W]. lengths: int32 [B, W]. parents, tokens: int32 [B, W], the
-    place in the beam of the hypothesis that the last token was added to, at step length - 1, and
-    that token: the end token, or any where the hypothesis was cut at its limit.
-    """
-
-    scores: Array
-    log_probs: Array
-    lengths: Array
-    parents: Array
-    tokens: Array
 
 
 class Record(NamedTuple):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from encdec.ops.selection import logsumexp
 from encdec.types import Array
 
 
@@ -44,7 +44,7 @@ def log_probs(logits: Array, banned: Sequence[int] = ()) -> Array:
     """
     logits = logits.astype(jnp.float32)
     # Unlike those of log_softmax, this difference is computed where it is read, and not kept.
-    scores = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    scores = logits - logsumexp(logits)[..., None]
     ids = jnp.arange(logits.shape[-1])
     for never in banned:
         scores = jnp.where(ids == never, -jnp.inf, scores)

@@ -32,10 +32,11 @@ def test_the_largest_sums(
     x[..., never] = levels  # never the largest, though they are
     offsets = random.integers(0, levels, (2, rows)).astype(np.float32)
     offsets[0, 0] = -np.inf
-    sums = x + offsets[..., None]
+    more = random.normal(0, 9, (2, rows)).astype(np.float32)
+    sums = x + offsets[..., None] + more[..., None]
     sums[..., never] = -np.inf
     order = np.argsort(-sums.reshape(2, -1), -1, kind="stable")[:, :k]
-    found = jax.jit(top_k_of_sums, static_argnums=(2, 3))(x, offsets, k, never)
+    found = jax.jit(top_k_of_sums, static_argnums=(2, 3))(x, (offsets, more), k, never)
     np.testing.assert_array_equal(found[1] * size + found[2], order)
     np.testing.assert_array_equal(found[0], np.take_along_axis(sums.reshape(2, -1), order, 1))
 
