@@ -28,11 +28,14 @@ class Layout:
       data: shards of the sentences of a batch.
       model: shards of a Transformer's heads, feed-forward hidden units and vocabulary.
       shard_optimizer: whether the optimizer's state is split over the data shards as well (ZeRO 1).
+      devices: the devices themselves, in the order of the mapped axis; if there are none, the first
+        ones of all processes. Programs can be compiled for descriptions of devices too.
     """
 
     data: int = 1
     model: int = 1
     shard_optimizer: bool = False
+    devices: tuple[Any, ...] = ()
 
     @classmethod
     def parse(cls, text: str | None, *, shard_optimizer: bool = False) -> Self:
@@ -121,6 +124,8 @@ SINGLE_DEVICE = Layout()
 
 def layout_devices(layout: Layout) -> list[Any]:
     """The devices of a layout, in the order of the mapped axis: process by process."""
+    if layout.devices:
+        return list(layout.devices)
     processes = range(jax.process_count())
     return [d for p in processes for d in jax.local_devices(process_index=p)][: layout.size]
 

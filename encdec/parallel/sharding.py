@@ -58,6 +58,20 @@ def shard_specs(shapes: Any, axes: Any, layout: Layout, *, over_data: bool = Fal
     return jax.tree.map(spec, shapes, axes)
 
 
+def shard_shapes(shapes: Any, specs: Any, layout: Layout) -> Any:
+    """The shapes of each device's shards of whole arrays, as `jax.ShapeDtypeStruct`."""
+
+    def of_device(array: Any, spec: ShardSpec) -> jax.ShapeDtypeStruct:
+        shape = _model_shard_shape(array.shape, spec.model, layout)
+        if spec.data >= 0:
+            shape = tuple(
+                -(-n // layout.data) if axis == spec.data else n for axis, n in enumerate(shape)
+            )
+        return jax.ShapeDtypeStruct(shape, array.dtype)
+
+    return jax.tree.map(of_device, shapes, specs)
+
+
 def shard(tree: Any, specs: Any, layout: Layout) -> Any:
     """Puts whole arrays on the devices, split as the `shard_specs` say."""
     if layout.size == 1:

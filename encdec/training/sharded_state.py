@@ -42,6 +42,7 @@ class StateSharding:
       layout: as given.
       precision: of the matrix products.
       shapes: a TrainState of the shapes that a single device would have.
+      shard_shapes: the same of the shapes that each device has.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class StateSharding:
                 self.shapes.optimizer, axes.optimizer, layout, over_data=layout.shard_optimizer
             )
         )
+        self.shard_shapes: TrainState = sharding.shard_shapes(self.shapes, self._specs, layout)
         shared = StepSharding(layout.axes, trainable_axes, layout.shard_optimizer)
         step = partial(train_step, model_shard, optimizer, config, sharding=shared, roles=roles)
         self._merge = (
