@@ -42,7 +42,7 @@ from encdec.search.loop import unroll
 from encdec.search.methods import Sentences, split
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
-from encdec.types import Array, Batch, InputError, SpecialIds
+from encdec.types import Array, Batch, InputError, Precision, SpecialIds
 from experiments.scaling import count_collectives
 
 
@@ -89,8 +89,8 @@ class Options:
     """Sizes of the model."""
     programs: tuple[Literal["training", "search"], ...] = ("training", "search")
     """What to compile."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Type of matrix products."""
+    precision: Precision = "bfloat16"
+    """What matrix products multiply."""
     batch_tokens: int = 24576
     """Source or target tokens of a batch of training, of all chips together."""
     length: int = 64
@@ -186,9 +186,7 @@ def _training(options: Options, layout: Layout) -> tuple[Any, int | None]:
     """The training step of a batch, compiled, and the bytes that each chip needs."""
     training = TrainingConfig()
     full_model, model_shard = (_model(options, axes.model) for axes in (Layout().axes, layout.axes))
-    states = StateSharding(
-        full_model, model_shard, optimizer(training), training, layout, jnp.dtype(options.precision)
-    )
+    states = StateSharding(full_model, model_shard, optimizer(training), training, layout)
     rows, length = options.batch_tokens // options.length // layout.data, options.length
     batch = Batch(
         src=jax.ShapeDtypeStruct((rows, length), jnp.int32),
@@ -205,9 +203,7 @@ def _search(options: Options, layout: Layout) -> tuple[Any, int | None]:
     """A beam search, from encoding to the n-best lists, and the bytes that each chip needs."""
     rows, length = options.sentences // layout.data, options.length
     static, arrays = split(SearchOptions(beam=options.beam), SpecialIds(), max_len=length)
-    model = Model(
-        (_model(options, layout.axes.model),), jnp.dtype(options.precision), "probabilities"
-    )
+    model = Model((_model(options, layout.axes.model),), "probabilities")
 
     def search(params: Any, src: Array, src_mask: Array, sentences: Sentences) -> Any:
         memory = model.encode((params,), ((src, src_mask),))
@@ -239,6 +235,7 @@ def _model(options: Options, shards: Any) -> EncoderDecoder:
         joint=True,
         shards=shards,
         remat=options.remat,
+        precision=options.precision,
     )
 
 
