@@ -119,11 +119,32 @@ class TrainingBatches:
         return Examples(src, tgt)
 
 
-def largest_batch(bucketing: Bucketing, rows: Rows = ALL_ROWS) -> Batch:
-    """A batch of the shape with the most tokens, padding included, in which all is padding."""
-    bucket = max(bucketing.buckets, key=lambda b: b.rows * (b.source_length + b.target_length))
-    count = -(-bucket.rows // rows.multiple) * rows.multiple // rows.parts
-    S, T = bucket.source_length, bucket.target_length
+def largest_batches(bucketing: Bucketing, rows: Rows = ALL_ROWS) -> list[Batch]:
+    """The batches that may need the most memory, one or two, in which all is padding.
+
+    What a step keeps for each token takes the most where a batch has the most tokens, padding
+    included; attention, which it keeps for pairs of tokens of a sentence, where there are the most
+    such pairs. Which of the two is more depends on the model and its vocabulary.
+    """
+
+    def tokens(b: Bucket) -> int:
+        return b.rows * (b.source_length + b.target_length)
+
+    def pairs(b: Bucket) -> int:
+        S, T = b.source_length, b.target_length
+        return b.rows * (S * S + S * T + T * T)
+
+    largest = dict.fromkeys(
+        (b.rows, b.source_length, b.target_length)
+        for b in (max(bucketing.buckets, key=tokens), max(bucketing.buckets, key=pairs))
+    )
+    return [
+        _padding(-(-n // rows.multiple) * rows.multiple // rows.parts, S, T) for n, S, T in largest
+    ]
+
+
+def _padding(count: int, S: int, T: int) -> Batch:
+    """A batch of `count` empty pairs."""
     return Batch(
         src=np.zeros((count, S), np.int32),
         src_mask=np.zeros((count, S), bool),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 
 from encdec.config import TrainingDeviceConfig
-from encdec.data.batches import largest_batch
+from encdec.data.batches import largest_batches
 from encdec.data.sources import Pairs
 from encdec.files import write_text
 from encdec.ops.seeds import key_from_words, seed_words
@@ -209,8 +209,9 @@ def _run_loop(
                 f"batches have {shapes} shape{'s' if shapes > 1 else ''}: before its first batch, "
                 "the step is compiled for each of them"
             )
-            largest = largest_batch(bucketing, local_rows(run.config, layout))
-            needed = step.compile(start.state, largest, key, measure=True)
+            largest = largest_batches(bucketing, local_rows(run.config, layout))
+            each = [step.compile(start.state, one, key, measure=True) for one in largest]
+            needed = None if None in each else max(n for n in each if n is not None)
             fixed = sharding.bytes_per_device(start.state, layout)
             fits = partial(check_memory, bucketing, run.config.data.batch_tokens, layout)
             processes.on_all_processes(lambda: fits(needed, fixed))

@@ -10,7 +10,7 @@ from encdec.data.batches import (
     Rows,
     SubwordSampling,
     TrainingBatches,
-    largest_batch,
+    largest_batches,
     training_iterator,
 )
 from encdec.data.bucketing import Bucketing, make_buckets
@@ -108,7 +108,7 @@ def test_parts_of_a_batch_are_the_batch_and_empty_rows(sampled: bool) -> None:
             np.testing.assert_array_equal(side[:rows], gather_batch)
             assert (side[rows:] == PAD).all()
     largest = max(range(made.batches_per_epoch), key=lambda step: whole[step].src.size)
-    empty = largest_batch(made, Rows(6, 1, 3))
+    empty = largest_batches(made, Rows(6, 1, 3))[0]
     assert empty.src.shape == parts[1][largest].src.shape
     assert not empty.src.any()
 
