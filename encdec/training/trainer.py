@@ -18,7 +18,7 @@ from encdec.config import DeviceConfig, RunConfig, TrainingDeviceConfig
 from encdec.data.corpus import TrainingText
 from encdec.data.given_batches import GivenBatches
 from encdec.evaluation.compute import validation_metrics
-from encdec.evaluation.options import metric_options
+from encdec.evaluation.options import metric_options, tokenizer_note
 from encdec.inference.translator import Translator, load_on
 from encdec.parallel import processes
 from encdec.parallel.layout import Layout
@@ -186,6 +186,8 @@ def _begin(
     pipeline = processes.main_process_first(
         lambda: open_pipeline(config, folder, data, layout, initial, notes.append, say)
     )
+    if isinstance(data, TrainingText) and (said := tokenizer_note(metrics, data.valid.tgt)):
+        notes.append(said)
     training = config.training
     if training.warmup >= training.max_steps:
         notes.append(

@@ -22,7 +22,13 @@ from encdec.evaluation.metrics import (
     ratio,
     text_metrics,
 )
-from encdec.evaluation.options import BLEU_TOKENIZERS, MetricOptions, bleu_tokenizer, metric_options
+from encdec.evaluation.options import (
+    BLEU_TOKENIZERS,
+    MetricOptions,
+    bleu_tokenizer,
+    metric_options,
+    tokenizer_note,
+)
 from encdec.evaluation.significance import compare
 from encdec.evaluation.tables import metrics_text
 from encdec.types import InputError
@@ -280,6 +286,24 @@ def test_the_target_language_chooses_the_tokenizer(monkeypatch: pytest.MonkeyPat
     assert "|tok:zh|" in computed.signatures["bleu"]
     words = compute_metrics(*texts, MetricOptions("13a", language="zh"), ["bleu"])
     assert words["bleu"] != pytest.approx(expected)
+
+
+def test_words_that_bleu_may_not_see_are_told(monkeypatch) -> None:
+    chinese, japanese, german = ["我有一只猫。"], ["猫がいます。", "3匹"], ["Ich habe 2 Katzen."]
+    for language, tokenizer, targets, says in (
+        ("en", None, german, None),
+        ("en", None, chinese, "--target-language zh"),
+        ("en", "13a", japanese, "--bleu-tokenizer char"),
+        ("zh", None, chinese, None),
+        ("en", "char", chinese, None),
+        ("ja", None, japanese, "sacrebleu[ja]"),
+        ("jpn_Jpan", None, japanese, "sacrebleu[ja]"),
+        ("ko", "char", chinese, None),
+        ("en", None, [], None),
+    ):
+        monkeypatch.setattr(options, "find_spec", lambda name: None)
+        note = tokenizer_note(MetricOptions(tokenizer, language=language), targets)
+        assert note is None if says is None else note is not None and says in note
 
 
 def test_a_tokenizer_that_is_not_installed() -> None:
