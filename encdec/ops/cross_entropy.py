@@ -161,8 +161,8 @@ def _in_parts(features: Array, labels: Array, mask: Array, columns: int) -> tupl
     """Features [parts, N, D] and targets [parts, N], with N at most `part_rows`."""
     rows = labels.size
     is_cpu, memory = jax.default_backend() == "cpu", devices.device_memory()
-    parts = -(-rows // part_rows(columns, is_cpu=is_cpu, memory=memory))
-    part = -(-rows // max(parts, 1))
+    parts = max(1, -(-rows // part_rows(columns, is_cpu=is_cpu, memory=memory)))
+    part = max(1, -(-rows // parts))
     empty = -rows % part  # rows added to the last part; their mask is False
     x = jnp.pad(features.reshape(rows, -1), ((0, empty), (0, 0)))
     targets = Targets(

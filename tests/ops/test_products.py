@@ -1,10 +1,14 @@
 """Products against NumPy in float64, and what a device is asked for."""
 
+import ast
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from encdec.ops import products
 from encdec.ops.products import einsum, matmul
 from encdec.types import Precision
 
@@ -50,3 +54,19 @@ def test_sums_of_many_small_terms_are_float32() -> None:
     assert matmul(x, y, "bfloat16").item() == pytest.approx(100, rel=0.01)
     gradient = jax.grad(lambda w: matmul(y, w, "bfloat16").sum() * 0.01)(np.ones((1, 1), "f"))
     assert gradient.item() == pytest.approx(100, rel=0.01)
+
+
+def test_no_other_code_leaves_the_precision_of_a_product_to_the_device() -> None:
+    root = Path(products.__file__).parents[1]
+    calls = {"einsum", "matmul", "dot", "tensordot", "vdot", "inner", "dot_general", "Dense"}
+    folders = ("models", "ops", "search", "inference", "training")
+    for file in (file for folder in folders for file in (root / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            where = (file.relative_to(root).as_posix(), getattr(node, "lineno", 0))
+            assert not isinstance(getattr(node, "op", None), ast.MatMult), where
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                is_library = ast.unparse(node.func.value) in ("jnp", "nn", "jax.lax", "lax")
+                names_precision = any(k.arg == "precision" for k in node.keywords)
+                is_product = is_library and node.func.attr in calls
+                if is_product and not names_precision:
+                    assert file.name == "products.py", where
