@@ -15,7 +15,7 @@ import numpy as np
 from encdec.data.batches import scoring_batches
 from encdec.data.sources import GivenPairs, Pair, Pairs, read_all
 from encdec.data.tokens import encode_pairs
-from encdec.models.loss import batch_log_probs
+from encdec.models.loss import batch_log_probs, rows_of_logits
 from encdec.parallel import pmap
 from encdec.parallel.layout import Layout
 from encdec.types import Array, Batch, Params
@@ -91,22 +91,24 @@ def score(
     return Scores(scores)
 
 
-def log_probs(params: Params, batch: Batch, *, model: nn.Module) -> Array:
+def log_probs(params: Params, batch: Batch, *, model: nn.Module, rows: int | None = None) -> Array:
     """Computes the log-probabilities of the target tokens of a batch on one device.
 
     Args:
       params: float32 pytree, as one device holds it.
       batch: B sentence pairs; tgt [B, T + 1] begins with the start token.
       model: static; the module.
+      rows: static; see `encdec.models.loss.batch_loss`.
 
     Returns:
       float32 [B, T], nats: entry t is log p(tgt[t + 1] | tgt[:t + 1], src), for the end token too;
       0 where tgt[t + 1] is padding.
     """
-    return batch_log_probs(model, params, batch)
+    return batch_log_probs(model, params, batch, rows)
 
 
 @lru_cache(maxsize=8)
 def log_probs_program(layout: Layout, model: nn.Module) -> Any:
     """`log_probs` on the devices of a layout, compiled once for each model."""
-    return pmap.parallelize(partial(log_probs, model=model), layout, (True, True))
+    step = partial(log_probs, model=model, rows=rows_of_logits(model, layout))
+    return pmap.parallelize(step, layout, (True, True))

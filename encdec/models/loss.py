@@ -5,7 +5,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from encdec.models.interface import bind, precision_of
-from encdec.ops.cross_entropy import LogitFactors, LossSums, cross_entropy, token_log_probs
+from encdec.ops.cross_entropy import (
+    LogitFactors,
+    LossSums,
+    cross_entropy,
+    part_rows,
+    token_log_probs,
+)
+from encdec.parallel import collectives, devices
+from encdec.parallel.layout import Layout, layout_devices
 from encdec.types import Array, Batch, Params, Precision
 
 
@@ -16,6 +24,7 @@ def batch_loss(
     smoothing: float,
     key: Array | None,
     tgt_in: Array | None = None,
+    rows: int | None = None,
 ) -> LossSums:
     """Sums of the loss over a batch.
 
@@ -27,19 +36,32 @@ def batch_loss(
       key: of dropout, or None for no dropout.
       tgt_in: int32 [B, T], what the decoder reads; None for the targets: the start token and all
         tokens but the last.
+      rows: the most tokens whose logits exist at a time, see `rows_of_logits`; None for those of a
+        CPU.
 
     Returns:
       The sums over this device's sentences; the same on all devices that the model is split over.
     """
-    return cross_entropy(*_factors(model, params, batch, key, tgt_in), smoothing, *_split(model))
+    factors = _factors(model, params, batch, key, tgt_in)
+    return cross_entropy(*factors, smoothing, *_split(model), rows)
 
 
-def batch_log_probs(model: Any, params: Params, batch: Batch) -> Array:
+def batch_log_probs(model: Any, params: Params, batch: Batch, rows: int | None = None) -> Array:
     """log p of each target token, float32 [B, T] in nats, 0 at padding; see `batch_loss`.
 
     All devices that the model is split over get the same.
     """
-    return token_log_probs(*_factors(model, params, batch, None, None), *_split(model))
+    return token_log_probs(*_factors(model, params, batch, None, None), *_split(model), rows)
+
+
+def rows_of_logits(model: Any, layout: Layout) -> int:
+    """The most tokens whose logits a device of this layout should hold at a time."""
+    vocabulary, shards, _ = _split(model)
+    return part_rows(
+        collectives.shard_size(vocabulary, shards),
+        is_cpu=layout_devices(layout)[0].platform == "cpu",
+        memory=devices.device_memory(),
+    )
 
 
 def _factors(

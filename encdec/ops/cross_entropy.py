@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from encdec.ops.products import input_dtype, matmul
-from encdec.parallel import collectives, devices
+from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.types import Array, Precision
 
@@ -19,7 +19,7 @@ _LOGIT_BYTES = 12
 """What a part needs for each logit: logits, their exponents and their gradient, float32."""
 
 
-def part_rows(columns: int, *, is_cpu: bool, memory: int) -> int:
+def part_rows(columns: int, *, is_cpu: bool, memory: int | None = None) -> int:
     """The most tokens of one part.
 
     The gradient of the kernel is read and written once for each part, so a part has rows enough
@@ -28,10 +28,12 @@ def part_rows(columns: int, *, is_cpu: bool, memory: int) -> int:
     Args:
       columns: logits of a token on this device.
       is_cpu: whether logits should stay in a cache, 16 MiB, rather than fill an accelerator.
-      memory: bytes of this device; a part takes a quarter of them at most.
+      memory: bytes of this device, of which a part takes a quarter at most; None for enough.
     """
     rows = max(256, 2**22 // columns) if is_cpu else max(1024, 2**27 // columns)
-    return max(1, min(rows, memory // (4 * _LOGIT_BYTES * columns)))
+    if memory is not None:
+        rows = min(rows, memory // (4 * _LOGIT_BYTES * columns))
+    return max(1, rows)
 
 
 class LogitFactors(NamedTuple):
@@ -87,6 +89,7 @@ def cross_entropy(
     vocabulary: int | None = None,
     axis: Axis | None = None,
     precision: Precision = "float32",
+    rows: int | None = None,
 ) -> LossSums:
     """Label-smoothed cross-entropy (Szegedy 2016, section 7) of z = features @ kernel + bias.
 
@@ -108,11 +111,15 @@ def cross_entropy(
       vocabulary: V; if None, the number of the kernel's columns.
       axis: the devices that V is split over, or None.
       precision: of the products with the kernel, and of their gradients.
+      rows: the most tokens of a part, see `part_rows`; None for those of a CPU.
     """
     columns = kernel.shape[1] if vocabulary is None else vocabulary
     kind = _Kind(smoothing, columns, axis, precision)
     x, targets = _in_parts(
-        collectives.copy_to_model_parallel(features, axis), labels, mask, kernel.shape[1]
+        collectives.copy_to_model_parallel(features, axis),
+        labels,
+        mask,
+        rows or part_rows(kernel.shape[1], is_cpu=True),
     )
     return _by_parts(kind, (x, kernel, bias), targets)
 
@@ -126,6 +133,7 @@ def token_log_probs(
     vocabulary: int | None = None,
     axis: Axis | None = None,
     precision: Precision = "float32",
+    rows: int | None = None,
 ) -> Array:
     """log p(y) = z_y - logsumexp(z) of each label y, with z = features @ kernel + bias.
 
@@ -133,7 +141,8 @@ def token_log_probs(
     only its columns of them.
 
     Args:
-      features, kernel, bias, labels, mask, vocabulary, axis, precision: as in `cross_entropy`.
+      features, kernel, bias, labels, mask, vocabulary, axis, precision, rows: as in
+        `cross_entropy`.
 
     Returns:
       float32 [B, T], nats; 0 where the mask is False.
@@ -146,7 +155,8 @@ def token_log_probs(
         terms = _label_terms(kind, _logits(x, kernel, bias, precision), targets.labels)
         return jnp.where(targets.mask, terms.at_label - terms.log_sum, 0)
 
-    parts = jax.lax.map(part, _in_parts(features, labels, mask, kernel.shape[1]))
+    rows = rows or part_rows(kernel.shape[1], is_cpu=True)
+    parts = jax.lax.map(part, _in_parts(features, labels, mask, rows))
     return parts.reshape(-1)[: labels.size].reshape(labels.shape)
 
 
@@ -157,11 +167,10 @@ class Targets(NamedTuple):
     mask: Array
 
 
-def _in_parts(features: Array, labels: Array, mask: Array, columns: int) -> tuple[Array, Targets]:
-    """Features [parts, N, D] and targets [parts, N], with N at most `part_rows`."""
+def _in_parts(features: Array, labels: Array, mask: Array, most: int) -> tuple[Array, Targets]:
+    """Features [parts, N, D] and targets [parts, N], with N at most `most`."""
     rows = labels.size
-    is_cpu, memory = jax.default_backend() == "cpu", devices.device_memory()
-    parts = max(1, -(-rows // part_rows(columns, is_cpu=is_cpu, memory=memory)))
+    parts = max(1, -(-rows // most))
     part = max(1, -(-rows // parts))
     empty = -rows % part  # rows added to the last part; their mask is False
     x = jnp.pad(features.reshape(rows, -1), ((0, empty), (0, 0)))

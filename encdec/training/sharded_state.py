@@ -12,6 +12,7 @@ import optax
 from encdec.config import TrainingConfig
 from encdec.models import registry
 from encdec.models.interface import EncoderDecoder, precision_of
+from encdec.models.loss import rows_of_logits
 from encdec.parallel import devices, pmap, sharding
 from encdec.parallel.layout import Layout
 from encdec.training.fine_tuning import Roles, merge, partition
@@ -76,7 +77,15 @@ class StateSharding:
         )
         self.shard_shapes: TrainState = sharding.shard_shapes(self.shapes, self._specs, layout)
         shared = StepSharding(layout.axes, trainable_axes, layout.shard_optimizer)
-        step = partial(train_step, model_shard, optimizer, config, sharding=shared, roles=roles)
+        step = partial(
+            train_step,
+            model_shard,
+            optimizer,
+            config,
+            sharding=shared,
+            roles=roles,
+            rows=rows_of_logits(model_shard, layout),
+        )
         self._merge = (
             pmap.parallelize(partial(merge, roles), layout, (True, True)) if roles else None
         )

@@ -168,6 +168,7 @@ def train_step(
     *,
     sharding: StepSharding = SINGLE_DEVICE,
     roles: Roles | None = None,
+    rows: int | None = None,
 ) -> tuple[TrainState, StepReport]:
     """One update of the trainable parameters by the mean loss per token.
 
@@ -182,6 +183,7 @@ def train_step(
       key: the dropout key of the run; the number of the step is folded in.
       sharding: how devices divide the step; the model must be built for the same `axes.model`.
       roles: the role of each parameter in training; None where all are trained.
+      rows: static; see `batch_loss`.
 
     Returns:
       The next state, and the measurements of the update.
@@ -199,7 +201,7 @@ def train_step(
             key, draw_key = jax.random.split(key)
             fixed = jax.lax.stop_gradient(params)
             tgt_in = scheduled_inputs(model, fixed, batch, rate, draw_key)
-        sums = batch_loss(model, params, batch, config.label_smoothing, key, tgt_in)
+        sums = batch_loss(model, params, batch, config.label_smoothing, key, tgt_in, rows)
         return sums.loss, sums
 
     gradients, sums = _summed_gradient(
