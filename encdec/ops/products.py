@@ -91,5 +91,16 @@ _bfloat16_einsum.defvjp(_forward, _backward)
 
 def _rounded_einsum(spec: str, x: Array, y: Array) -> Array:
     """The product of bfloat16 arrays; its sums are float32."""
-    x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
-    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+    def product(x: Array, y: Array) -> Array:
+        x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+        return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+    def product_on_cpu(x: Array, y: Array) -> Array:
+        # XLA refuses some of these products on a CPU, so rounded numbers are multiplied as float32.
+        # Unlike a conversion to bfloat16 and back, this rounding is not optimized away.
+        x, y = (jax.lax.reduce_precision(z.astype(jnp.float32), 8, 7) for z in (x, y))
+        return jnp.einsum(spec, x, y, precision=jax.lax.Precision.HIGHEST)
+
+    product_of_any: Array = jax.lax.platform_dependent(x, y, cpu=product_on_cpu, default=product)
+    return product_of_any

@@ -187,10 +187,11 @@ PROGRAMS = {
 
 
 def products(config: ModelConfig, precision: Precision, program: str) -> list[str]:
-    """The lines of a lowered program that multiply matrices."""
+    """The lines of a program, lowered for a TPU, that multiply matrices."""
     model = built(config, precision)
     run = jax.jit(partial(PROGRAMS[program], model))
-    text = run.lower(registry.abstract(model), batch()).as_text()
+    lowered = run.trace(registry.abstract(model), batch()).lower(lowering_platforms=("tpu",))
+    text = lowered.as_text()
     return re.findall(r".*stablehlo\.(?:dot_general|dot|convolution)\b.*", text)
 
 

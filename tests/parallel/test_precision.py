@@ -27,7 +27,6 @@ def test_sums_over_devices_are_float32(layout: Layout) -> None:
         state = state_sharding.init(key)
         batch = state_sharding.shard_batch(sentences(0))
         text = state_sharding._step.lower(state, batch, key).as_text()
-    assert "bf16" in text
     operations = re.findall(
         r'"?stablehlo\.(?:all_reduce|reduce_scatter|all_gather).*?-> .*?$', text, re.S | re.M
     )
