@@ -141,6 +141,10 @@ def topology(options: Options) -> tuple[Any, ...]:
     """
     if options.chip not in CHIPS:
         raise InputError(f"--chip {options.chip} is not known: one of {', '.join(CHIPS)}")
+    try:
+        import libtpu  # noqa: F401
+    except ImportError:
+        raise InputError("libtpu is missing: pip install 'encdec[tpu]'") from None
     chip = CHIPS[options.chip]
     jax.config.update("jax_platforms", "cpu")  # JAX would look for a TPU
     os.environ |= {
@@ -148,10 +152,6 @@ def topology(options: Options) -> tuple[Any, ...]:
         "TPU_ACCELERATOR_TYPE": chip.accelerator,
         "TPU_WORKER_HOSTNAMES": "localhost",
     }
-    try:
-        import libtpu  # noqa: F401
-    except ImportError:
-        raise InputError("libtpu is missing: pip install 'encdec[tpu]'") from None
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=chip.topology)
     except Exception as error:  # the compiler's own kinds differ by release
@@ -161,10 +161,31 @@ def topology(options: Options) -> tuple[Any, ...]:
     return tuple(described.devices)
 
 
+def check(options: Options) -> None:
+    """Raises InputError for layouts that do not fit four chips, the model or the batch."""
+    for text in options.layouts:
+        layout = _layout(text)
+        if layout.size > 4:
+            raise InputError(f"--layouts {text} needs {layout.size} chips: four are described")
+        layout.check_model(preset(options.preset, options.model).model)
+        if options.batch_tokens < layout.data * options.length:
+            raise InputError(
+                f"batch_tokens = {options.batch_tokens} are too few for {layout.data} data shards "
+                f"of sentences of {options.length} tokens"
+            )
+
+
+def _layout(text: str, chips: Sequence[Any] = ()) -> Layout:
+    """The layout `2x2`, or `2x2z` with a sharded optimizer, of the first chips."""
+    if not re.fullmatch("[1-9]x[1-9]z?", text):
+        raise InputError(f"--layouts {text} is not DATAxMODEL, such as 2x2")
+    data, model = (int(n) for n in text.removesuffix("z").split("x"))
+    return Layout(data, model, text.endswith("z"), tuple(chips[: data * model]))
+
+
 def measure(options: Options, text: str, program: str, chips: Sequence[Any]) -> Row:
     """Compiles a program for one layout."""
-    data, model = (int(n) for n in text.removesuffix("z").split("x"))
-    layout = Layout(data, model, text.endswith("z"), tuple(chips[: data * model]))
+    layout = _layout(text, chips)
     start = time.perf_counter()
     compiled, needed = (_training if program == "training" else _search)(options, layout)
     seconds = time.perf_counter() - start
@@ -290,6 +311,7 @@ def table(rows: Sequence[Row], chip: Chip) -> str:
 
 def main(options: Options) -> None:
     """Prints the table, and the largest arrays."""
+    check(options)
     chips = topology(options)
     rows = []
     for program in options.programs:

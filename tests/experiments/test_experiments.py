@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +287,26 @@ def test_scaling_measures_every_layout(monkeypatch, capsys) -> None:
     assert 0 < float(cells[5]) < float(one.split("|")[5])  # a device holds less
     assert float(cells[9]) < 1e-5
     assert min(int(cell) for cell in cells[6:9]) > 1
+
+
+def test_a_chip_that_is_not_known_and_a_compiler_that_is_missing(monkeypatch) -> None:
+    chips = script("compile_for_tpu")
+    with pytest.raises(InputError, match="--chip v1 is not known: one of v4, v5e, v5p, v6e"):
+        chips.topology(chips.Options(chip="v1"))
+    with pytest.raises(InputError, match="--layouts 4x4 needs 16 chips"):
+        chips.check(chips.Options(layouts=("2x2", "4x4")))
+    with pytest.raises(InputError, match="batch_tokens"):
+        chips.check(chips.Options(layouts=("4x1",), batch_tokens=64))
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    with pytest.raises(InputError, match="libtpu is missing"):
+        chips.topology(chips.Options())
+
+
+def test_the_largest_arrays_of_a_program() -> None:
+    chips = script("compile_for_tpu")
+    hlo = "%a = f32[64,32000]{1,0} dot(x)\n%b = bf16[9,2000]{1,0} add(y)\n%c = f32[7,5]{1,0} z(y)"
+    assert chips.largest_arrays(hlo, 2) == ("f32[64,32000]", "bf16[9,2000]")
+    assert chips.array_bytes("bf16[9,2000]") == 2 * 9 * 2000
 
 
 def test_a_pretrained_model_is_trained_with_settings_of_its_own_run(tmp_path: Path) -> None:
