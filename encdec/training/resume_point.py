@@ -65,6 +65,8 @@ class ResumePoint(NamedTuple):
         Raises:
           InputError: a field is unknown, or has a value that it cannot have.
         """
+        if isinstance(note, dict) and "waited" in note:  # as earlier versions wrote it
+            note = {"stopping": note}
         if not isinstance(note, dict) or not note.keys() <= {"stopping", "window"}:
             raise InputError(f"{where} is damaged: its note has other fields than were written")
         stopping = _build(EarlyStopping, note.get("stopping", {}), where)

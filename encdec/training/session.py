@@ -40,7 +40,7 @@ from encdec.training.saving import Saver
 from encdec.training.sharded_state import StateSharding
 from encdec.training.step import TrainState
 from encdec.training.validation import loss_on_batches, translation_metrics
-from encdec.types import InputError
+from encdec.types import Array, InputError
 
 
 class Start(NamedTuple):
@@ -209,12 +209,7 @@ def _run_loop(
                 f"batches have {shapes} shape{'s' if shapes > 1 else ''}: before its first batch, "
                 "the step is compiled for each of them"
             )
-            largest = largest_batches(bucketing, local_rows(run.config, layout))
-            each = [step.compile(start.state, one, key, measure=True) for one in largest]
-            needed = None if None in each else max(n for n in each if n is not None)
-            fixed = sharding.bytes_per_device(start.state, layout)
-            fits = partial(check_memory, bucketing, run.config.data.batch_tokens, layout)
-            processes.on_all_processes(lambda: fits(needed, fixed))
+            _check_memory(pipeline, layout, step, start.state, key)
         try:
             with interruption:
                 return loop.train(
@@ -233,6 +228,20 @@ def _run_loop(
                 )
         except DivergedError as error:
             raise _diverged(run, error) from error
+
+
+def _check_memory(
+    pipeline: Pipeline, layout: Layout, step: CompiledStep, state: TrainState, key: Array
+) -> None:
+    """Compiles the step for the batches that may need the most memory, and checks that they fit."""
+    config, bucketing = pipeline.run.config, pipeline.bucketing
+    assert bucketing
+    largest = largest_batches(bucketing, local_rows(config, layout))
+    each = [step.compile(state, one, key, measure=True) for one in largest]
+    needed = None if None in each else max(n for n in each if n is not None)
+    fixed = sharding.bytes_per_device(state, layout)
+    fits = partial(check_memory, bucketing, config.data.batch_tokens, layout)
+    processes.on_all_processes(lambda: fits(needed, fixed))
 
 
 def _evaluate(

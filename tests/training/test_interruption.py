@@ -62,6 +62,8 @@ def test_a_note_survives_json_and_a_changed_one_is_refused() -> None:
     point = ResumePoint(EarlyStopping(3.5, 2, 40), WindowSums(1.5, 2, 3, 4, 5))
     note = point.to_note()
     assert ResumePoint.from_note(note, "") == point
+    earlier = {"best": 3.5, "waited": 2, "step": 40}  # before windows were kept
+    assert ResumePoint.from_note(earlier, "").stopping == EarlyStopping(**earlier)
     for changed in (
         None,
         [],
