@@ -46,12 +46,15 @@ def run(arguments: list[str]) -> None:
     from encdec.runs.metrics_log import describe_bad_lines
 
     opened = [runs.load(path) for path in options.runs]
-    for one in opened:
-        if note := describe_bad_lines(one.path / "metrics.jsonl"):
-            print(f"encdec: {note}", file=sys.stderr)
-    if options.by_length:
-        figure = length_picture(opened)
-    else:
-        figure = learning_picture(opened, options.metric)
+    notes = [describe_bad_lines(one.path / "metrics.jsonl") for one in opened]
+    try:
+        if options.by_length:
+            figure = length_picture(opened)
+        else:
+            figure = learning_picture(opened, options.metric)
+    except InputError as error:  # maybe for want of the rows in those lines
+        raise InputError("; ".join([str(error), *filter(None, notes)])) from None
     save_figure(figure, options.out)
+    for note in filter(None, notes):
+        print(f"encdec: {note}", file=sys.stderr)
     print(options.out)

@@ -71,7 +71,8 @@ def check_ranges(owner: Any, *, positive: str = "", fractions: str = "") -> None
 def nearest(word: str, options: typing.Iterable[str], prefix: str = "") -> str:
     """Returns `; did you mean X?` with the option nearest to a word, or an empty text.
 
-    That is the shortest that the word is the beginning of, or else one that is spelled much alike.
+    That is the shortest that begins or, after a dash, ends with the word, or else one that is
+    spelled much alike.
 
     Args:
       word: what was given.
@@ -79,6 +80,7 @@ def nearest(word: str, options: typing.Iterable[str], prefix: str = "") -> str:
       prefix: is written before the option, such as "--".
     """
     known = list(options)
-    close = sorted((one for one in known if len(word) > 1 and one.startswith(word)), key=len)
+    parts = (one for one in known if one.startswith(word) or one.endswith(f"-{word}"))
+    close = sorted(parts, key=len) if len(word) > 1 else []
     close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     return f"; did you mean {prefix}{close[0]}?" if close else ""

@@ -169,7 +169,8 @@ def test_compiling_counts_neither_as_training_nor_in_the_time_that_is_left(
             lambda n: jnp.float32(n),
             evaluate=None,
             saver=Saver(devices, saved, config),
-            stopping=EarlyStopping(),
+            start=ResumePoint(),
+            interruption=Interruption(10),
             callbacks=(log_rows(record),),
         )
         bar._printed -= 60  # the next line of progress is due
