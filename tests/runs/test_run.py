@@ -153,7 +153,9 @@ def test_only_the_steps_of_a_run_may_change(made: Run) -> None:
         runs.check_same(made, moved, "1" * 64)
     cosine = replace(made, config=wanted(schedule="cosine"))
     longer = TrainingConfig(max_steps=2, schedule="cosine")
-    with pytest.raises(InputError, match=r"cannot become 2: its schedule ends at 1\. .*--init-from"):
+    with pytest.raises(
+        InputError, match=r"cannot become 2: its schedule ends at 1\. .*--init-from"
+    ):
         runs.check_same(cosine, replace(made.config, training=longer), made.corpus)
 
 
