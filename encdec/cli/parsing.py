@@ -101,9 +101,9 @@ def parse_for_run(
     folder = run_of(first)
     if folder is None:
         return first
-    from encdec.runs.run import read_search
+    from encdec.runs.run import read_config
 
-    search = read_search(folder)
+    search = read_config(folder).search
     if search == SearchOptions():
         return first
     return parse(options, arguments, prog, description, replace(first, search=search))

@@ -160,6 +160,7 @@ def _request(arguments: list[str]) -> TrainRequest:
     steps = _value_of("--max-steps", arguments)
     if steps and steps.isdecimal() and int(steps) > 0:
         start = for_steps(start, int(steps))
+        start = _as_begun(start, _value_of("--run", arguments))
     description = (
         f"Trains a run. The same command resumes a run that was stopped; so does `encdec "
         f"train --resume RUN`, which takes {_resume_options()}. Presets: {', '.join(PRESETS)}. The "
@@ -204,6 +205,19 @@ def _request(arguments: list[str]) -> TrainRequest:
             )
     folder = options.run or _default_folder(name or "dates", config)
     return TrainRequest(config, folder, options.devices, init)
+
+
+def _as_begun(start: RunConfig, folder: str | None) -> RunConfig:
+    """The defaults, where the folder holds a run already: what suited its first number of steps."""
+    from encdec.runs import run as runs
+
+    if folder is None or not runs.is_run(Path(folder)):
+        return start
+    begun = runs.read_config(Path(folder))
+    training = replace(start.training, warmup=begun.training.warmup)
+    return replace(
+        start, training=training, data=replace(start.data, num_buckets=begun.data.num_buckets)
+    )
 
 
 def _resume_options() -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from encdec import config as configs
-from encdec.config import RunConfig, SearchOptions
+from encdec.config import RunConfig
 from encdec.config.data import CORPUS_FILES
 from encdec.data import pretrained_vocabulary, vocabulary
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
@@ -218,11 +218,11 @@ def with_languages(run: Run, source: str | None, target: str | None) -> Run:
     )
 
 
-def read_search(path: Path) -> SearchOptions:
-    """How a run translates by default, from its settings alone; raises InputError as `load`."""
+def read_config(path: Path) -> RunConfig:
+    """The settings of a run, of whose files only they are read; raises InputError as `load`."""
     if not is_run(path):
-        return load(path).config.search  # which says what is wrong
-    return config_file.read(path / "config.json")[1].search
+        return load(path).config  # which says what is wrong
+    return config_file.read(path / "config.json")[1]
 
 
 def _vocabulary(path: Path, digest: str) -> Vocabulary:

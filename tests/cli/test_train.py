@@ -66,6 +66,18 @@ def test_resume_goes_on_under_the_runs_own_settings(corpus: Path, tmp_path: Path
     assert [row["step"] for row in rows if row["kind"] == "train"] == [2, 4, 6]
 
 
+def test_another_number_of_steps_keeps_the_defaults_that_a_run_began_with(tmp_path: Path) -> None:
+    made = small_run(tmp_path / "made").config
+    begun = replace(made, training=replace(made.training, warmup=12))
+    begun = replace(begun, data=replace(begun.data, num_buckets=5))
+    runs.create(replace(runs.load(tmp_path / "made"), path=tmp_path / "run", config=begun))
+    command = ["dates", "--run", str(tmp_path / "run"), "--max-steps", "20"]
+    config = parse_train(command).config
+    assert (config.training.warmup, config.data.num_buckets) == (12, 5)
+    config = parse_train([*command, "--warmup", "3"]).config
+    assert (config.training.warmup, config.data.num_buckets) == (3, 5)
+
+
 @pytest.mark.parametrize("corpus", ["dates", "files"])
 def test_the_end_of_a_schedule_has_a_way_out(corpus: str, tmp_path: Path, encdec) -> None:
     made = small_run(tmp_path / "made")

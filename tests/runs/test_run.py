@@ -91,7 +91,7 @@ def edit(file: Path, old: str, new: str) -> None:
 
 def test_a_change_by_hand_is_named(copy: Path) -> None:
     edit(copy / "config.json", '"activation": "relu"', '"activation": "gelu"')
-    for read in (runs.load, runs.read_search):
+    for read in (runs.load, runs.read_config):
         with pytest.raises(InputError, match=r"config\.json has been changed"):
             read(copy)
     edit(copy / "config.json", '"activation": "gelu"', '"activation": "relu"')
