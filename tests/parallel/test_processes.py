@@ -27,7 +27,7 @@ from encdec.types import InputError
 SETTINGS = [
     *("--model", "transformer", "--layers", "1", "--width", "16", "--feed-forward", "24"),
     *("--heads", "2", "--dropout", "0.1", "--date-sentences", "600", "--batch-tokens", "900"),
-    *("--schedule", "constant", "--evaluate-every", "10", "--log-every", "5"),
+    *("--schedule", "constant", "--warmup", "9", "--evaluate-every", "10", "--log-every", "5"),
     *("--evaluate-sentences", "20", "--average-last", "2", "--num-buckets", "1"),
 ]
 

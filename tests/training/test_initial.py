@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -94,7 +93,7 @@ def test_low_rank_additions_from_a_run_to_translations(origin: Run, tmp_path: Pa
     state = begin(run, SINGLE_DEVICE, TrainingDeviceConfig(), None)[1].state
     unmerged = jax.jit(partial(merge, roles_of_run(run)))(state.params, state.frozen)
     texts = run.held_out.src[:20]
-    translate = Translator(run, unmerged, None, SINGLE_DEVICE, jnp.dtype("float32"))
+    translate = Translator(run, unmerged, None, SINGLE_DEVICE, "float32")
     merged = translators.load(run.path)
     assert [translate(text).text for text in texts] == [merged(text).text for text in texts]
     row = info(run)
