@@ -47,16 +47,21 @@ def test_a_loss_that_is_not_finite_names_its_step_and_its_batch(tmp_path: Path) 
         assert len(date) == len("1979-05-03")
 
 
-def test_a_run_that_lost_patience_has_ended(tmp_path: Path, monkeypatch) -> None:
-    scores = iter([0.5, 0.4, 0.3])
+def validations_find(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Lets each validation find the next BLEU."""
+    coming = iter(scores)
     monkeypatch.setattr(
         "encdec.training.validation.evaluate",
         lambda *_, **__: SimpleNamespace(
-            values={"loss": 1.0, "bleu": next(scores)},
+            values={"loss": 1.0, "bleu": next(coming)},
             metrics=SimpleNamespace(sentences=2),
             seconds=0.1,
         ),
     )
+
+
+def test_a_run_that_lost_patience_has_ended(tmp_path: Path, monkeypatch) -> None:
+    validations_find(monkeypatch, [0.5, 0.4, 0.3])
     said: list[str] = []
     assert train(config(patience=1), run=tmp_path, say=said.append).trained_steps == 6
     assert "stopped at step 6" in said[-1]
@@ -67,15 +72,7 @@ def test_a_run_that_lost_patience_has_ended(tmp_path: Path, monkeypatch) -> None
 
 def test_best_parameters_that_were_removed_are_missed(tmp_path: Path, monkeypatch) -> None:
     """Those of step 3 are the best; the state of step 6 cannot make them again."""
-    scores = iter([0.5, 0.4, 0.3, 0.2])
-    monkeypatch.setattr(
-        "encdec.training.validation.evaluate",
-        lambda *_, **__: SimpleNamespace(
-            values={"loss": 1.0, "bleu": next(scores)},
-            metrics=SimpleNamespace(sentences=2),
-            seconds=0.1,
-        ),
-    )
+    validations_find(monkeypatch, [0.5, 0.4, 0.3, 0.2])
     said: list[str] = []
     train(config(max_steps=6, average_last=2), run=tmp_path, say=said.append)
     shutil.rmtree(tmp_path / "checkpoints" / "best")
