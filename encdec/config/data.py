@@ -56,8 +56,10 @@ class DataConfig:
     """Training pairs of the dates corpus."""
     lowercase: bool = False
     """Lower-case the text before it is encoded."""
-    normalization: Literal["none", "nfkc"] = "none"
-    """Unicode normalization of the text before it is encoded."""
+    normalization: Literal["none", "nfkc", "nfd"] = "none"
+    """Unicode normalization of the text before it is encoded: nfkc gives characters that look alike
+    one form; nfd takes accents from their letters, and Hangul syllables apart into letters, which
+    are joined again in translations."""
     tokenizer: Literal["none", "moses"] = "none"
     """moses: tokenize the text as the Moses scripts do, and detokenize translations. Text that is
     tokenized already needs none."""

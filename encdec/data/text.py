@@ -30,13 +30,14 @@ class Preprocessing:
 
     Attributes:
       normalization: nfkc replaces characters that look alike (ligatures, full-width letters) by
-        one form.
+        one form; nfd splits letters from their accents and Hangul syllables into letters, and
+        postprocessing joins them (NFC).
       tokenizer: moses separates punctuation from words by spaces, as the Moses scripts do.
       lowercase: whether letters are lower-cased, by the rules of the language.
       language: ISO 639-1 code; a language for which Moses has no rules gets those of English.
     """
 
-    normalization: Literal["none", "nfkc"] = "none"
+    normalization: Literal["none", "nfkc", "nfd"] = "none"
     tokenizer: Literal["none", "moses"] = "none"
     lowercase: bool = False
     language: str = "en"
@@ -53,13 +54,17 @@ class Preprocessing:
         """
         if self.normalization == "nfkc":
             text = unicodedata.normalize("NFKC", text)
+        elif self.normalization == "nfd":
+            text = unicodedata.normalize("NFD", text)
         if self.tokenizer == "moses":
             # Before lower-casing: Moses keeps the dot of "Mr." only if it sees the capital.
             text = _moses_tokenizer(self.language)(text)
         return lower(text, self.language) if self.lowercase else text
 
     def postprocess(self, text: str) -> str:
-        """Joins Moses tokens. Case and the original Unicode forms cannot be recovered."""
+        """Joins Moses tokens, and what nfd took apart. Case and forms that nfkc replaced are lost."""
+        if self.normalization == "nfd":
+            text = unicodedata.normalize("NFC", text)
         if self.tokenizer == "moses":
             return _moses_detokenizer(self.language)(text.split())
         return text

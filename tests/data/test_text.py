@@ -23,7 +23,7 @@ HARD = ["", " \t ", "\ud800 lone \udfff", "x\u2028y\x85z", "\x00\x01", "İI", "�
 HARD += ["e\u0301\u0323 \u0301"]
 EVERY = [
     Preprocessing(normalization, tokenizer, lowercase, "de")
-    for normalization in ("none", "nfkc")
+    for normalization in ("none", "nfkc", "nfd")
     for tokenizer in ("none", "moses")
     for lowercase in (False, True)
 ]
@@ -53,6 +53,17 @@ def test_nfkc_and_lower_case_equal_pythons_and_are_idempotent() -> None:
     assert list(map(both.preprocess, once)) == once
     assert both.preprocess("Ａﬁ ÉE\u0301 ΟΔΟΣ Straße") == "afi éé οδος straße"
     assert both.preprocess("e\u0301") == both.preprocess("É") == "é"
+
+
+def test_nfd_splits_accents_and_hangul_and_joins_them_again() -> None:
+    apart = Preprocessing("nfd")
+    assert apart.preprocess("가é") == "\u1100\u1161e\u0301"
+    every = list(map(chr, range(sys.maxunicode + 1)))
+    split = list(map(apart.preprocess, every))
+    assert split == [unicodedata.normalize("NFD", character) for character in every]
+    assert list(map(apart.preprocess, split)) == split
+    joined = [unicodedata.normalize("NFC", character) for character in every]
+    assert list(map(apart.postprocess, split)) == joined
 
 
 def test_a_turkish_i_keeps_its_dot() -> None:
