@@ -317,7 +317,7 @@ def in_turn(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, list[fl
 
 def product_run(size: int, precision: Precision) -> Run:
     """A square matrix product."""
-    x = jnp.ones((size, size))
+    x = jax.random.normal(jax.random.key(0), (size, size))
     multiply = jax.jit(partial(matmul, precision=precision))
     return lambda: jax.block_until_ready(multiply(x, x))
 
