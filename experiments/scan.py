@@ -51,7 +51,7 @@ class Options:
     model: Literal["seq2seq", "attention", "transformer"] = "transformer"
     """Which model."""
     runs: Path = Path("runs")
-    """Folder for the run folder scan-SPLIT-MODEL."""
+    """Folder for the run folder scan-SPLIT-MODEL-seedSEED."""
     max_steps: int = 3000
     """Updates of the parameters."""
     seed: int = 0
@@ -99,7 +99,7 @@ def main(options: Options) -> None:
         read_scan(options.folder / f"tasks_{part}_{options.split}.txt")
         for part in ("train", "test")
     )
-    run = options.runs / f"scan-{options.split}-{options.model}"
+    run = options.runs / f"scan-{options.split}-{options.model}-seed{options.seed}"
     translator = encdec.train(config(options), train, run=run).translator
     # The right actions can be longer than all in training: 48 of them for 8 words.
     search = encdec.SearchOptions(beam=1, max_ratio=8)
