@@ -80,7 +80,7 @@ def test_gradients_are_those_of_plain_differentiation(cell: str) -> None:
 
     def plain(weights, carry, x, consts):
         def matmul(name, u):
-            product = u @ weights[name]
+            product = jnp.matmul(u, weights[name], precision="highest")
             return product if consts.recurrent_bias is None else product + consts.recurrent_bias
 
         def body(carry, inputs):
