@@ -50,11 +50,10 @@ def test_every_recipe_is_of_its_model(model: str) -> None:
 
 def test_g2p_reads_characters_and_writes_phones() -> None:
     g2p = script("g2p")
-    for size in g2p.SIZES:
-        data = g2p.config(g2p.Options(Path("corpus"), "vie"), size).data
-        assert (data.vocabulary, data.target_vocabulary) == ("chars", "words")
-        assert data.tsv[0].endswith("corpus/vie_train.tsv")
-        assert data.valid_tsv[0].endswith("corpus/vie_dev.tsv")
+    data = g2p.config(g2p.Options(Path("corpus"), "vie")).data
+    assert (data.vocabulary, data.target_vocabulary) == ("chars", "words")
+    assert data.tsv[0].endswith("corpus/vie_train.tsv")
+    assert data.valid_tsv[0].endswith("corpus/vie_dev.tsv")
 
 
 def test_g2p_takes_any_language_whose_files_are_there(tmp_path: Path) -> None:
@@ -167,7 +166,7 @@ def test_scan_trains_on_its_commands_and_logs_the_test(tmp_path: Path, monkeypat
         (tmp_path / f"tasks_{part}_length.txt").write_text(text)
     options = scan.Options(tmp_path, "length", "seq2seq", runs=tmp_path / "runs", max_steps=2)
     scan.main(options)
-    (row,) = metric_rows(tmp_path / "runs" / "scan-length-seq2seq" / "metrics.jsonl").test
+    (row,) = metric_rows(tmp_path / "runs" / "scan-length-seq2seq-seed0" / "metrics.jsonl").test
     assert (row["name"], row["beam"], row["sentences"], row["step"]) == (
         "scan-length-test",
         1,
@@ -233,9 +232,10 @@ def run_with_scores(path: Path) -> list[dict[str, Any]]:
 def test_the_table_is_what_the_runs_measured(tmp_path: Path) -> None:
     table, run = script("table"), tmp_path / "multi30k-small"
     last = run_with_scores(run)
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
-    options = table.Options((run,), tmp_path / "results.json", page)
+    page, summary = tmp_path / "page.md", tmp_path / "summary.md"
+    for path in (page, summary):
+        path.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    options = table.Options((run,), tmp_path / "results.json", page, summary)
     table.main(options)
     kept = json.loads(options.results.read_text())["multi30k-small"]
     assert sorted(kept["tests"], key=lambda test: test["bleu"]) == last
@@ -247,8 +247,35 @@ def test_the_table_is_what_the_runs_measured(tmp_path: Path) -> None:
         assert f"| {cell} |" in row
     assert "| 5, 0.6 | BLEU 10.00 |" in other
     before = page.read_text()
-    table.main(table.Options((), options.results, page))
+    table.main(table.Options((), options.results, page, summary))
     assert page.read_text() == before
+
+
+def test_runs_of_several_seeds_are_one_row(tmp_path: Path) -> None:
+    """Mean, least and greatest; a question of more than three sets has the mean of all."""
+    table = script("table")
+    shared = {"device": "1 x abacus", "minutes": 3.0, "parameters": 1, "steps": 7}
+
+    def result(name: str, date: str, **values: float) -> dict[str, Any]:
+        test = {"name": name, "beam": 1, "length_penalty": 0.6, **values}
+        return {**shared, "date": f"{date}T04:05", "tests": [test]}
+
+    results = {
+        f"dates-attention-seed{seed}": result("held-out", f"2001-02-0{seed + 1}", exact_match=x)
+        for seed, x in enumerate((0.5, 1.0, 0.75))
+    }
+    for number, code in enumerate(("bul", "fre", "geo", "hin")):
+        rate = {"sequence_error_rate": float(number)}
+        results[f"g2p-{code}-seed0"] = result(f"{code}_test", "2001-02-03", **rate)
+    assert set(table.by_seeds(results)) >= {"dates-attention", "g2p-hin"}
+    (row,) = (line for line in table.table(results).splitlines() if "dates" in line)
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[:3] == ["`dates-attention`", "3", "held-out"]
+    assert cells[4] == "exact match 0.7500 (0.5000 to 1.0000)"
+    assert cells[-2:] == ["1 x abacus", "2001-02-01 to 2001-02-03"]
+    dates, words = table.summary(results).splitlines()[2:]
+    assert "| attention 0.7500 (0.5000 to 1.0000) | 3 |" in dates
+    assert "bul 0.00, fre 1.00, geo 2.00, hin 3.00, mean 1.50 | 1 |" in words
 
 
 def test_only_tested_runs_of_an_experiment_have_a_row(tmp_path: Path) -> None:
@@ -261,12 +288,13 @@ def test_only_tested_runs_of_an_experiment_have_a_row(tmp_path: Path) -> None:
         table.record(tmp_path / "mine")
 
 
-def test_the_page_is_up_to_date() -> None:
+def test_the_pages_are_up_to_date() -> None:
     table = script("table")
-    results = table.Options().results
-    kept = json.loads(results.read_text()) if results.exists() else {}
-    page = table.Options().page.read_text(encoding="utf-8")
-    assert table.written(page, kept) == page
+    options = table.Options()
+    kept = json.loads(options.results.read_text())
+    for path, make in ((options.page, table.table), (options.summary, table.summary)):
+        page = path.read_text(encoding="utf-8")
+        assert table.written(page, make(kept)) == page
 
 
 @pytest.mark.slow
