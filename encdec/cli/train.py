@@ -2,16 +2,17 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, arg
 
 import encdec
 from encdec import config as configs
 from encdec.cli.parsing import parse
-from encdec.cli.parsing_errors import option_names
+from encdec.cli.resume import resume_options, resume_request
+from encdec.cli.train_request import TrainRequest, absolute, value_of
 from encdec.config import (
     DataConfig,
     FineTuningConfig,
@@ -19,7 +20,7 @@ from encdec.config import (
     TrainingConfig,
     TrainingDeviceConfig,
 )
-from encdec.config.data import CORPUS_FILES, CORPUS_SETTINGS
+from encdec.config.data import CORPUS_SETTINGS
 from encdec.config.fine_tuning import check_model_matches
 from encdec.config.presets import PRESETS, for_steps, preset
 from encdec.files import cache_folder
@@ -27,22 +28,6 @@ from encdec.types import InputError
 
 if TYPE_CHECKING:
     from encdec.inference.translator import Translator
-
-
-class TrainRequest(NamedTuple):
-    """A request to train.
-
-    Attributes:
-      config: the settings.
-      folder: the run folder.
-      devices: the devices to train on.
-      init: the folder of the run to begin from; None for random parameters.
-    """
-
-    config: RunConfig
-    folder: Path
-    devices: TrainingDeviceConfig
-    init: str | None = None
 
 
 def parse_train(arguments: Sequence[str]) -> TrainRequest:
@@ -53,76 +38,7 @@ def parse_train(arguments: Sequence[str]) -> TrainRequest:
     """
     words = list(arguments)
     resumes = any(word.split("=")[0] == "--resume" for word in words)
-    return _resume_request(words) if resumes else _request(words)
-
-
-@dataclass(frozen=True)
-class _Moved:
-    """Files of the corpus, where they are elsewhere now."""
-
-    source: tuple[str, ...] = ()
-    """Source files, if they have moved."""
-    target: tuple[str, ...] = ()
-    """Target files, if they have moved."""
-    tsv: tuple[str, ...] = ()
-    """Files of pairs, if they have moved."""
-    valid_source: tuple[str, ...] = ()
-    """Source files of validation, if they have moved."""
-    valid_target: tuple[str, ...] = ()
-    """Target files of validation, if they have moved."""
-    valid_tsv: tuple[str, ...] = ()
-    """Files of pairs of validation, if they have moved."""
-
-
-@dataclass(frozen=True)
-class _Resume:
-    """The options of `encdec train --resume`."""
-
-    resume: Annotated[
-        Path,
-        arg(metavar="RUN", help="Run folder to resume, with the settings and corpus of that run."),
-    ]
-    max_steps: Annotated[
-        int | None, arg(help="Last step, instead of that of the run's settings.")
-    ] = None
-    moved: Annotated[_Moved, OmitArgPrefixes] = field(default_factory=_Moved)
-    devices: Annotated[TrainingDeviceConfig, OmitArgPrefixes] = field(
-        default_factory=TrainingDeviceConfig
-    )
-
-
-def _resume_request(arguments: list[str]) -> TrainRequest:
-    """The request to resume a run."""
-    helps = {"-h", "--help"} & {*arguments}
-    if not helps and not _value_of("--resume", arguments):
-        raise InputError("--resume names no run: `encdec train --resume RUN` (--resume --help)")
-    options = parse(
-        _Resume,
-        ["--help"] if helps else arguments,
-        "encdec train",
-        "Resumes a run that was stopped, from its latest checkpoint. All settings are those of the "
-        "run, and only these options may differ. To train a run on with other settings, or beyond "
-        "the end of its schedule, begin a new one from it: `encdec train --init-from RUN --run "
-        "NEW ...`.",
-    )
-    from encdec.runs import run as runs
-
-    run = runs.load(options.resume)
-    config = run.config
-    if options.max_steps is not None:
-        runs.check_max_steps(run, options.max_steps)
-        training = replace(config.training, max_steps=options.max_steps)
-        config = replace(config, training=training)
-    places: Any = {name: files for name, files in vars(options.moved).items() if files}
-    config = replace(config, data=_absolute(replace(config.data, **places)))
-    for name in CORPUS_FILES:
-        for file in getattr(config.data, name):
-            if not Path(file).exists():
-                raise InputError(
-                    f"{file} of the corpus of {options.resume} is not there: if it has moved, "
-                    f"say where it is by --{name.replace('_', '-')}"
-                )
-    return TrainRequest(config, options.resume, options.devices)
+    return resume_request(words) if resumes else _request(words)
 
 
 def _train_options(kind: type[Any]) -> type[Any]:
@@ -149,21 +65,21 @@ def _train_options(kind: type[Any]) -> type[Any]:
 def _request(arguments: list[str]) -> TrainRequest:
     """The request for a run from a preset and options."""
     name, arguments = _take_preset(arguments)
-    origin_folder = _value_of("--init-from", arguments)
+    origin_folder = value_of("--init-from", arguments)
     origin = _origin_config(origin_folder) if origin_folder else None
-    model = _value_of("--model", arguments)
+    model = value_of("--model", arguments)
     if model is None:
         model = origin.model_name if origin else "transformer"
     start = preset(name or "dates", model)
     if origin and origin.model_name == model:
         start = _like_origin(start, origin)
-    steps = _value_of("--max-steps", arguments)
+    steps = value_of("--max-steps", arguments)
     if steps and steps.isdecimal() and int(steps) > 0:
         start = for_steps(start, int(steps))
-        start = _as_begun(start, _value_of("--run", arguments))
+        start = _as_begun(start, value_of("--run", arguments))
     description = (
         f"Trains a run. The same command resumes a run that was stopped; so does `encdec "
-        f"train --resume RUN`, which takes {_resume_options()}. Presets: {', '.join(PRESETS)}. The "
+        f"train --resume RUN`, which takes {resume_options()}. Presets: {', '.join(PRESETS)}. The "
         f"defaults shown are those of {name or 'dates'}, {model}; with other --max-steps, --warmup "
         "and --num-buckets are by default at most what suits them."
     )
@@ -195,7 +111,7 @@ def _request(arguments: list[str]) -> TrainRequest:
     init = options.fine_tuning.init_from
     init = init and str(Path(init).absolute())
     tuning = replace(options.fine_tuning, init_from=init)
-    config = RunConfig(options.sizes, _absolute(data), options.training, options.seed, tuning)
+    config = RunConfig(options.sizes, absolute(data), options.training, options.seed, tuning)
     if origin and origin_folder:
         check_model_matches(origin, config, origin_folder)
         if not data.has_corpus and name is None:
@@ -218,12 +134,6 @@ def _as_begun(start: RunConfig, folder: str | None) -> RunConfig:
     return replace(
         start, training=training, data=replace(start.data, num_buckets=begun.data.num_buckets)
     )
-
-
-def _resume_options() -> str:
-    """The options that may be given with --resume."""
-    *most, last = (f"--{name}" for name in option_names(_Resume) if name not in ("help", "resume"))
-    return f"{', '.join(most)} and {last}"
 
 
 def _origin_config(folder: str) -> RunConfig:
@@ -251,30 +161,6 @@ def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
         if word in PRESETS and (not before.startswith("-") or "=" in before):
             return word, arguments[: i + 1] + arguments[i + 2 :]
     return None, arguments
-
-
-def _value_of(option: str, arguments: list[str]) -> str | None:
-    """The value of an option before parsing; None if it is not given.
-
-    The defaults of other options depend on it.
-    """
-    value = None
-    for word, after in itertools.pairwise([*arguments, ""]):
-        name, equals, rest = word.partition("=")
-        if name.replace("_", "-") == option:
-            value = rest if equals else after
-    return value
-
-
-def _absolute(data: DataConfig) -> DataConfig:
-    """The settings with absolute paths of all files and folders."""
-    files: Any = {
-        name: tuple(str(Path(file).absolute()) for file in getattr(data, name))
-        for name in CORPUS_FILES
-    }
-    if data.corpus_folder is not None:
-        files["corpus_folder"] = str(Path(data.corpus_folder).absolute())
-    return replace(data, **files)
 
 
 def _default_folder(name: str, config: RunConfig) -> Path:

@@ -62,7 +62,7 @@ class Preprocessing:
         return lower(text, self.language) if self.lowercase else text
 
     def postprocess(self, text: str) -> str:
-        """Joins Moses tokens, and what nfd took apart. Case and forms that nfkc replaced are lost."""
+        """Joins Moses tokens and what nfd took apart; case and what nfkc replaced are lost."""
         if self.normalization == "nfd":
             text = unicodedata.normalize("NFC", text)
         if self.tokenizer == "moses":
