@@ -159,7 +159,7 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """x: float, any shape."""
-        if self.rate == 0 or not self.has_rng("dropout"):
+        if not self.is_active:
             return x
         key = self.make_rng("dropout")
         if self.shards is not None:
@@ -168,7 +168,12 @@ class Dropout(nn.Module):
 
     def dropout_mask(self, dtype: Any, *shape: int) -> Array | None:
         """A mask to multiply activations by more than once, or None without dropout."""
-        return self(jnp.ones(shape, dtype)) if self.rate and self.has_rng("dropout") else None
+        return self(jnp.ones(shape, dtype)) if self.is_active else None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is dropped."""
+        return self.rate > 0 and self.has_rng("dropout")
 
 
 def _gates_init(block: Callable[..., Array], gates: int) -> Callable[..., Array]:

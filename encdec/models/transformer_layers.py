@@ -28,7 +28,7 @@ from encdec.models.layers import (
     split_init,
     zeros,
 )
-from encdec.ops import masks
+from encdec.ops import flash_attention, masks
 from encdec.ops.attention import attend, dot_product_attention_weights
 from encdec.ops.products import einsum, input_dtype
 from encdec.parallel import collectives
@@ -110,37 +110,40 @@ class Attention(nn.Module):
         return _add(q, self.bq), _add(k, self.bk), _add(v, self.bv)
 
     def __call__(
-        self, queries: Array, past: KeyValue, mask: Array, bias: Array | None = None
-    ) -> tuple[Array, Array]:
+        self, queries: Array, past: KeyValue, mask: Array | None, bias: Array | None = None
+    ) -> Array:
         """softmax(Q K^T / sqrt(K) + bias) V, heads joined by W^O.
+
+        The attention, float32 [B, H, T, S], is sown as "attention" into "intermediates". Flax keeps
+        what is sown only where that collection is mutable.
 
         Args:
           queries: [B, T, H, K].
           past: keys and values [B, S, H, K].
-          mask: bool, broadcastable to [B, H, T, S].
-          bias: float, likewise, of relative positions.
+          mask: bool [B, 1, 1, S], of the keys; None for the positions up to the query's own.
+          bias: float, broadcastable to [B, H, T, S], of relative positions.
 
         Returns:
-          [B, T, D], and the attention float32 [B, H, T, S].
+          [B, T, D].
         """
+        is_scaled = self.config.scale_scores
+        is_used = self.is_mutable_collection("intermediates") or self.dropout.is_active
+        fits = flash_attention.fits(queries, past.keys, self.precision)
+        if fits and bias is None and not is_used:
+            return self._join(flash_attention.attend(queries, *past, mask, is_scaled=is_scaled))
+        if mask is None:
+            mask = masks.causal(queries.shape[1])[None, None]  # [1, 1, T, T]
         attention = dot_product_attention_weights(
-            queries,
-            past.keys,
-            mask,
-            bias=bias,
-            is_scaled=self.config.scale_scores,
-            precision=self.precision,
+            queries, past.keys, mask, bias=bias, is_scaled=is_scaled, precision=self.precision
         )
-        # Flax keeps what is sown only where "intermediates" is mutable; elsewhere this is nothing.
         self.sow("intermediates", "attention", attention)
         dropped = self.dropout(attention)
-        heads = einsum("bhts,bshk->bthk", dropped, past.values, self.precision)
-        return self._join(heads), attention
+        return self._join(einsum("bhts,bshk->bthk", dropped, past.values, self.precision))
 
     def step(
         self, queries: Array, past: KeyValue, mask: Array, bias: Array | None = None
     ) -> tuple[Array, Array]:
-        """As `__call__` for one position of each hypothesis.
+        """As `__call__` for one position of each hypothesis, with the attention.
 
         Args:
           queries: [B, W, H, K].
@@ -263,7 +266,7 @@ class EncoderLayer(nn.Module):
         around_attention, around_feed_forward = self.add_norms
         inner = around_attention.pre_norm(x)
         queries, past = self.attention.queries(inner), self.attention.project(inner)
-        x = around_attention.residual(x, self.attention(queries, past, mask, bias)[0])
+        x = around_attention.residual(x, self.attention(queries, past, mask, bias))
         return around_feed_forward.residual(x, self.feed_forward(around_feed_forward.pre_norm(x)))
 
 
@@ -298,10 +301,9 @@ class DecoderLayer(nn.Module):
         """
         inner = self.add_norms[0].pre_norm(x)
         queries, past = self.self_attention.queries(inner), self.self_attention.project(inner)
-        mask = masks.causal(x.shape[1])[None, None]  # [1, 1, T, T]
-        x = self.add_norms[0].residual(x, self.self_attention(queries, past, mask, bias)[0])
+        x = self.add_norms[0].residual(x, self.self_attention(queries, past, None, bias))
         queries = self.cross_attention.queries(self.add_norms[1].pre_norm(x))
-        x = self.add_norms[1].residual(x, self.cross_attention(queries, source, src_mask)[0])
+        x = self.add_norms[1].residual(x, self.cross_attention(queries, source, src_mask))
         return self._feed_forward(x)
 
     def step(
