@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-import grain
 import numpy as np
 
 from encdec.data.bucketing import Bucket, Bucketing, epoch_order
@@ -162,6 +161,8 @@ def training_iterator(
     rows: Rows = ALL_ROWS,
 ) -> Iterator[Batch]:
     """The batches of step `start_step` and all steps after it, made ahead by two threads."""
+    import grain  # here because it takes long, and only training needs it
+
     batches = TrainingBatches(examples, bucketing, seed, sampling, rows)
     steps = grain.MapDataset.range(start_step, sys.maxsize)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)

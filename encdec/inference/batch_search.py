@@ -115,8 +115,7 @@ class BatchSearch:
         """Bytes of a device that a sentence's caches grow by with each token."""
         models = zip(self.runs, self.model.models, strict=True)
         whole = [build_model(run, precision=precision_of(model)) for run, model in models]
-        members = sum(cache_bytes(model, beams) for model in whole)
-        return members // self.layout.model
+        return beams * sum(map(cache_bytes, whole)) // self.layout.model
 
     def _find(
         self,

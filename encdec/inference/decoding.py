@@ -87,19 +87,18 @@ class Model(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def cache_bytes(model: EncoderDecoder, beams: int) -> int:
-    """Bytes that the caches of a sentence grow by with each target token.
+def cache_bytes(model: EncoderDecoder) -> int:
+    """Bytes that the cache of a hypothesis grows by with each target token.
 
     Args:
       model: the module; `shards` must be None.
-      beams: W, hypotheses of a sentence.
     """
 
     def caches(params: Params) -> tuple[Cache, Cache]:
         mask = jnp.ones((1, 1), bool)
         apply = partial(model.apply, {"params": params})
         memory = apply(model.example_source(), mask, method="encode")
-        one, two = (apply(memory, beams, room, method="init_cache") for room in (1, 2))
+        one, two = (apply(memory, 1, room, method="init_cache") for room in (1, 2))
         return one, two
 
     shapes = jax.eval_shape(caches, registry.abstract(model))

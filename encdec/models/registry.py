@@ -1,6 +1,7 @@
 """From settings to a model and its parameters, whatever the family."""
 
 import dataclasses
+from functools import lru_cache
 from typing import Any
 
 import flax.linen as nn
@@ -52,7 +53,7 @@ def init(model: EncoderDecoder, key: Array) -> Params:
 
 def abstract(model: EncoderDecoder) -> Params:
     """Names, shapes and dtypes of the parameters."""
-    return nn.unbox(jax.eval_shape(lambda: _init(model, jax.random.key(0))))
+    return nn.unbox(_boxed_shapes(model))
 
 
 def split_axes(model: EncoderDecoder) -> Params:
@@ -60,14 +61,20 @@ def split_axes(model: EncoderDecoder) -> Params:
 
     The modules declare it: attention heads, FFN hidden units, rows or columns of the vocabulary.
     """
-    boxed = jax.eval_shape(lambda: _init(model, jax.random.key(0)))
 
     def axis(names: jax.sharding.PartitionSpec) -> int:
         axes = [i for i, name in enumerate(names) if name in (HEADS, COLUMNS, VOCABULARY)]
         return axes[0] if axes else -1
 
-    specs = nn.get_partition_spec(boxed)
+    specs = nn.get_partition_spec(_boxed_shapes(model))
     return jax.tree.map(axis, specs, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
+
+
+@lru_cache(maxsize=32)
+def _boxed_shapes(model: EncoderDecoder) -> Any:
+    """The shapes of `_init`. They are kept because tracing a model is what a short command does
+    most of the time."""
+    return jax.eval_shape(lambda: _init(model, jax.random.key(0)))
 
 
 def _init(model: EncoderDecoder, key: Array) -> Any:

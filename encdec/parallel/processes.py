@@ -7,12 +7,11 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from orbax.checkpoint import multihost
 
 from encdec.config import TrainingDeviceConfig
 from encdec.types import InputError
@@ -83,6 +82,8 @@ def is_main_process() -> bool:
 def barrier(name: str) -> None:
     """Returns when all processes have reached this barrier."""
     if jax.process_count() > 1:
+        from orbax.checkpoint import multihost  # here because Orbax takes long
+
         multihost.sync_global_processes(
             f"encdec {next(_barriers)} {name}", timeout=_BARRIER_TIMEOUT
         )
@@ -150,10 +151,10 @@ class SharedPlan:
     def _propose(self, step: int, wish: str, *, replaces: bool) -> None:
         if replaces or self._read(step) is None:
             key = f"{self._prefix}/{step}"
-            multihost.get_jax_distributed_client().key_value_set(key, wish, allow_overwrite=True)
+            _client().key_value_set(key, wish, allow_overwrite=True)
 
     def _read(self, step: int) -> str | None:
-        client = multihost.get_jax_distributed_client()
+        client = _client()
         try:
             plan: str = client.key_value_try_get(f"{self._prefix}/{step}")
         except jax.errors.JaxRuntimeError as error:
@@ -218,3 +219,10 @@ def check_equal(texts: Mapping[str, str]) -> None:
                 f"process {int(differs.argmax())} has another {name} than process 0: start all "
                 "processes with the same command, version and corpus"
             )
+
+
+def _client() -> Any:
+    """JAX's client of the coordinator, which holds keys and values."""
+    from orbax.checkpoint import multihost
+
+    return multihost.get_jax_distributed_client()

@@ -75,7 +75,7 @@ def shard_shapes(shapes: Any, specs: Any, layout: Layout) -> Any:
 def shard(tree: Any, specs: Any, layout: Layout) -> Any:
     """Puts whole arrays on the devices, split as the `shard_specs` say."""
     if layout.size == 1:
-        return jax.tree.map(jnp.asarray, tree)
+        return jax.device_put(tree)  # jnp.asarray would compile a program for each shape
     mesh = Mesh(np.array(local_devices(layout)), (NAME,))
     sharding = NamedSharding(mesh, PartitionSpec(NAME))
     # (d, m) of each device of this process.

@@ -1,4 +1,7 @@
-"""Checkpoints of a run, written and read by Orbax, with a CRC for each array.
+"""Checkpoints of a run, written by Orbax, with a CRC for each array.
+
+Arrays are read by TensorStore, whose formats Orbax writes: importing Orbax takes far longer than
+reading the parameters, and only training needs it.
 
 checkpoints/latest/STEP   the whole training state, to resume from
 checkpoints/best/STEP     the parameters with the best validation metric, to translate with
@@ -11,14 +14,17 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
+import tensorstore
 
 from encdec.runs.write_errors import reason, without_tracebacks
 from encdec.types import InputError
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 Kind = Literal["latest", "best", "recent"]
 
@@ -64,7 +70,9 @@ class Checkpoints:
             counts["recent"] = recent
         self._managers = {kind: self._open(kind, count) for kind, count in counts.items()}
 
-    def _open(self, kind: Kind, count: int) -> ocp.CheckpointManager:
+    def _open(self, kind: Kind, count: int) -> "ocp.CheckpointManager":
+        import orbax.checkpoint as ocp
+
         folder = self._run.absolute() / "checkpoints" / kind
         folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
@@ -111,6 +119,8 @@ class Checkpoints:
           note: JSON values to save with them.
           copy: see above; without it the arrays must be NumPy's.
         """
+        import orbax.checkpoint as ocp
+
         manager = self._managers.get(kind)
         if manager is None:  # this process does not write
             return
@@ -200,7 +210,7 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
         leaves = _read(path, wanted)
     except InputError:
         raise
-    except Exception as error:  # Orbax and TensorStore raise errors of many types
+    except Exception as error:  # TensorStore raises errors of many types
         raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__})") from error
     for name, leaf in leaves.items():
         if _crc32(leaf) != saved["leaves"][name]["crc"]:
@@ -220,13 +230,16 @@ def digest(run: Path, kind: Kind) -> str:
 
 def _read(path: Path, wanted: dict[str, Any]) -> dict[str, np.ndarray]:
     """Reads the arrays of these names to the host; others in the checkpoint are not read."""
-    arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in wanted}
-    request = ocp.args.PyTreeRestore(wanted, restore_args=arguments, partial_restore=True)
-    options = ocp.CompositeOptions(multiprocessing_options=_this_process())
-    handler = ocp.CompositeCheckpointHandler(composite_options=options)
-    with ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
-        read = reader.restore(path, args=ocp.args.Composite(arrays=request))["arrays"]
-    return {name: np.asarray(leaf) for name, leaf in read.items()}
+    store = {"driver": "ocdbt", "base": (path / "arrays").as_uri()}
+    context = tensorstore.Context()  # in which the index of the arrays is read once
+    opened = {
+        name: tensorstore.open(
+            {"driver": "zarr", "kvstore": {**store, "path": f"{name}/"}}, read=True, context=context
+        )
+        for name in wanted
+    }
+    reads = {name: array.result().read() for name, array in opened.items()}
+    return {name: np.asarray(read.result()) for name, read in reads.items()}
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -244,8 +257,10 @@ def _read_meta(path: Path) -> dict[str, Any]:
     return {"leaves": meta["leaves"], "note": meta["note"]}
 
 
-def _this_process() -> ocp.options.MultiprocessingOptions:
+def _this_process() -> "ocp.options.MultiprocessingOptions":
     """Options with which Orbax does not wait for other processes."""
+    import orbax.checkpoint as ocp
+
     index = jax.process_index()
     return ocp.options.MultiprocessingOptions(
         primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
@@ -257,7 +272,7 @@ def _describe(leaf: Any) -> str:
 
 
 def _check_types(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Compares dtypes and shapes before Orbax reads, because Orbax casts without a warning."""
+    """Compares dtypes and shapes with those that were saved."""
     for name, leaf in wanted.items():
         if name not in saved:
             raise InputError(f"checkpoint {path} belongs to another model: it has no {name}")
