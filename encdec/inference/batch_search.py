@@ -11,6 +11,7 @@ import numpy as np
 from encdec.config.search import SearchOptions
 from encdec.data.batches import inference_batches
 from encdec.data.tokens import Tokens
+from encdec.inference.beam_memory import search_bytes
 from encdec.inference.decoding import Model, Shared, Source, cache_bytes
 from encdec.inference.limits import target_limits
 from encdec.inference.segments import Watch, find
@@ -86,11 +87,7 @@ class BatchSearch:
         Yields:
           The indices of the texts of a batch, int [rows], and what was found for them.
         """
-        beam, workers, tokens = how.options.beam, self._workers(), how.max_batch_tokens
-        if self._is_cpu:  # where so many rows are fastest, of sentences or of hypotheses
-            tokens = max(tokens // beam, 1)
-        places = _CACHE_BYTES // workers // max(self.bytes_per_token(beam), 1)
-        costs = -(-how.constraints.max_lengths.astype(np.int64) * tokens // places)
+        workers = self._workers()
 
         def find_batch(
             batch: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -107,9 +104,37 @@ class BatchSearch:
             sentences = sentences_of(how.constraints, numbers, rows, len(src))
             return rows, self._find(padded, sentences, how, see_rows if see else None)
 
-        batches = inference_batches(sources[0], tokens, costs)
+        limits, tokens = how.constraints.max_lengths, how.max_batch_tokens
+        batches = self._batches(sources[0], limits, how.options.beam, tokens)
         with ThreadPoolExecutor(workers) as pool:
             yield from pool.map(find_batch, batches) if workers > 1 else map(find_batch, batches)
+
+    def memory(self, source: Tokens, limits: np.ndarray, beam: int, max_batch_tokens: int) -> int:
+        """About the bytes of a device that a search needs while its largest batches are at work.
+
+        Args:
+          source: the tokens of the n texts, for the first model.
+          limits: int32 [n], the most tokens that each translation may have.
+          beam, max_batch_tokens: as in `Translator.nbest`.
+        """
+        vocabulary, growth = self.runs[0].tgt_vocabulary.size, self.bytes_per_token(1)
+        each = [
+            -(-len(src) // self.layout.data)
+            * search_bytes(beam, vocabulary, growth, int(limits[rows].max()))
+            for rows, src, _ in self._batches(source, limits, beam, max_batch_tokens)
+        ]
+        return sum(sorted(each)[-self._workers() :])
+
+    def _batches(
+        self, source: Tokens, limits: np.ndarray, beam: int, max_batch_tokens: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The batches of a search, as `inference_batches` yields them; arguments as in `memory`."""
+        tokens = max_batch_tokens
+        if self._is_cpu:  # where so many rows are fastest, of sentences or of hypotheses
+            tokens = max(tokens // beam, 1)
+        places = _CACHE_BYTES // self._workers() // max(self.bytes_per_token(beam), 1)
+        costs = -(-limits.astype(np.int64) * tokens // places)
+        return inference_batches(source, tokens, costs)
 
     def bytes_per_token(self, beams: int) -> int:
         """Bytes of a device that a sentence's caches grow by with each token."""

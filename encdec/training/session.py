@@ -220,7 +220,7 @@ def _run_loop(
                     key,
                     config,
                     schedule(config),
-                    evaluate=_evaluate(pipeline, layout, state_sharding),
+                    evaluate=_evaluate(pipeline, state_sharding, start.state),
                     saver=saver,
                     start=start.point,
                     interruption=interruption,
@@ -245,12 +245,14 @@ def _check_memory(
 
 
 def _evaluate(
-    pipeline: Pipeline, layout: Layout, state_sharding: StateSharding
+    pipeline: Pipeline, state_sharding: StateSharding, state: TrainState
 ) -> loop.Evaluate | None:
-    """The validation; None if there is no validation data."""
+    """The validation, which fits beside the state; None if there is no validation data."""
     run, valid, precision = pipeline.run, pipeline.valid, state_sharding.precision
+    layout = state_sharding.layout
     if isinstance(valid, Pairs):
-        return translation_metrics(run, valid, layout, precision)
+        reserved = sharding.bytes_per_device(state, layout)
+        return translation_metrics(run, valid, layout, precision, reserved=reserved)
     return loss_on_batches(run, valid, layout, precision) if valid else None
 
 

@@ -7,28 +7,45 @@ from typing import Any
 import jax
 import numpy as np
 
+from encdec.config.search import SearchOptions
 from encdec.data.sources import Pairs
 from encdec.evaluation.compute import validation_metrics
 from encdec.evaluation.options import metric_options
+from encdec.inference.batch_search import BatchSearch
+from encdec.inference.decoding import Model
 from encdec.inference.evaluate import evaluate
+from encdec.inference.limits import target_limits
 from encdec.inference.scoring import log_probs_program
+from encdec.inference.sources import encode_sources
 from encdec.inference.translator import Translator
-from encdec.parallel import sharding
+from encdec.parallel import devices, processes, sharding
 from encdec.parallel.layout import Layout
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.training.loop import Evaluate
-from encdec.types import Batch, Params, Precision
+from encdec.types import Batch, InputError, Params, Precision
+
+_BATCH_TOKENS = 8192
+"""The most source tokens of a batch, padding included."""
 
 
-def translation_metrics(run: Run, valid: Pairs, layout: Layout, precision: Precision) -> Evaluate:
+def translation_metrics(
+    run: Run, valid: Pairs, layout: Layout, precision: Precision, *, reserved: int = 0
+) -> Evaluate:
     """Builds the validation on text: metrics of greedy translations, and the loss.
+
+    Its batches are smaller where the device has little memory, so that a run does not end at its
+    first validation.
 
     Args:
       run: settings and vocabularies.
       valid: pairs to validate on; the first `evaluate_sentences` are used.
       layout: the devices.
       precision: of matrix products.
+      reserved: bytes of each device that hold parameters and optimizer.
+
+    Raises:
+      InputError: a device has too little memory for the longest translation.
 
     Returns:
       A function from parameters on their devices to the metrics.
@@ -37,15 +54,50 @@ def translation_metrics(run: Run, valid: Pairs, layout: Layout, precision: Preci
     sample = Pairs(*(side[: config.evaluate_sentences] for side in valid))
     options = metric_options(run.config)
     names = validation_metrics(config.best_metric, options)
+    greedy = replace(run.config.search, beam=1, sample=False)
+    tokens = _batch_tokens(run, sample.src, greedy, layout, precision, reserved)
 
     def validate(params: Params) -> dict[str, float]:
         translator = Translator(run, params, None, layout, precision)
-        greedy = replace(run.config.search, beam=1, sample=False)
-        evaluation = evaluate(translator, sample, greedy, metrics=names, options=options)
+        evaluation = evaluate(
+            translator, sample, greedy, metrics=names, options=options, max_batch_tokens=tokens
+        )
         sentences, seconds = evaluation.metrics.sentences, evaluation.seconds
         return {"sentences": sentences, **evaluation.values, "seconds": seconds}
 
     return validate
+
+
+def _batch_tokens(
+    run: Run,
+    sources: Sequence[str],
+    search: SearchOptions,
+    layout: Layout,
+    precision: Precision,
+    reserved: int,
+) -> int:
+    """The most tokens of a batch with which all fits on each device, halved until it does.
+
+    All processes get the same number, because they search the same batches.
+    """
+    source = encode_sources(run, [text for text in sources if text.strip()], None)
+    limits = target_limits(run, search, source.lengths())
+    model = Model((build_model(run, layout, precision=precision),), "probabilities")
+    batches = BatchSearch((run,), model, (), np.ones(1, np.float32), layout)
+    memory, tokens = devices.device_memory(), _BATCH_TOKENS
+    while True:
+        needed = batches.memory(source, limits, search.beam, tokens)
+        if not processes.any_process(reserved + needed > memory)[0]:
+            return tokens
+        if tokens == 1:
+            break
+        tokens //= 2
+    raise InputError(
+        f"a validation needs about {needed / 2**30:.2g} GiB on each device for translations of up "
+        f"to {limits.max()} tokens, beside {reserved / 2**30:.2g} for parameters and optimizer, "
+        f"but a device has {memory / 2**30:.2g}: validate on shorter sentences, or use a smaller "
+        "model or more devices, in another run folder (--run)"
+    )
 
 
 def loss_on_batches(

@@ -8,13 +8,18 @@ import pytest
 
 from encdec.config import AttentionConfig, Seq2SeqConfig, TrainingConfig, TransformerConfig
 from encdec.config.models import ModelConfig
+from encdec.config.search import SearchOptions
 from encdec.data.batches import largest_batches
 from encdec.data.bucketing import Bucket, Bucketing
+from encdec.inference.batch_search import BatchSearch
 from encdec.models import registry
 from encdec.parallel.layout import SINGLE_DEVICE
+from encdec.runs.parameters import best_params
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
-from encdec.types import Batch
+from encdec.training.validation import translation_metrics
+from encdec.types import Batch, InputError
+from tests.small_run import small_run
 
 MODELS: dict[str, ModelConfig] = {
     "seq2seq": Seq2SeqConfig(embed=24, hidden=32),
@@ -49,3 +54,37 @@ def test_the_batch_that_needs_the_most_is_among_those_that_are_measured(
     measured = [batch.src.shape for batch in largest_batches(Bucketing(buckets))]
     assert len(measured) <= 2
     assert max(bytes_of[shape] for shape in measured) >= 0.95 * max(bytes_of.values())
+
+
+def test_a_validation_fits_beside_the_state_or_is_refused_before_the_first_step(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, rows = small_run(tmp_path / "run"), []
+    run = replace(run, config=replace(run.config, search=SearchOptions(max_extra=20)))
+    searched = BatchSearch._find
+
+    def noted(self: BatchSearch, sources, *others):
+        rows.append(len(sources[0][0]))
+        return searched(self, sources, *others)
+
+    monkeypatch.setattr(BatchSearch, "_find", noted)
+    monkeypatch.setattr("encdec.parallel.devices.core_count", lambda: 1)
+
+    def validate(free: int) -> dict[str, float]:
+        rows.clear()
+        monkeypatch.setattr("encdec.parallel.devices.device_memory", lambda: 10**6 + free)
+        valid = translation_metrics(run, run.held_out, SINGLE_DEVICE, "float32", reserved=10**6)
+        return valid(best_params(run)[0])
+
+    wide = validate(2**30)
+    assert max(rows) == 8  # 7 sentences
+    # A hypothesis needs about 16 bytes a token of the vocabulary, and 2.5 caches and 36 bytes for
+    # each of its own: 2 layers of 2 x 8 float32.
+    tokens = 2 * max(map(len, run.held_out.src)) + 2 + 20
+    one = 16 * run.tgt_vocabulary.size + (36 + 5 * 2 * 2 * 8 * 4 // 2) * tokens
+    narrow = validate(int(2.5 * one))
+    assert max(rows) == 2
+    assert narrow["bleu"] == wide["bleu"]
+    np.testing.assert_allclose(narrow["loss"], wide["loss"], rtol=1e-5)
+    with pytest.raises(InputError, match=r"a validation needs about .* shorter sentences"):
+        validate(one // 2)
