@@ -5,6 +5,7 @@ sees half of it, and a failure leaves what was there before. The temporary name 
 two commands with the same target do not write to one file, and the last to finish wins.
 """
 
+import json
 import os
 import re
 import secrets
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _SUFFIX = ".tmp"
 _DESCRIPTOR = re.compile(r"(?:/dev|/dev/fd|/proc/self/fd)/(\d+|(?<=/dev/)std(?:out|err))")
@@ -99,6 +100,24 @@ def leftovers(path: Path) -> list[Path]:
 def one_line(text: str) -> str:
     """A text with a space for each character that a reader may take for the end of a line."""
     return text.translate(_LINE_BREAKS)
+
+
+def shortened(value: object) -> str:
+    """A value as Python writes it, in fewer than 60 characters, for messages."""
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:56]}..."
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The JSON values in a text that may be damaged.
+
+    Raises:
+      ValueError: it is not JSON, or nested deeper than Python's reader goes.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def cache_folder() -> Path:

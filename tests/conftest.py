@@ -1,4 +1,5 @@
-"""For all tests: strict dtype promotion, commands as a fixture, no files in the user's cache.
+"""For all tests: strict dtype promotion, commands as a fixture, no files in the user's cache, and
+fuzzed inputs that are the same in every run.
 
 The CPU counts as four devices, for the tests of layouts; without a layout one of them is used.
 """
@@ -7,6 +8,7 @@ import io
 import sys
 from collections.abc import Iterator
 
+import hypothesis
 import jax
 import pytest
 
@@ -16,6 +18,17 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 4)
 # Most compiled programs run once or twice here, so compiling takes longer than running.
 jax.config.update("jax_disable_most_optimizations", True)
+
+hypothesis.settings.register_profile(
+    "suite",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=150,
+    # An example that needs files writes them anew.
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import numpy as np
 from encdec.data.sentencepiece_model import UNKNOWN_LABEL
 from encdec.data.surfaces import Surfaces
 from encdec.data.words import SPACE, word_numbers
+from encdec.files import shortened
 from encdec.types import InputError, SpecialIds
 
 SPECIALS = SpecialIds()
@@ -182,13 +183,15 @@ class IdVocabulary:
         return _LABELS[i] if i < FIRST else str(i)
 
     def _id(self, token: str) -> int:
-        if not (token.isascii() and token.isdigit() and FIRST <= int(token) < self.size):
-            raise InputError(
-                f"{token!r} is not a token id: the run was trained on batches of ids, and has no "
-                f"vocabulary to read text with; give numbers from {FIRST} to {self.size - 1} with "
-                "spaces between"
-            )
-        return int(token)
+        bare = token.lstrip("0") if token.isascii() and token.isdigit() else ""
+        # Python reads no number of more than 4,300 digits.
+        if 0 < len(bare) <= len(str(self.size)) and FIRST <= int(bare) < self.size:
+            return int(bare)
+        raise InputError(
+            f"{shortened(token)} is not a token id: the run was trained on batches of ids, and has "
+            f"no vocabulary to read text with; give numbers from {FIRST} to {self.size - 1} with "
+            "spaces between"
+        )
 
 
 def split(kind: str, text: str) -> Sequence[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from encdec.files import shortened
 from encdec.types import InputError
 
 Pair = tuple[str, str]
@@ -188,23 +189,19 @@ class GivenPairs:
                 )
             pairs = zip(*pairs, strict=True)
         for index, pair in enumerate(pairs):
-            if not _is_pair(pair):
+            if not is_pair(pair):
                 raise InputError(
-                    f"{self.name}: pair {index} (counted from 0) is {_shortened(pair)}, not a "
+                    f"{self.name}: pair {index} (counted from 0) is {shortened(pair)}, not a "
                     "(source, target) of two str"
                 )
             source, target = pair
             yield source, target
 
 
-def _is_pair(pair: Any) -> bool:
+def is_pair(pair: Any) -> bool:
+    """Whether a value is a source and a target text."""
     is_two = isinstance(pair, tuple | list) and len(pair) == 2
     return is_two and all(isinstance(text, str) for text in pair)
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def read_all(pairs: Iterable[Pair]) -> Pairs:

@@ -52,14 +52,16 @@ class Preprocessing:
 
         Without Moses it is idempotent: a text that is preprocessed already does not change.
         """
-        if self.normalization == "nfkc":
-            text = unicodedata.normalize("NFKC", text)
-        elif self.normalization == "nfd":
-            text = unicodedata.normalize("NFD", text)
+        text = self._normalized(text)
         if self.tokenizer == "moses":
             # Before lower-casing: Moses keeps the dot of "Mr." only if it sees the capital.
             text = _moses_tokenizer(self.language)(text)
-        return lower(text, self.language) if self.lowercase else text
+        # Some letters are one character with their accent in lower case only, such as ǰ.
+        return self._normalized(lower(text, self.language)) if self.lowercase else text
+
+    def _normalized(self, text: str) -> str:
+        form: Any = self.normalization.upper()
+        return text if form == "NONE" else unicodedata.normalize(form, text)
 
     def postprocess(self, text: str) -> str:
         """Joins Moses tokens and what nfd took apart; case and what nfkc replaced are lost."""

@@ -9,6 +9,7 @@ import numpy as np
 from encdec.config.search import SearchOptions
 from encdec.data.batches import round_length
 from encdec.data.vocabulary import Vocabulary
+from encdec.files import shortened
 from encdec.search.automata import Automaton
 from encdec.search.phrase_texts import Phrase, PhraseReader, known_ids
 from encdec.search.phrases import PhraseTable
@@ -197,14 +198,16 @@ def banned_ids(options: SearchOptions, vocabulary: Vocabulary) -> list[list[int]
     Raises:
       InputError: an id is not of the vocabulary.
     """
-    given = [[*map(int, ids.split())] for ids in options.ban_ids]
+    given = [ids.split() for ids in options.ban_ids]
     for ids in given:
-        if max(ids) >= vocabulary.size:
-            raise InputError(
-                f"ban_ids has {max(ids)}, but the target vocabulary has the ids 0 to "
-                f"{vocabulary.size - 1}"
-            )
-    return given
+        for one in ids:
+            # Python reads no longer number.
+            if len(one) > 4300 or int(one) >= vocabulary.size:
+                raise InputError(
+                    f"ban_ids has {shortened(one)}, but the target vocabulary has the ids 0 to "
+                    f"{vocabulary.size - 1}"
+                )
+    return [[*map(int, ids)] for ids in given]
 
 
 def prefix_ids(
