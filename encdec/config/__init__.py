@@ -6,12 +6,11 @@ The docstrings below the fields are the help of the command line.
 import dataclasses
 import hashlib
 import json
-import types
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from encdec.config.checks import nearest, require
+from encdec.config.checks import fits, nearest, require
 from encdec.config.data import DataConfig
 from encdec.config.devices import DeviceConfig, TrainingDeviceConfig
 from encdec.config.families import family, family_name, family_names
@@ -130,23 +129,6 @@ def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
     for name, value in values.items():
         if name not in hints:
             raise InputError(f"unknown field {where}{name}{nearest(name, hints)}")
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             raise InputError(f"{where}{name} = {value!r} is not of type {hints[name]}")
     return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value can be the value of a field with this type."""
-    if typing.get_origin(hint) is Literal:
-        return True  # the dataclass itself checks it, with a better message
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return any(_fits(value, option) for option in typing.get_args(hint))
-    if typing.get_origin(hint) is tuple:
-        types_of_items = typing.get_args(hint)
-        any_length = types_of_items[-1] is Ellipsis
-        is_sequence = isinstance(value, list | tuple)
-        fits = is_sequence and (any_length or len(value) == len(types_of_items))
-        return fits and all(_fits(item, types_of_items[0]) for item in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

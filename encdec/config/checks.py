@@ -68,6 +68,23 @@ def check_ranges(owner: Any, *, positive: str = "", fractions: str = "") -> None
     check_finite(owner)
 
 
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value can be the value of a field with this type; true is no integer."""
+    if typing.get_origin(hint) is Literal:
+        return True  # the dataclass itself checks it, with a better message
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return any(fits(value, option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        types_of_items = typing.get_args(hint)
+        any_length = types_of_items[-1] is Ellipsis
+        is_sequence = isinstance(value, list | tuple)
+        as_many = is_sequence and (any_length or len(value) == len(types_of_items))
+        return as_many and all(fits(item, types_of_items[0]) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
 def nearest(word: str, options: typing.Iterable[str], prefix: str = "") -> str:
     """Returns `; did you mean X?` with the option nearest to a word, or an empty text.
 

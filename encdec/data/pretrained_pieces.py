@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
 import sentencepiece
 
+from encdec.config.checks import fits
 from encdec.data.added_tokens import AddedToken, Splitter
 from encdec.data.sentencepiece_model import piece_surface, well_formed
 from encdec.data.simple_vocabularies import byte_label
@@ -293,11 +294,16 @@ def pieces_from_json(tree: dict[str, Any]) -> Pieces:
     """Builds pieces again.
 
     Raises:
-      KeyError, TypeError, ValueError, RuntimeError: the values are damaged.
+      Exception: the values are damaged; the libraries of tokenizers raise errors of many types.
     """
     fields = {name: value for name, value in tree.items() if name != "kind"}
+    for name, value in fields.items():
+        if not fits(value, _JSON_TYPES[name]):
+            raise ValueError(f"{name} is not of its type")
+    if not all(fits(i, int) and i >= 0 for i in fields.get("table", {}).values()):
+        raise ValueError("ids of pieces are not integers from 0")
     if "added" in fields:
-        fields["added"] = tuple(AddedToken(*token) for token in fields["added"])
+        fields["added"] = tuple(map(_added_token, fields["added"]))
     if tree["kind"] == "sentencepiece":
         proto = base64.b64decode(fields.pop("proto"), validate=True)
         pieces: Pieces = SentencePieceTable(proto, **fields)
@@ -305,6 +311,21 @@ def pieces_from_json(tree: dict[str, Any]) -> Pieces:
         pieces = {"tokenizers": TokenizerJson, "bytes": BytePieces}[tree["kind"]](**fields)
     pieces.encode_all([""])  # reads the files, which may be damaged
     return pieces
+
+
+_JSON_TYPES: dict[str, Any] = {
+    **{"proto": str, "table": dict, "unknown": int, "added": list, "reads_codes": bool},
+    **{"clean_up": bool, "punctuation": str | None, "text": str, "end": int},
+}
+"""The types of the fields of pieces in JSON."""
+
+
+def _added_token(values: Any) -> AddedToken:
+    token = AddedToken(*values)
+    hints = get_type_hints(AddedToken)
+    if not all(map(fits, token, hints.values())) or token.id < 0:
+        raise ValueError(f"{values} is no added token")
+    return token
 
 
 def _cleaned(text: str, clean_up: bool) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from encdec.config.checks import nearest
+from encdec.config.checks import fits, nearest
 from encdec.data.pretrained_pieces import Pieces, pieces_from_json
 from encdec.data.sentencepiece_model import UNKNOWN_LABEL
 from encdec.data.surfaces import Surfaces
@@ -131,17 +131,20 @@ class PretrainedVocabulary:
         """Builds the vocabulary again.
 
         Raises:
-          KeyError, TypeError, ValueError, RuntimeError: the values are damaged.
+          Exception: the values are damaged; the libraries of tokenizers raise errors of many types.
         """
-        pad, start, end, unknown = map(int, tree["specials"])
+        size, place, languages = (tree[n] for n in ("size", "language_place", "language_ids"))
+        specials, before, after = (tuple(tree[n]) for n in ("specials", "before", "after"))
+        ids = [*specials, *before, *after, *languages.values()]
+        if not all(fits(i, int) and 0 <= i < 2**31 for i in [size, *ids]):
+            raise ValueError("ids are not integers from 0")
+        if max([*specials, *before, *after]) >= size or len(specials) != len(SpecialIds._fields):
+            raise ValueError("ids are not below the size")
+        if place is not None and place not in get_args(LanguagePlace):
+            raise ValueError("the place of languages is none of those that there are")
+        pieces = pieces_from_json(tree["pieces"])
         return PretrainedVocabulary(
-            pieces_from_json(tree["pieces"]),
-            int(tree["size"]),
-            SpecialIds(pad, start, end, unknown),
-            tuple(tree["before"]),
-            tuple(tree["after"]),
-            tree["language_place"],
-            tree["language_ids"],
+            pieces, size, SpecialIds(*specials), before, after, place, languages
         )
 
     @property

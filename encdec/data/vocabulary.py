@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from encdec.config.checks import fits
 from encdec.config.data import VocabularyKind
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sentencepiece_model import (
@@ -32,7 +33,7 @@ from encdec.data.simple_vocabularies import (
     split,
 )
 from encdec.data.surfaces import Surfaces
-from encdec.files import write_text
+from encdec.files import parse_json, write_text
 from encdec.types import InputError, SpecialIds
 
 _FORMAT = "encdec vocabulary 1"
@@ -166,7 +167,7 @@ def load(path: str | Path) -> Vocabulary:
       InputError: the file is missing, damaged, or not a vocabulary.
     """
     try:
-        tree = json.loads(Path(path).read_bytes())
+        tree = parse_json(Path(path).read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -175,7 +176,7 @@ def load(path: str | Path) -> Vocabulary:
         raise InputError(f"{path} is not a vocabulary that encdec saved")
     try:
         return _from_json(tree)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # libraries of tokenizers raise errors of many types
         raise InputError(f"{path} is a damaged vocabulary: copy the run folder again") from error
 
 
@@ -184,11 +185,14 @@ def _from_json(tree: dict[str, Any]) -> Vocabulary:
     if kind == "bytes":
         return ByteVocabulary()
     if kind == "ids":
-        return IdVocabulary(int(tree["size"]))
+        if not fits(tree["size"], int) or not FIRST < tree["size"] < 2**31:
+            raise ValueError("the size is no number of ids")
+        return IdVocabulary(tree["size"])
     if kind == "pretrained":
         return PretrainedVocabulary.from_json(tree)
     if kind == "sentencepiece":
         vocabulary = SentencePieceVocabulary(base64.b64decode(tree["model"], validate=True))
+        vocabulary.tokens(range(vocabulary.size))  # a piece may be no text
         shown = vocabulary.decode([vocabulary.specials.unknown]).strip()
         if vocabulary.specials != SPECIALS or shown != UNKNOWN_LABEL:
             raise ValueError("the special ids are not those that `train` gives")
