@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from encdec.config.checks import check_literals, check_ranges
+from encdec.config.checks import check_literals, check_ranges, require
 from encdec.types import InputError, MapKind
+
+_MOST_LAYERS = 1000
+_MOST_WIDTH = 2**20
 
 Cell = Literal["simple", "gru", "gru-reset-after", "lstm"]
 
@@ -28,6 +31,20 @@ class ModelConfig:
     """The kinds of attention maps that the model has."""
     formats: ClassVar[tuple[str, ...]] = ()
     """The formats of other libraries that a model can be written in."""
+
+    def check_sizes(self, *, layers: str, widths: str) -> None:
+        """Raises InputError if a size is one that no machine has room for.
+
+        A model of other sizes is cheap to describe, so that its parameters can be counted.
+
+        Args:
+          layers, widths: names of fields, with spaces between them.
+        """
+        for names, most in ((layers, _MOST_LAYERS), (widths, _MOST_WIDTH)):
+            for name in names.split():
+                size = getattr(self, name)
+                ok = size is None or 1 <= size <= most
+                require(ok, self, name, f"at least 1 and at most {most}")
 
     @property
     def attention_grid(self) -> tuple[int, int]:
@@ -80,9 +97,9 @@ class Seq2SeqConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         check_literals(self)
+        self.check_sizes(layers="layers", widths="embed hidden")
         check_ranges(
             self,
-            positive="layers embed hidden",
             fractions="dropout embedding_dropout output_dropout recurrent_dropout",
         )
 
@@ -124,9 +141,9 @@ class AttentionConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         check_literals(self)
+        self.check_sizes(layers="layers", widths="embed hidden")
         check_ranges(
             self,
-            positive="layers embed hidden",
             fractions="dropout embedding_dropout memory_dropout output_dropout recurrent_dropout",
         )
         if self.score == "dot" and self.hidden % 2:

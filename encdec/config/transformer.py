@@ -1,6 +1,7 @@
 """Settings of the Transformer: the paper's by default, and a choice for each thing in which models
 trained by others differ from it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,17 +93,21 @@ class TransformerConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         check_literals(self)
+        self.check_sizes(
+            layers="layers decoder_layers",
+            widths="width feed_forward heads head_width max_positions relative_buckets",
+        )
         check_ranges(
             self,
-            positive="layers decoder_layers width feed_forward heads head_width max_positions "
-            "relative_buckets relative_max_distance",
+            positive="relative_max_distance",
             fractions="dropout embedding_dropout attention_dropout activation_dropout "
             "stack_dropout",
         )
         require(self.norm_epsilon >= 0, self, "norm_epsilon", "at least 0")
         self._check_positions()
         if self.head_width is None and self.width % self.heads:
-            fits = [h for h in range(1, self.width + 1) if self.width % h == 0]
+            low = [h for h in range(1, math.isqrt(self.width) + 1) if self.width % h == 0]
+            fits = {*low, *(self.width // h for h in low)}
             near = sorted(sorted(fits, key=lambda h: abs(h - self.heads))[:3])
             raise InputError(
                 f"heads = {self.heads} do not divide width = {self.width}: "
