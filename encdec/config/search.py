@@ -3,7 +3,6 @@
 `encdec.search.methods` splits the options for the compiled search.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,7 +108,7 @@ class SearchOptions:
             "diversity_penalty": (0 <= self.diversity_penalty <= LARGEST, finite),
             "length_penalty": (0 <= self.length_penalty <= LARGEST, finite),
             "mbr": (0 <= self.mbr < 2**31, small),
-            "max_ratio": (0 <= self.max_ratio < math.inf, finite),
+            "max_ratio": (0 <= self.max_ratio <= LARGEST, finite),
             "max_extra": (
                 self.max_extra is None or 1 <= self.max_extra <= MOST_TOKENS,
                 "at least 1 and at most 2^30",

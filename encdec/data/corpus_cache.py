@@ -25,7 +25,7 @@ from encdec.data.holdout import (
     holdout_mask,
 )
 from encdec.data.sources import PairReader, Pairs, read_all
-from encdec.files import atomic_write
+from encdec.files import atomic_write, parse_json
 
 _FORMAT = "encdec corpus 1"
 _SETTLED = 2.0
@@ -109,7 +109,7 @@ def _load(path: Path, readers: Sequence[PairReader], stamps: list[list[int]]) ->
     try:
         # Read as a whole: the CRCs of the file are checked.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            tree: Any = json.loads(arrays["meta"].tobytes())
+            tree: Any = parse_json(arrays["meta"].tobytes())
             if tree["stamps"] != stamps:
                 return None
             statistics = CorpusStatistics(

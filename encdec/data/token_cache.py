@@ -26,7 +26,7 @@ from encdec.data import vocabulary
 from encdec.data.sources import PairStream
 from encdec.data.tokens import Examples, Tokens, tokens_of
 from encdec.data.vocabulary import Vocabulary
-from encdec.files import atomic_folder, leftovers, write_text
+from encdec.files import atomic_folder, leftovers, parse_json, write_text
 from encdec.types import InputError, SpecialIds
 
 FORMAT = "encdec tokens 1"
@@ -185,7 +185,7 @@ def _size_and_crc(path: Path) -> dict[str, int]:
 def _damage(folder: Path) -> str:
     """Says what is wrong with a cache; an empty text if it can be used."""
     try:
-        meta: Any = json.loads((folder / "meta.json").read_bytes())
+        meta: Any = parse_json((folder / "meta.json").read_bytes())
         if (meta["format"], meta["key"]) != (FORMAT, folder.name):
             return "it holds tokens of something else"
         if set(meta["files"]) != {f"{s}.{kind}" for s in _SIDES for kind in ("tokens", "offsets")}:

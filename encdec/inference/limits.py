@@ -31,5 +31,5 @@ def max_target_lengths(lengths: Any, ratio: float, extra: int) -> Any:
       ratio: target tokens for each source token.
       extra: target tokens in addition.
     """
-    limits = (lengths * ratio + extra).clip(max=MOST_TOKENS)
+    limits = (lengths * float(ratio) + extra).clip(max=MOST_TOKENS)
     return (lengths > 0).astype(np.int32) * limits.astype(np.int32)

@@ -4,7 +4,6 @@ model.safetensors                 or in several files, with model.safetensors.in
 pytorch_model.bin                 likewise; read only where PyTorch is installed
 """
 
-import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from encdec.files import parse_json
 from encdec.types import InputError
 
 _KINDS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
@@ -63,7 +63,7 @@ def _files(folder: Path, name: str) -> list[Path]:
     if not index.is_file():
         return []
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{index} is damaged: {error}") from error
     missing = [name for name in names if not (folder / name).is_file()]

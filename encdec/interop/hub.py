@@ -3,7 +3,6 @@
 The format of each architecture is a table of names, in a file of its own.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 
 from encdec.config import TransformerConfig
+from encdec.files import parse_json
 from encdec.interop import bart, t5
 from encdec.interop.array_files import StoredArray, stored_arrays
 from encdec.interop.names import Entry, Fields, to_ours
@@ -152,7 +152,7 @@ def read_fields(path: Path) -> Fields:
       InputError: it is missing or damaged.
     """
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        values: Any = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -24,7 +24,7 @@ from encdec.config import RunConfig, TransformerConfig
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sentencepiece_model import SentencePieceVocabulary
 from encdec.data.vocabulary import Vocabulary
-from encdec.files import write_text
+from encdec.files import parse_json, write_text
 from encdec.interop import hub
 from encdec.interop.names import Entry, Fields, to_theirs
 from encdec.interop.paper_dialect import as_marian
@@ -122,7 +122,7 @@ def _original(run: Run, config: TransformerConfig, params: Params) -> HubFormat:
         if target.language_place == "before":
             chosen["forced_bos_token_id"] = target.before[0]
         generation |= chosen
-    names = json.loads((run.original / hub.NAMES_FILE).read_text(encoding="utf-8"))
+    names = parse_json((run.original / hub.NAMES_FILE).read_text(encoding="utf-8"))
     return HubFormat(config, params, fields, generation, tuple(names))
 
 
@@ -233,7 +233,7 @@ def copy_tokenizer(run: Run, folder: Path) -> None:
         shutil.copyfile(file, folder / file.name)
     settings = folder / "tokenizer_config.json"
     if settings.is_file():
-        tree = json.loads(settings.read_text(encoding="utf-8"))
+        tree = parse_json(settings.read_text(encoding="utf-8"))
         sides = {"src_lang": run.src_vocabulary, "tgt_lang": run.tgt_vocabulary}
         for name, side in sides.items():
             language = side.language if isinstance(side, PretrainedVocabulary) else None

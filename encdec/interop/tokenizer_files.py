@@ -1,6 +1,5 @@
 """The files of a tokenizer in the hub library's format, and the tokens that they list."""
 
-import json
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import sentencepiece
 
 from encdec.data.added_tokens import AddedToken
+from encdec.files import parse_json
 from encdec.types import InputError
 
 NAMES = (
@@ -51,7 +51,7 @@ class TokenizerFolder(NamedTuple):
           InputError: it is missing or damaged.
         """
         try:
-            values = json.loads(read(self.path / name))
+            values = parse_json(read(self.path / name))
         except ValueError as error:
             raise damaged(self.path / name) from error
         if not isinstance(values, dict):

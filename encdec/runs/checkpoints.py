@@ -20,6 +20,7 @@ import jax
 import numpy as np
 import tensorstore
 
+from encdec.files import parse_json
 from encdec.runs.write_errors import reason, without_tracebacks
 from encdec.types import InputError
 
@@ -248,7 +249,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
     Raises:
       InputError: they are not what was written.
     """
-    meta = json.loads((path / "meta" / "metadata").read_text())
+    meta = parse_json((path / "meta" / "metadata").read_text())
     crc = meta.pop("crc", None)  # earlier versions wrote none
     if crc is not None and crc != _crc32_of_json(meta):
         raise InputError(

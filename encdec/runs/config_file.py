@@ -10,7 +10,9 @@ from typing import Any
 
 from encdec import config as configs
 from encdec.config import RunConfig
-from encdec.files import write_text
+from encdec.config.checks import fits
+from encdec.config.search import MOST_TOKENS
+from encdec.files import parse_json, shortened, write_text
 from encdec.types import InputError
 
 FORMAT = 3
@@ -44,7 +46,7 @@ def read(path: Path) -> tuple[dict[str, Any], RunConfig]:
       InputError: it is damaged, was changed by hand, or has the format of another version.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(tree, dict) or "format" not in tree:
@@ -53,7 +55,8 @@ def read(path: Path) -> tuple[dict[str, Any], RunConfig]:
         version = _VERSIONS.get(has) if isinstance(has, int) else None
         opens = f"encdec {version} opens it" if version else "a newer encdec may open it"
         raise InputError(
-            f"{path} is of run format {has}, and this encdec opens format {FORMAT}: {opens}"
+            f"{path} is of run format {shortened(has)}, and this encdec opens format {FORMAT}: "
+            f"{opens}"
         )
     kinds: dict[str, Any] = {
         "config": dict,
@@ -65,8 +68,10 @@ def read(path: Path) -> tuple[dict[str, Any], RunConfig]:
     if missing := kinds.keys() - tree.keys():
         raise InputError(f"{path} is damaged: {', '.join(sorted(missing))} missing")
     for name, kind in kinds.items():
-        if not isinstance(tree[name], kind):
-            raise InputError(f"{path} is damaged: {name} = {tree[name]!r} cannot be")
+        if not fits(tree[name], kind):
+            raise InputError(f"{path} is damaged: {name} = {shortened(tree[name])} cannot be")
+    if not 0 <= (extra := tree["extra_length"]) <= MOST_TOKENS:
+        raise InputError(f"{path} is damaged: extra_length = {shortened(extra)} cannot be")
     digests, checksums = tree["vocabularies"], tree.get("checksums", {})
     if len(digests) != 2 or not isinstance(checksums, dict):
         raise InputError(f"{path} is damaged: its vocabularies or checksums are not as written")

@@ -9,7 +9,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from encdec.files import write_text
+from encdec.config.checks import fits
+from encdec.files import parse_json, write_text
 from encdec.types import InputError
 
 _MAX_LISTED = 5
@@ -48,17 +49,21 @@ def _lines(path: Path) -> list[bytes]:
 def _row(line: bytes) -> dict[str, Any] | None:
     """The row in a line; None if it holds none."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return None
     if not isinstance(row, dict) or row.get("kind") not in MetricRows._fields:
         return None
-    if not isinstance(row.get("step"), int):
-        return None
+    numbers = [row.get("step"), row.get("seconds")]
     if row["kind"] in ("train", "valid"):
-        numbers = [value for name, value in row.items() if name != "kind" and value is not None]
-        return row if all(type(value) in (int, float) for value in numbers) else None
-    return row
+        numbers += [value for name, value in row.items() if name != "kind"]
+    is_row = fits(row.get("step"), int) and fits(row.get("name"), str | None)
+    return row if is_row and all(map(_is_number, numbers)) else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is null or a number that floats can hold."""
+    return value is None or (fits(value, float) and not abs(value) >= 1e300)
 
 
 class MetricRows(NamedTuple):

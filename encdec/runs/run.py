@@ -6,7 +6,7 @@
     target.vocab
     heldout.jsonl     the sentence pairs that the run is evaluated on
     checkpoints/      see `encdec.runs.checkpoints`
-    lock              of the process that trains the run; see `encdec.runs.lock`
+    lock              of the process that writes the run; see `encdec.runs.lock`
     metrics.jsonl     measurements, one JSON object per line
     tensorboard/      the same measurements as curves
     attention.png     attention of one translation, if the model has any
@@ -26,15 +26,18 @@ from encdec.config import RunConfig
 from encdec.config.data import CORPUS_FILES
 from encdec.data import pretrained_vocabulary, vocabulary
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
-from encdec.data.sources import Pairs
+from encdec.data.sources import Pairs, is_pair
 from encdec.data.text import preprocessings, with_preprocessing
 from encdec.data.vocabulary import Vocabulary
-from encdec.files import leftovers, write_text
+from encdec.files import leftovers, parse_json, write_text
 from encdec.runs import config_file, lock
 from encdec.types import InputError
 
 ORIGINAL = "original"
 """The folder in a run of an imported model with its own settings and tokenizer files."""
+
+_FILES = ("source.vocab", "target.vocab", "heldout.jsonl")
+"""The files that `create` writes before `config.json`."""
 
 _PLACES = (*CORPUS_FILES, "corpus_folder")
 """The settings that say where the corpus is."""
@@ -96,7 +99,7 @@ def is_vacant(path: Path) -> bool:
     """Whether a run can be created in a folder: it holds leftovers of `create`, or a lock."""
     if not path.is_dir():
         return not path.exists()
-    files = {path / name for name in ("source.vocab", "target.vocab", "heldout.jsonl", lock.FILE)}
+    files = {path / name for name in (*_FILES, lock.FILE)}
     files.add(path / ORIGINAL)
     temporary = {file for target in (*files, path / "config.json") for file in leftovers(target)}
     return set(path.iterdir()) <= files | temporary
@@ -183,10 +186,13 @@ def _read_held_out(path: Path, checksums: dict[str, str]) -> Pairs:
     """The pairs to evaluate on, checked against what the run began with."""
     try:
         text = path.read_text(encoding="utf-8")
-        pairs = [json.loads(line) for line in text.split("\n") if line]
-        held_out = Pairs([source for source, _ in pairs], [target for _, target in pairs])
-    except (OSError, ValueError, TypeError) as error:
+        pairs = [parse_json(line) for line in text.split("\n") if line]
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
+    for number, pair in enumerate(pairs, 1):
+        if not is_pair(pair):
+            raise InputError(f"{path} is damaged: its pair {number} is not one of two texts")
+    held_out = Pairs([source for source, _ in pairs], [target for _, target in pairs])
     config_file.check_checksum(path, text, checksums)
     return held_out
 
