@@ -1,10 +1,27 @@
 """Answers to requests, as JSON values."""
 
+import json
 from typing import Any
 
 import numpy as np
+from starlette.responses import Response
 
 from encdec.inference.translation import Translation
+
+
+def json_text(value: Any) -> str:
+    """JSON in ASCII: half of a surrogate pair cannot be sent otherwise."""
+    return json.dumps(value, allow_nan=False)
+
+
+class JSONAnswer(Response):
+    """A response of JSON values."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Returns the body."""
+        return json_text(content).encode()
 
 
 def answer(sentences: list[list[Translation]], index: int | None) -> dict[str, Any]:

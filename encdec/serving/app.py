@@ -47,7 +47,6 @@ on the others.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
@@ -55,15 +54,16 @@ from importlib.resources import files
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from encdec.config.search import SearchOptions
 from encdec.inference.translator import Translator
-from encdec.serving.answers import answer
+from encdec.serving.answers import JSONAnswer, answer, json_text
 from encdec.serving.batching import Batcher, Found
 from encdec.serving.guards import Hosts, RequestLog
 from encdec.serving.limits import Limits
@@ -129,13 +129,13 @@ def application(
             raise RefusalError(400, str(error)) from error
         finally:
             leave()
-        return JSONResponse(answer(found, asked.map), headers=_HEADERS)
+        return JSONAnswer(answer(found, asked.map), headers=_HEADERS)
 
     async def about(_: Request) -> Response:
-        return JSONResponse(_about(translator, limits, search), headers=_HEADERS)
+        return JSONAnswer(_about(translator, limits, search), headers=_HEADERS)
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "waiting": waiting}, headers=_HEADERS)
+        return JSONAnswer({"status": "ok", "waiting": waiting}, headers=_HEADERS)
 
     guards = [Middleware(Hosts, hosts, _HEADERS)]
     if log:
@@ -148,7 +148,11 @@ def application(
             Route("/translate", translate, methods=["POST"]),
         ],
         middleware=guards,
-        exception_handlers={RefusalError: _refusal, ClientDisconnect: _client_left},
+        exception_handlers={
+            RefusalError: _refusal,
+            HTTPException: _unknown,
+            ClientDisconnect: _client_left,
+        },
     )
 
 
@@ -189,7 +193,7 @@ async def _json_lines(batcher: Batcher, asked: Asked) -> AsyncIterator[str]:
 
 
 def _line(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    return json_text(value) + "\n"
 
 
 async def _unless_left(translating: Coroutine[Any, Any, Found], request: Request) -> Found:
@@ -224,7 +228,13 @@ async def _asset(name: str, kind: str, _: Request) -> Response:
 
 
 async def _refusal(_: Request, error: Any) -> Response:
-    return JSONResponse({"error": str(error)}, error.status, headers=_HEADERS)
+    return JSONAnswer({"error": str(error)}, error.status, headers=_HEADERS)
+
+
+async def _unknown(request: Request, error: Any) -> Response:
+    served = "GET /, /about and /health, and POST /translate are served"
+    refusal = {"error": f"{request.method} {request.scope['path']}: {error.detail}; {served}"}
+    return JSONAnswer(refusal, error.status_code, headers={**(error.headers or {}), **_HEADERS})
 
 
 async def _client_left(_: Request, __: Exception) -> Response:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from encdec.serving.answers import JSONAnswer
 
 
 class Hosts:
@@ -35,7 +36,7 @@ class Hosts:
             f"this server does not answer for the host {name!r}: to allow it, start encdec serve "
             f"with --allow-host {name or 'NAME'}"
         )
-        refusal = JSONResponse({"error": error}, 400, headers=self._headers)
+        refusal = JSONAnswer({"error": error}, 400, headers=self._headers)
         await refusal(scope, receive, send)
 
 

@@ -1,7 +1,6 @@
 """Requests to the server, checked before they are served, and what they are refused for."""
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_origin, get_type_hints
@@ -9,6 +8,7 @@ from typing import Any, Literal, get_origin, get_type_hints
 from starlette.requests import Request
 
 from encdec.config.search import SearchOptions
+from encdec.files import parse_json
 from encdec.inference.translator import Translator
 from encdec.serving.limits import Limits
 from encdec.types import InputError
@@ -72,10 +72,10 @@ async def read_json(request: Request, limits: Limits) -> Mapping[str, Any]:
                 body += part
                 if len(body) > most:
                     raise RefusalError(413, f"more than {limits.most_characters} characters")
-        tree = json.loads(body)
+        tree = parse_json(body)
     except TimeoutError:
         raise RefusalError(408, f"the body did not arrive within {_BODY_SECONDS:g} s") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise RefusalError(400, "the body is not JSON") from None
     if not isinstance(tree, dict):
         raise RefusalError(400, "the body is not a JSON object")
