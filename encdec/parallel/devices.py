@@ -36,18 +36,20 @@ def chosen_precision(choice: Literal["auto"] | Precision) -> Precision:
 
 
 def device_memory() -> int:
-    """The bytes of memory of one device.
-
-    The devices of a CPU divide the memory of the machine, or of its container if that has less.
-    """
+    """The bytes of memory of one device; the devices of a CPU divide that of the machine."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
+    return host_memory() // jax.local_device_count()
+
+
+def host_memory() -> int:
+    """The bytes of memory of the machine, or of its container if that has less."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     container = Path("/sys/fs/cgroup/memory.max")
     if container.exists() and (text := container.read_text().strip()).isdigit():
         limits.append(int(text))
-    return min(limits) // jax.local_device_count()
+    return min(limits)
 
 
 def keep_compiled_programs(folder: Path) -> None:

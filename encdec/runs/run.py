@@ -17,6 +17,8 @@ The folder can be moved and copied; it does not depend on the files of the corpu
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,23 @@ def create(run: Run) -> None:
         _write_config(run)
     except OSError as error:
         raise InputError(f"run folder {run.path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def removed_on_error(path: Path) -> Iterator[None]:
+    """Removes a new run from its folder if the block ends before anything was trained.
+
+    That is what `create` and `Checkpoints` wrote; other files stay.
+    """
+    try:
+        yield
+    except BaseException:
+        # `config.json` first: without it, what is left is no run.
+        for name in ("config.json", *_FILES):
+            (path / name).unlink(missing_ok=True)
+        for name in (ORIGINAL, "checkpoints"):
+            shutil.rmtree(path / name, ignore_errors=True)
+        raise
 
 
 def is_vacant(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """A training step that is compiled once for each batch shape, and announces each compilation."""
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -63,6 +64,12 @@ class CompiledStep:
         self._programs: dict[tuple[int, ...], Program] = {}
         self._shapes = shapes
         self._announce = announce
+
+    def announced_by(self, announce: Callable[[str, float], None]) -> "CompiledStep":
+        """The same step, whose further compilations are announced otherwise."""
+        other = copy.copy(self)
+        other._announce = announce
+        return other
 
     def __call__(
         self, state: TrainState, batch: Batch, key: Array

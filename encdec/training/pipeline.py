@@ -58,12 +58,14 @@ class Pipeline(NamedTuple):
         following batches.
       bucketing: the shapes of the batches; None if they are not known in advance.
       valid: the pairs or batches to validate on.
+      is_new: whether the run was created just now, by this process.
     """
 
     run: Run
     batches: Callable[[int], Iterator[Batch]]
     bucketing: Bucketing | None
     valid: Pairs | tuple[Batch, ...]
+    is_new: bool
 
 
 def read_data(
@@ -162,13 +164,13 @@ def _text_pipeline(
     _note_fixed_metric(config, text.valid, note)
     check_rows(bucketing, data.batch_tokens, layout)
     new = Run(folder, config, text.digest, extra, *vocabularies, text.held_out)
-    run = _begin(run, new, initial)
+    begun = _begin(run, new, initial)
     rows = local_rows(config, layout)
 
     def batches(done: int) -> Iterator[Batch]:
         return training_iterator(examples, bucketing, config.seed, done, sampling, rows)
 
-    return Pipeline(run, batches, bucketing, text.valid)
+    return Pipeline(begun, batches, bucketing, text.valid, is_new=run is None)
 
 
 def _note_fixed_metric(config: RunConfig, valid: Pairs, note: Say) -> None:
@@ -195,9 +197,13 @@ def _batch_pipeline(
     vocabulary = IdVocabulary(data.check.vocabulary_size)
     extra = config.data.max_target_length
     new = Run(folder, config, None, extra, vocabulary, vocabulary, Pairs([], []))
-    run = _begin(run, new, initial)
+    begun = _begin(run, new, initial)
     rows = local_rows(config, layout)
-    return Pipeline(run, lambda done: batches_from(data, done, rows), None, data.valid)
+
+    def batches(done: int) -> Iterator[Batch]:
+        return batches_from(data, done, rows)
+
+    return Pipeline(begun, batches, None, data.valid, is_new=run is None)
 
 
 def _begin(run: Run | None, new: Run, initial: Initial | None) -> Run:

@@ -32,7 +32,7 @@ from encdec.training.fine_tuning import roles_of_run
 from encdec.training.initial import Initial
 from encdec.training.interruption import Interrupted, Interruption
 from encdec.training.loop import DivergedError, LoopEnd
-from encdec.training.memory import check_memory
+from encdec.training.memory import check_memory, check_state
 from encdec.training.optimizer import optimizer, schedule
 from encdec.training.pipeline import Pipeline, Say, local_rows
 from encdec.training.resume_point import ResumePoint
@@ -40,7 +40,7 @@ from encdec.training.saving import Saver
 from encdec.training.sharded_state import StateSharding
 from encdec.training.step import TrainState
 from encdec.training.validation import loss_on_batches, translation_metrics
-from encdec.types import Array, InputError
+from encdec.types import InputError
 
 
 class Start(NamedTuple):
@@ -71,6 +71,9 @@ def begin(
       run: its latest checkpoint is the state, if it has one.
       layout, devices: the devices, and how they are used.
       initial: the initial parameters of a new run; None for random ones.
+
+    Raises:
+      InputError: the latest checkpoint cannot be used, or the state does not fit into memory.
     """
     precision = chosen_precision(devices.precision)
     state_sharding = StateSharding(
@@ -81,6 +84,7 @@ def begin(
         layout,
         roles_of_run(run),
     )
+    processes.on_all_processes(lambda: check_state(state_sharding.shard_shapes))
     saved = checkpoints.steps(run.path, "latest")
     processes.check_same_step(saved[-1] if saved else 0)
     if saved:
@@ -104,8 +108,44 @@ def _read_latest(run: Run, state_sharding: StateSharding) -> tuple[TrainState, R
     return state, ResumePoint.from_note(note, where)
 
 
+def compile_largest(
+    pipeline: Pipeline, state_sharding: StateSharding, start: Start, say: Say
+) -> CompiledStep:
+    """The step of training, compiled for the batches that may need the most memory.
+
+    Nothing is compiled for a run that has ended, or whose batches have shapes that are not known.
+
+    Raises:
+      InputError: they do not fit into memory.
+    """
+    run, layout, bucketing = pipeline.run, state_sharding.layout, pipeline.bucketing
+    shapes = bucketing and len(bucketing.buckets)
+    step = CompiledStep(state_sharding, shapes, lambda line, _: say(line))
+    if bucketing is None or _has_ended(run, start):
+        return step
+    say(
+        f"batches have {shapes} shape{'s' if shapes != 1 else ''}: before its first batch, the "
+        "step is compiled for each of them"
+    )
+    key = key_from_words(seed_words(run.config.seed))
+    largest = largest_batches(bucketing, local_rows(run.config, layout))
+    each = [step.compile(start.state, one, key, measure=True) for one in largest]
+    needed = None if None in each else max(n for n in each if n is not None)
+    fixed = sharding.bytes_per_device(start.state, layout)
+    fits = partial(check_memory, bucketing, run.config.data.batch_tokens, layout)
+    processes.on_all_processes(lambda: fits(needed, fixed))
+    return step
+
+
+def _has_ended(run: Run, start: Start) -> bool:
+    """Whether no step is left to train, or early stopping has ended the run."""
+    training = run.config.training
+    return start.done >= training.max_steps or start.point.stopping.is_over(training.patience)
+
+
 def train_session(
     pipeline: Pipeline,
+    step: CompiledStep,
     state_sharding: StateSharding,
     start: Start,
     callbacks: Sequence[Callback],
@@ -116,6 +156,7 @@ def train_session(
 
     Args:
       pipeline: the run and its batches.
+      step: from `compile_largest`.
       state_sharding, start: from `begin`.
       callbacks: see `encdec.training.callbacks`.
       say: is called with lines about the start and the end of training.
@@ -125,7 +166,7 @@ def train_session(
       The number of updates of the run before this session, and after it.
 
     Raises:
-      InputError: a batch does not fit into memory, or a loss is not finite.
+      InputError: a loss is not finite, or a file cannot be written.
       Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     run, training = pipeline.run, pipeline.run.config.training
@@ -147,7 +188,7 @@ def train_session(
             say(note)
         say(f"{run.path}: from step {start.done} of {training.max_steps}")
         interruption = Interruption(save_minutes)
-        end = _run_loop(pipeline, state_sharding, start, saver, interruption, callbacks)
+        end = _run_loop(pipeline, step, state_sharding, start, saver, interruption, callbacks)
     if end.signal:
         raise Interrupted(
             f"{end.signal.name} at step {end.step} of {training.max_steps}: the state is saved, "
@@ -186,14 +227,15 @@ def _without_lost(run: Run, start: Start, saver: Saver, say: Say) -> Start:
 
 def _run_loop(
     pipeline: Pipeline,
+    step: CompiledStep,
     state_sharding: StateSharding,
     start: Start,
     saver: Saver,
     interruption: Interruption,
     callbacks: Sequence[Callback],
 ) -> LoopEnd:
-    """Runs the loop with log, progress bar, memory check and validation."""
-    run, layout, bucketing = pipeline.run, state_sharding.layout, pipeline.bucketing
+    """Runs the loop with log, progress bar and validation."""
+    run, layout = pipeline.run, state_sharding.layout
     config, key = run.config.training, key_from_words(seed_words(run.config.seed))
     with _log(run, start.done) as log, _progress(config.max_steps, start.done) as bar:
         log.write({"kind": "start", "step": start.done, **_environment(layout)})
@@ -202,14 +244,7 @@ def _run_loop(
             bar.say(line)
             bar.discount(seconds)
 
-        step = CompiledStep(state_sharding, bucketing and len(bucketing.buckets), announce)
-        if bucketing:
-            shapes = len(bucketing.buckets)
-            bar.say(
-                f"batches have {shapes} shape{'s' if shapes > 1 else ''}: before its first batch, "
-                "the step is compiled for each of them"
-            )
-            _check_memory(pipeline, layout, step, start.state, key)
+        step = step.announced_by(announce)
         try:
             with interruption:
                 return loop.train(
@@ -228,20 +263,6 @@ def _run_loop(
                 )
         except DivergedError as error:
             raise _diverged(run, error) from error
-
-
-def _check_memory(
-    pipeline: Pipeline, layout: Layout, step: CompiledStep, state: TrainState, key: Array
-) -> None:
-    """Compiles the step for the batches that may need the most memory, and checks that they fit."""
-    config, bucketing = pipeline.run.config, pipeline.bucketing
-    assert bucketing
-    largest = largest_batches(bucketing, local_rows(config, layout))
-    each = [step.compile(state, one, key, measure=True) for one in largest]
-    needed = None if None in each else max(n for n in each if n is not None)
-    fixed = sharding.bytes_per_device(state, layout)
-    fits = partial(check_memory, bucketing, config.data.batch_tokens, layout)
-    processes.on_all_processes(lambda: fits(needed, fixed))
 
 
 def _evaluate(

@@ -27,9 +27,11 @@ from encdec.runs.lock import locked
 from encdec.runs.parameters import digest
 from encdec.runs.run import Run
 from encdec.training.callbacks import Callback
+from encdec.training.compiled_step import CompiledStep
 from encdec.training.initial import Init, Initial, name_origin, read_initial
+from encdec.training.memory import check_parameters
 from encdec.training.pipeline import Pipeline, Say, open_pipeline, read_data
-from encdec.training.session import Start, begin, train_session
+from encdec.training.session import Start, begin, compile_largest, train_session
 from encdec.training.sharded_state import StateSharding
 from encdec.types import InputError
 
@@ -150,9 +152,11 @@ def _train(
     say: Say,
 ) -> TrainResult:
     with ExitStack() as locks:
-        pipeline, state_sharding, start = _begin(config, corpus, run, init, devices, say, locks)
+        pipeline, compiled, state_sharding, start = _begin(
+            config, corpus, run, init, devices, say, locks
+        )
         before, step = train_session(
-            pipeline, state_sharding, start, callbacks, say, devices.save_minutes
+            pipeline, compiled, state_sharding, start, callbacks, say, devices.save_minutes
         )
     return TrainResult(pipeline.run, step, step - before, devices)
 
@@ -165,8 +169,10 @@ def _begin(
     devices: TrainingDeviceConfig,
     say: Say,
     locks: ExitStack,
-) -> tuple[Pipeline, StateSharding, Start]:
-    """Checks all input, opens the run and puts its state on the devices.
+) -> tuple[Pipeline, CompiledStep, StateSharding, Start]:
+    """Checks all input, opens the run, puts its state on the devices and compiles its step.
+
+    A new run is removed if this fails: because a batch does not fit into memory, say.
 
     `locks` gets the lock of the run folder, which the main process holds.
     """
@@ -177,6 +183,7 @@ def _begin(
     metrics = metric_options(config)
     processes.on_all_processes(lambda: validation_metrics(config.training.best_metric, metrics))
     layout = processes.on_all_processes(lambda: _layout(config, devices))
+    processes.on_all_processes(lambda: check_parameters(config))
     data = processes.on_all_processes(lambda: read_data(config, corpus, layout, notes.append))
     folder = processes.on_all_processes(lambda: _folder(run, config, data))
     initial = processes.on_all_processes(lambda: read_initial(config, init, folder))
@@ -196,7 +203,10 @@ def _begin(
         )
     for note in notes:
         say(note)
-    return pipeline, *begin(pipeline.run, layout, devices, initial)
+    with runs.removed_on_error(pipeline.run.path) if pipeline.is_new else nullcontext():
+        state_sharding, start = begin(pipeline.run, layout, devices, initial)
+        step = compile_largest(pipeline, state_sharding, start, say)
+    return pipeline, step, state_sharding, start
 
 
 def _lock(folder: Path, locks: ExitStack) -> None:

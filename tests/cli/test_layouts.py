@@ -77,7 +77,7 @@ def test_a_batch_that_does_not_fit_says_what_would(
     found = encdec("train", "--run", run, *TINY, "--max-steps", 1, "--layout", "1x1")
     assert found.code == 2
     last = found.err.splitlines()[-1]
-    assert "needs" in last
+    assert "need" in last
     assert says in last
-    assert not list((run / "checkpoints").glob("*/*"))
+    assert not run.exists()
     assert jax.device_count() == 4

@@ -253,3 +253,45 @@ def test_train_refuses(
     before = sorted(tmp_path.rglob("*"))
     refused(encdec("train", *arguments), *parts)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--layers", "99999999"], ["layers = 99999999", "at most 1000"]),
+        (["--decoder-layers", "1001"], ["decoder_layers = 1001", "at most 1000"]),
+        (["--width", "2147483646", "--heads", "4"], ["width = 2147483646", "at most 1048576"]),
+        (["--width", "1048576"], ["parameters needs", "this machine has", "smaller sizes"]),
+        (["--model", "seq2seq", "--layers", "99999999"], ["layers = 99999999", "at most 1000"]),
+        (["--model", "seq2seq", "--hidden", "1048576"], ["parameters needs", "fewer layers"]),
+        (["--model", "attention", "--hidden", "9999999"], ["hidden = 9999999", "at most 1048576"]),
+    ],
+)
+def test_a_model_that_no_machine_has_room_for_is_refused_at_once(
+    encdec, tmp_path, monkeypatch: pytest.MonkeyPatch, options: list[str], parts: list[str]
+) -> None:
+    """Before the corpus is read, and a folder is made."""
+
+    def read(*_: object) -> None:
+        raise AssertionError("the corpus was read")
+
+    monkeypatch.setattr("encdec.training.trainer.read_data", read)
+    run = tmp_path / "run"
+    refused(encdec("train", "dates", *options, "--run", run), *parts)
+    assert not run.exists()
+
+
+def test_a_model_that_does_not_fit_leaves_nothing_of_a_new_run(
+    encdec, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    options = ["--date-sentences", 300, "--num-buckets", 1, "--layers", 1, "--max-steps", 1]
+    monkeypatch.setattr("encdec.parallel.devices.device_memory", lambda: 2**19)
+    for there in (False, True):
+        if there:
+            run.mkdir()
+        found = encdec("train", "dates", *options, "--run", run)
+        assert found.code == 2
+        assert "parameters and optimizer need" in found.err.splitlines()[-1]
+        assert run.exists() == there
+    assert [*run.iterdir()] == []
