@@ -22,6 +22,7 @@ from encdec.interop.tokenizer_files import tokenizer_files
 from encdec.interop.tokenizers import read_vocabularies
 from encdec.runs import run as runs
 from encdec.runs.checkpoints import Checkpoints
+from encdec.runs.lock import locked
 from encdec.runs.run import Run
 from encdec.types import InputError
 
@@ -55,8 +56,27 @@ def import_model(
         larger than the memory, a language is missing or unknown, or the run folder exists.
     """
     folder, path = find_folder(model), Path(run)
+    _check_free(path)  # before a folder is made
+    with locked(path):
+        _check_free(path)  # another import may have ended since
+        return _import(folder, path, source_language, target_language, normalize_punctuation, say)
+
+
+def _check_free(path: Path) -> None:
+    """Raises InputError unless a run can be made in a folder."""
     if runs.is_run(path) or not runs.is_vacant(path):
         raise InputError(f"{path} is there already: name another run folder (--run)")
+
+
+def _import(
+    folder: Path,
+    path: Path,
+    source_language: str | None,
+    target_language: str | None,
+    normalize_punctuation: bool,
+    say: Callable[[str], None],
+) -> Run:
+    """Imports a folder into a run folder that this process has locked."""
     opened = hub.open_folder(folder)
     check_memory(opened.arrays)
     vocabularies = read_vocabularies(
@@ -75,21 +95,18 @@ def import_model(
         tgt_vocabulary=vocabularies[1],
         held_out=Pairs([], []),
     )
-    try:
-        path.mkdir(parents=True, exist_ok=True)
+    with runs.removed_on_error(path):
         with Checkpoints(path) as checkpoints:
             checkpoints.save("best", 0, {"params": params}, {}, copy=False)
             checkpoints.wait()
         original = path / runs.ORIGINAL
+        shutil.rmtree(original, ignore_errors=True)  # of a killed command
         original.mkdir()
         write_text(original / hub.NAMES_FILE, json.dumps([*opened.arrays]) + "\n")
         for file in [*(folder / name for name in _SETTINGS), *tokenizer_files(folder)]:
             if file.is_file():
                 shutil.copyfile(file, original / file.name)
         runs.create(imported)
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
     return runs.load(path)
 
 

@@ -1,6 +1,6 @@
-"""The lock of a run folder: one training at a time.
+"""The lock of a run folder: one process at a time trains a run, or makes one of a model.
 
-    lock    JSON: the host and the id of the process that trains; removed when it ends
+    lock    JSON: the host and the id of that process; removed when it ends
 
 The process also holds the system's lock of the file, which the system frees when the process dies,
 so that a file which a killed process left is taken over. Not every file system shares such locks
@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import BinaryIO
 
+from encdec.files import parse_json
 from encdec.types import InputError
 
 FILE = "lock"
@@ -105,7 +106,7 @@ def _owner(file: BinaryIO) -> tuple[str, int] | None:
     """The host and the process in the file; None if nobody is in it."""
     file.seek(0)
     try:
-        tree = json.loads(file.read())
+        tree = parse_json(file.read())
         return str(tree["host"]), int(tree["process"])
     except (ValueError, KeyError, TypeError):
         return None
@@ -113,4 +114,4 @@ def _owner(file: BinaryIO) -> tuple[str, int] | None:
 
 def _refusal(path: Path, owner: tuple[str, int] | None, remedy: str) -> InputError:
     who = f"process {owner[1]} on {owner[0]}" if owner else "another process"
-    return InputError(f"{path.parent} is being trained by {who}: wait until it has ended{remedy}")
+    return InputError(f"{path.parent} is being written by {who}: wait until it has ended{remedy}")

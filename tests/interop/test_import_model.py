@@ -13,6 +13,7 @@ import pytest
 
 import encdec
 from encdec.cli.main import main
+from encdec.interop import hub
 from encdec.interop.array_files import stored_arrays
 from encdec.interop.import_model import import_model
 from encdec.parallel.layout import Layout
@@ -171,6 +172,44 @@ def test_what_cannot_be_imported_is_refused_before_a_folder_is_made(
     import_model(marian, run)
     with pytest.raises(InputError, match="is there already: name another run folder"):
         import_model(marian, run)
+
+
+def test_two_imports_into_one_folder_do_not_meet(
+    marian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one, begun while the first reads the model, is refused, and the first ends."""
+    run, read = tmp_path / "run", hub.read_params
+
+    def meanwhile(opened: Any) -> Any:
+        with pytest.raises(InputError, match=r"is being written by process \d+"):
+            import_model(marian, run)
+        return read(opened)
+
+    monkeypatch.setattr(hub, "read_params", meanwhile)
+    import_model(marian, run)
+    assert encdec.load(run)("one").text is not None
+    assert not (run / "lock").exists()
+
+
+def test_an_import_that_fails_leaves_only_what_was_there(
+    marian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+
+    def fail(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "create", fail)
+    for there in (False, True):
+        if there:
+            run.mkdir()
+            (run / "original").mkdir()  # of a killed import
+        with pytest.raises(KeyboardInterrupt):
+            import_model(marian, run)
+        assert run.exists() == there
+    assert [*run.iterdir()] == []
+    monkeypatch.undo()
+    import_model(marian, run)
 
 
 def test_halves_are_converted_and_it_is_said(marian: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def holder(run: Path) -> subprocess.Popen[bytes]:
 def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = holder(run)
-    who = f"{run} is being trained by process {process.pid} on {socket.gethostname()}"
+    who = f"{run} is being written by process {process.pid} on {socket.gethostname()}"
     with pytest.raises(InputError, match=who), locked(run):
         pass
     process.communicate()
