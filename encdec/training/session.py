@@ -6,146 +6,34 @@ import signal
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from functools import partial
-from typing import NamedTuple
 
 import jax
 
-from encdec.config import TrainingDeviceConfig
-from encdec.data.batches import largest_batches
-from encdec.data.sources import Pairs
 from encdec.files import write_text
 from encdec.ops.seeds import key_from_words, seed_words
-from encdec.parallel import processes, sharding
-from encdec.parallel.devices import chosen_precision
+from encdec.parallel import processes
 from encdec.parallel.layout import Layout
 from encdec.progress import Progress
 from encdec.runs import checkpoints
 from encdec.runs.checkpoints import Checkpoints
 from encdec.runs.metrics_log import MetricsLog, Silent, describe_bad_lines
-from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.training import loop
 from encdec.training.callbacks import Callback, log_rows, show_progress
-from encdec.training.compiled_step import CompiledStep
-from encdec.training.fine_tuning import roles_of_run
-from encdec.training.initial import Initial
 from encdec.training.interruption import Interrupted, Interruption
 from encdec.training.loop import DivergedError, LoopEnd
-from encdec.training.memory import check_memory, check_state
-from encdec.training.optimizer import optimizer, schedule
-from encdec.training.pipeline import Pipeline, Say, local_rows
-from encdec.training.resume_point import ResumePoint
+from encdec.training.optimizer import schedule
+from encdec.training.pipeline import Pipeline, Say
+from encdec.training.programs import Programs
 from encdec.training.saving import Saver
 from encdec.training.sharded_state import StateSharding
-from encdec.training.step import TrainState
-from encdec.training.validation import loss_on_batches, translation_metrics
+from encdec.training.start import Start
 from encdec.types import InputError
-
-
-class Start(NamedTuple):
-    """The start of a session.
-
-    Attributes:
-      state: the train state on its devices.
-      done: the updates that it has had.
-      point: early stopping, and the sums of metrics since the last row.
-      is_saved: whether the run can be resumed from it: without the initial parameters where there
-        were some.
-    """
-
-    state: TrainState
-    done: int
-    point: ResumePoint
-    is_saved: bool
-
-
-def begin(
-    run: Run, layout: Layout, devices: TrainingDeviceConfig, initial: Initial | None
-) -> tuple[StateSharding, Start]:
-    """Puts the state that a session begins with on its devices.
-
-    This is apart from `train_session` so that the caller can let go of the initial parameters.
-
-    Args:
-      run: its latest checkpoint is the state, if it has one.
-      layout, devices: the devices, and how they are used.
-      initial: the initial parameters of a new run; None for random ones.
-
-    Raises:
-      InputError: the latest checkpoint cannot be used, or the state does not fit into memory.
-    """
-    precision = chosen_precision(devices.precision)
-    state_sharding = StateSharding(
-        build_model(run),
-        build_model(run, layout, remat=devices.remat, precision=precision),
-        optimizer(run.config.training),
-        run.config.training,
-        layout,
-        roles_of_run(run),
-    )
-    processes.on_all_processes(lambda: check_state(state_sharding.shard_shapes))
-    saved = checkpoints.steps(run.path, "latest")
-    processes.check_same_step(saved[-1] if saved else 0)
-    if saved:
-        state, point = processes.on_all_processes(lambda: _read_latest(run, state_sharding))
-        processes.check_equal({"latest checkpoint": checkpoints.digest(run.path, "latest")})
-        return state_sharding, Start(state_sharding.shard(state), int(state.step), point, True)
-    key = key_from_words(seed_words(run.config.seed))
-    if initial is None:
-        return state_sharding, Start(state_sharding.init(key), 0, ResumePoint(), True)
-    first = state_sharding.start(initial.params, key)
-    return state_sharding, Start(first, 0, ResumePoint(), False)
-
-
-def _read_latest(run: Run, state_sharding: StateSharding) -> tuple[TrainState, ResumePoint]:
-    """The latest state, and what was saved with it."""
-    state, note = checkpoints.load(run.path, "latest", state_sharding.shapes)
-    step = checkpoints.steps(run.path, "latest")[-1]
-    where = f"checkpoint {run.path / 'checkpoints' / 'latest' / str(step)}"
-    if int(state.step) != step:
-        raise InputError(f"{where} is damaged: it holds the state of step {state.step}")
-    return state, ResumePoint.from_note(note, where)
-
-
-def compile_largest(
-    pipeline: Pipeline, state_sharding: StateSharding, start: Start, say: Say
-) -> CompiledStep:
-    """The step of training, compiled for the batches that may need the most memory.
-
-    Nothing is compiled for a run that has ended, or whose batches have shapes that are not known.
-
-    Raises:
-      InputError: they do not fit into memory.
-    """
-    run, layout, bucketing = pipeline.run, state_sharding.layout, pipeline.bucketing
-    shapes = bucketing and len(bucketing.buckets)
-    step = CompiledStep(state_sharding, shapes, lambda line, _: say(line))
-    if bucketing is None or _has_ended(run, start):
-        return step
-    say(
-        f"batches have {shapes} shape{'s' if shapes != 1 else ''}: before its first batch, the "
-        "step is compiled for each of them"
-    )
-    key = key_from_words(seed_words(run.config.seed))
-    largest = largest_batches(bucketing, local_rows(run.config, layout))
-    each = [step.compile(start.state, one, key, measure=True) for one in largest]
-    needed = None if None in each else max(n for n in each if n is not None)
-    fixed = sharding.bytes_per_device(start.state, layout)
-    fits = partial(check_memory, bucketing, run.config.data.batch_tokens, layout)
-    processes.on_all_processes(lambda: fits(needed, fixed))
-    return step
-
-
-def _has_ended(run: Run, start: Start) -> bool:
-    """Whether no step is left to train, or early stopping has ended the run."""
-    training = run.config.training
-    return start.done >= training.max_steps or start.point.stopping.is_over(training.patience)
 
 
 def train_session(
     pipeline: Pipeline,
-    step: CompiledStep,
+    programs: Programs,
     state_sharding: StateSharding,
     start: Start,
     callbacks: Sequence[Callback],
@@ -156,7 +44,7 @@ def train_session(
 
     Args:
       pipeline: the run and its batches.
-      step: from `compile_largest`.
+      programs: of this run, see `encdec.training.programs`.
       state_sharding, start: from `begin`.
       callbacks: see `encdec.training.callbacks`.
       say: is called with lines about the start and the end of training.
@@ -188,7 +76,7 @@ def train_session(
             say(note)
         say(f"{run.path}: from step {start.done} of {training.max_steps}")
         interruption = Interruption(save_minutes)
-        end = _run_loop(pipeline, step, state_sharding, start, saver, interruption, callbacks)
+        end = _run_loop(pipeline, programs, state_sharding, start, saver, interruption, callbacks)
     if end.signal:
         raise Interrupted(
             f"{end.signal.name} at step {end.step} of {training.max_steps}: the state is saved, "
@@ -227,7 +115,7 @@ def _without_lost(run: Run, start: Start, saver: Saver, say: Say) -> Start:
 
 def _run_loop(
     pipeline: Pipeline,
-    step: CompiledStep,
+    programs: Programs,
     state_sharding: StateSharding,
     start: Start,
     saver: Saver,
@@ -244,18 +132,17 @@ def _run_loop(
             bar.say(line)
             bar.discount(seconds)
 
-        step = step.announced_by(announce)
         try:
             with interruption:
                 return loop.train(
-                    step,
+                    programs.step.announced_by(announce),
                     start.state,
                     start.done,
                     pipeline.batches(start.done),
                     key,
                     config,
                     schedule(config),
-                    evaluate=_evaluate(pipeline, state_sharding, start.state),
+                    evaluate=programs.evaluate,
                     saver=saver,
                     start=start.point,
                     interruption=interruption,
@@ -263,18 +150,6 @@ def _run_loop(
                 )
         except DivergedError as error:
             raise _diverged(run, error) from error
-
-
-def _evaluate(
-    pipeline: Pipeline, state_sharding: StateSharding, state: TrainState
-) -> loop.Evaluate | None:
-    """The validation, which fits beside the state; None if there is no validation data."""
-    run, valid, precision = pipeline.run, pipeline.valid, state_sharding.precision
-    layout = state_sharding.layout
-    if isinstance(valid, Pairs):
-        reserved = sharding.bytes_per_device(state, layout)
-        return translation_metrics(run, valid, layout, precision, reserved=reserved)
-    return loss_on_batches(run, valid, layout, precision) if valid else None
 
 
 def _log(run: Run, done: int) -> AbstractContextManager[MetricsLog | Silent]:

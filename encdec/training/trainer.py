@@ -27,12 +27,13 @@ from encdec.runs.lock import locked
 from encdec.runs.parameters import digest
 from encdec.runs.run import Run
 from encdec.training.callbacks import Callback
-from encdec.training.compiled_step import CompiledStep
 from encdec.training.initial import Init, Initial, name_origin, read_initial
 from encdec.training.memory import check_parameters
 from encdec.training.pipeline import Pipeline, Say, open_pipeline, read_data
-from encdec.training.session import Start, begin, compile_largest, train_session
+from encdec.training.programs import Programs, prepare
+from encdec.training.session import train_session
 from encdec.training.sharded_state import StateSharding
+from encdec.training.start import Start, begin
 from encdec.types import InputError
 
 
@@ -152,11 +153,11 @@ def _train(
     say: Say,
 ) -> TrainResult:
     with ExitStack() as locks:
-        pipeline, compiled, state_sharding, start = _begin(
+        pipeline, programs, state_sharding, start = _begin(
             config, corpus, run, init, devices, say, locks
         )
         before, step = train_session(
-            pipeline, compiled, state_sharding, start, callbacks, say, devices.save_minutes
+            pipeline, programs, state_sharding, start, callbacks, say, devices.save_minutes
         )
     return TrainResult(pipeline.run, step, step - before, devices)
 
@@ -169,8 +170,8 @@ def _begin(
     devices: TrainingDeviceConfig,
     say: Say,
     locks: ExitStack,
-) -> tuple[Pipeline, CompiledStep, StateSharding, Start]:
-    """Checks all input, opens the run, puts its state on the devices and compiles its step.
+) -> tuple[Pipeline, Programs, StateSharding, Start]:
+    """Checks all input, opens the run, puts its state on the devices and makes its programs.
 
     A new run is removed if this fails: because a batch does not fit into memory, say.
 
@@ -205,8 +206,8 @@ def _begin(
         say(note)
     with runs.removed_on_error(pipeline.run.path) if pipeline.is_new else nullcontext():
         state_sharding, start = begin(pipeline.run, layout, devices, initial)
-        step = compile_largest(pipeline, state_sharding, start, say)
-    return pipeline, step, state_sharding, start
+        programs = prepare(pipeline, state_sharding, start, say)
+    return pipeline, programs, state_sharding, start
 
 
 def _lock(folder: Path, locks: ExitStack) -> None:

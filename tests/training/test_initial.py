@@ -29,7 +29,7 @@ from encdec.runs import checkpoints
 from encdec.runs.parameters import best_params, digest, parameter_count
 from encdec.runs.run import Run
 from encdec.training.fine_tuning import merge, roles_of_run
-from encdec.training.session import begin
+from encdec.training.start import begin
 from encdec.training.trainer import train
 from encdec.types import InputError
 
