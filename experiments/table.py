@@ -238,7 +238,7 @@ def summary(results: Results) -> str:
         devices, dates = where_and_when(members)
         lines.append(
             f"| {question.text} | `{question.command}` | {', '.join(cells)} | "
-            f"{' to '.join(map(str, seeds))} | {question.published} | {devices}, {dates} |"
+            f"{' to '.join(map(str, seeds[:1] + seeds[1:][-1:]))} | {question.published} | {devices}, {dates} |"
         )
     return "\n".join(lines)
 
