@@ -235,10 +235,11 @@ def summary(results: Results) -> str:
             cells.append(f"mean {question.score.format(mean)}")
         members = [result for name in there.values() for result in groups[name]]
         seeds = sorted({len(found) for found in values.values()})
+        counts = map(str, seeds if len(seeds) < 3 else (seeds[0], seeds[-1]))
         devices, dates = where_and_when(members)
         lines.append(
             f"| {question.text} | `{question.command}` | {', '.join(cells)} | "
-            f"{' to '.join(map(str, seeds[:1] + seeds[1:][-1:]))} | {question.published} | {devices}, {dates} |"
+            f"{' to '.join(counts)} | {question.published} | {devices}, {dates} |"
         )
     return "\n".join(lines)
 
