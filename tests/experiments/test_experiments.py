@@ -302,9 +302,8 @@ def test_scaling_measures_every_layout(monkeypatch, capsys) -> None:
     scaling = script("scaling")
     assert scaling.all_layouts(4) == ["1x1", "4x1", "4x1z", "2x2", "2x2z", "1x4"]
     monkeypatch.setattr("encdec.parallel.devices.device_count", lambda: 4)
-    monkeypatch.setattr(
-        scaling, "transformer", lambda options: TransformerConfig(1, 16, 24, 4, dropout=0.0)
-    )
+    small = TransformerConfig(layers=1, width=16, feed_forward=24, heads=4, dropout=0.0)
+    monkeypatch.setattr(scaling, "transformer", lambda options: small)
     sizes = {"sentences": 4, "source_length": 5, "target_length": 6, "vocabulary": 2101, "steps": 2}
     with jax.numpy_dtype_promotion("standard"):  # Optax promotes
         scaling.main(scaling.Options(layouts=("1x1", "2x2z"), **sizes))
@@ -315,6 +314,25 @@ def test_scaling_measures_every_layout(monkeypatch, capsys) -> None:
     assert 0 < float(cells[5]) < float(one.split("|")[5])  # a device holds less
     assert float(cells[9]) < 1e-5
     assert min(int(cell) for cell in cells[6:9]) > 1
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_a_training_step_is_timed_on_the_device_that_is_here(monkeypatch) -> None:
+    accelerator = script("accelerator")
+    small = TransformerConfig(layers=1, width=8, feed_forward=12, heads=2, dropout=0.0)
+    monkeypatch.setattr(accelerator, "preset", lambda *_: SimpleNamespace(model=small))
+    options = accelerator.Options(sentences=3, length=5, vocabulary=11, rounds=2)
+    row = accelerator.training_speed(options, "transformer", "float32", peak=1e12)
+    assert row.tokens * row.milliseconds == pytest.approx(1000 * 3 * (5 + 5))
+    # Per sentence: 4 projections and 2 products of attention, feed-forward, twice attention in the
+    # decoder, and the output; each a multiplication and an addition, three times with gradients.
+    D, F, V, L = 8, 12, 11, 5
+    attention, cross = L * (4 * D * D + 2 * L * D), L * (2 * D * D + 2 * L * D) + L * 2 * D * D
+    flops = 3 * 2 * 3 * (2 * (attention + L * 2 * D * F) + cross + L * D * V)
+    assert row.share == pytest.approx(flops / (row.milliseconds / 1000) / 1e12)
+    assert row.program > 0
+    with pytest.raises(InputError, match="source and target go together"):
+        accelerator.Options(source=Path("a"))
 
 
 def test_a_chip_that_is_not_known_and_a_compiler_that_is_missing(monkeypatch) -> None:
