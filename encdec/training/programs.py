@@ -4,9 +4,11 @@ from functools import partial
 from typing import NamedTuple
 
 from encdec.data.batches import largest_batches
+from encdec.data.bucketing import Bucketing
 from encdec.data.sources import Pairs
 from encdec.ops.seeds import key_from_words, seed_words
 from encdec.parallel import processes, sharding
+from encdec.runs.run import Run
 from encdec.training.compiled_step import CompiledStep
 from encdec.training.loop import Evaluate
 from encdec.training.memory import check_memory
@@ -22,7 +24,7 @@ class Programs(NamedTuple):
 
     Attributes:
       step: the step of training.
-      evaluate: the validation; None if there is no validation data.
+      evaluate: the validation; None if there is no validation data, or the run has ended.
     """
 
     step: CompiledStep
@@ -32,36 +34,44 @@ class Programs(NamedTuple):
 def prepare(pipeline: Pipeline, state_sharding: StateSharding, start: Start, say: Say) -> Programs:
     """Makes the programs of a session and checks that they fit into memory.
 
-    The step is compiled for the batches that may need the most. Nothing is compiled for a run that
-    has ended, or whose batches have shapes that are not known.
+    The step is compiled for the batches that may need the most, where the shapes of batches are
+    known. A run that has ended needs neither program, so nothing is compiled or checked.
 
     Raises:
       InputError: a batch, or the search of a validation, does not fit.
     """
-    evaluate = _evaluate(pipeline, state_sharding, start.state)
-    return Programs(_compiled(pipeline, state_sharding, start, say), evaluate)
-
-
-def _compiled(
-    pipeline: Pipeline, state_sharding: StateSharding, start: Start, say: Say
-) -> CompiledStep:
-    run, layout, bucketing = pipeline.run, state_sharding.layout, pipeline.bucketing
+    bucketing = pipeline.bucketing
     shapes = bucketing and len(bucketing.buckets)
     step = CompiledStep(state_sharding, shapes, lambda line, _: say(line))
-    if bucketing is None or start.has_ended(run.config.training):
-        return step
+    if start.has_ended(pipeline.run.config.training):
+        return Programs(step, None)
+    evaluate = _evaluate(pipeline, state_sharding, start.state)
+    if bucketing is not None:
+        _compile_largest(step, pipeline.run, bucketing, state_sharding, start.state, say)
+    return Programs(step, evaluate)
+
+
+def _compile_largest(
+    step: CompiledStep,
+    run: Run,
+    bucketing: Bucketing,
+    state_sharding: StateSharding,
+    state: TrainState,
+    say: Say,
+) -> None:
+    """Compiles a step for the batches that may need the most memory, and checks that they fit."""
+    layout, shapes = state_sharding.layout, len(bucketing.buckets)
     say(
         f"batches have {shapes} shape{'s' if shapes != 1 else ''}: before its first batch, the "
         "step is compiled for each of them"
     )
     key = key_from_words(seed_words(run.config.seed))
     largest = largest_batches(bucketing, local_rows(run.config, layout))
-    each = [step.compile(start.state, one, key, measure=True) for one in largest]
+    each = [step.compile(state, one, key, measure=True) for one in largest]
     needed = None if None in each else max(n for n in each if n is not None)
-    fixed = sharding.bytes_per_device(start.state, layout)
+    fixed = sharding.bytes_per_device(state, layout)
     fits = partial(check_memory, bucketing, run.config.data.batch_tokens, layout)
     processes.on_all_processes(lambda: fits(needed, fixed))
-    return step
 
 
 def _evaluate(

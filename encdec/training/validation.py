@@ -96,7 +96,7 @@ def _batch_tokens(
         f"a validation needs about {needed / 2**30:.2g} GiB on each device for translations of up "
         f"to {limits.max()} tokens, beside {reserved / 2**30:.2g} for parameters and optimizer, "
         f"but a device has {memory / 2**30:.2g}: validate on shorter sentences, or use a smaller "
-        "model or more devices, in another run folder (--run)"
+        "model or more devices"
     )
 
 
