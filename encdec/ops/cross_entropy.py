@@ -53,7 +53,19 @@ class LogitFactors(NamedTuple):
 
     def logits(self, precision: Precision = "float32") -> Array:
         """float32 [B, T, V], by a product of this precision."""
-        return _logits(*self, precision)
+        plain = partial(_logits, precision=precision)
+        if self.bias is None or precision == "bfloat16":  # which must not round the bias
+            return plain(*self)
+
+        # A CPU would pass over all logits once more to add the bias, so there it is one more row of
+        # the kernel. On other devices such a product has a bad shape, and nothing to win.
+        def with_bias_as_row(features: Array, kernel: Array, bias: Array) -> Array:
+            ones = jnp.ones((*features.shape[:-1], 1), features.dtype)
+            features = jnp.concatenate([features, ones], -1)
+            return matmul(features, jnp.concatenate([kernel, bias[None]]), precision)
+
+        result: Array = jax.lax.platform_dependent(*self, cpu=with_bias_as_row, default=plain)
+        return result
 
 
 class LossSums(NamedTuple):

@@ -59,25 +59,16 @@ def top_k_of_sums(
     """
     rows, size = x.shape[-2:]
 
-    def allowed(numbers: Array, columns: Array) -> Array:
-        for column in never:
-            numbers = jnp.where(columns == column, -jnp.inf, numbers)
-        return numbers
-
     def add(numbers: Array, each: Sequence[Array]) -> Array:
         for offset in each:
             numbers = numbers + offset[..., None]
         return numbers
 
     if rows * size <= 2 * k * _BLOCK:
-        sums = allowed(add(x, offsets), jnp.arange(size))
+        sums = without(add(x, offsets), jnp.arange(size), never)
         values, places = jax.lax.top_k(sums.reshape(*sums.shape[:-2], -1), k)
         return values, places // size, places % size
-    blocks, block = _blocks(x)
-    maxima = blocks.max(-1)
-    for b in sorted({column // block for column in never}):
-        numbers = allowed(blocks[..., b, :], b * block + jnp.arange(block))
-        maxima = maxima.at[..., b].set(numbers.max(-1))
+    blocks, maxima, block = _block_maxima(x, never)
     count = maxima.shape[-1]
     sums = add(maxima, offsets).reshape(*x.shape[:-2], -1)
     chosen = jnp.sort(jax.lax.top_k(sums, min(k, sums.shape[-1]))[1], -1)
@@ -85,7 +76,7 @@ def top_k_of_sums(
     flat = blocks.reshape(*x.shape[:-2], -1, block)
     numbers = jnp.take_along_axis(flat, chosen[..., None], -2, mode="clip")  # [..., k, block]
     numbers = add(numbers, [jnp.take_along_axis(offset, row, -1) for offset in offsets])
-    numbers = allowed(numbers, first[..., None] + jnp.arange(block))
+    numbers = without(numbers, first[..., None] + jnp.arange(block), never)
     values, places = jax.lax.top_k(numbers.reshape(*x.shape[:-2], -1), k)
     which, inside = places // block, places % block
     row, first = (jnp.take_along_axis(y, which, -1) for y in (row, first))
@@ -103,14 +94,42 @@ def logsumexp(x: Array) -> Array:
     return largest + jnp.log(jnp.exp(x - largest[..., None]).sum(-1))
 
 
-def argmax(x: Array) -> Array:
-    """The index of the largest number of the last axis, the first of equal ones: int32 [...]."""
+def argmax(x: Array, never: Sequence[int] = ()) -> Array:
+    """The index of the largest number of the last axis, the first of equal ones: int32 [...].
+
+    The blocks are those of `logsumexp` of the same numbers. Numbers at `never` count as -inf.
+    """
     if x.shape[-1] <= 2 * _BLOCK:
-        return x.argmax(-1)
-    blocks, block = _blocks(x)
-    chosen = blocks.max(-1).argmax(-1)
+        return without(x, jnp.arange(x.shape[-1]), never).argmax(-1)
+    blocks, maxima, block = _block_maxima(x, never)
+    chosen = maxima.argmax(-1)
     numbers = jnp.take_along_axis(blocks, chosen[..., None, None], -2, mode="clip")[..., 0, :]
-    return chosen * block + numbers.argmax(-1)
+    first = chosen * block
+    columns = first[..., None] + jnp.arange(block)
+    return first + without(numbers, columns, never).argmax(-1)
+
+
+def without(numbers: Array, columns: Array, never: Sequence[int]) -> Array:
+    """The numbers of these columns, -inf where a column is one of `never`.
+
+    Args:
+      numbers: float [..., n].
+      columns: int, broadcastable to them.
+      never: static; the columns without a number.
+    """
+    for column in never:
+        numbers = jnp.where(columns == column, -jnp.inf, numbers)
+    return numbers
+
+
+def _block_maxima(x: Array, never: Sequence[int]) -> tuple[Array, Array, int]:
+    """The blocks of x, the maximum of each, and their length; numbers at `never` do not count."""
+    blocks, block = _blocks(x)
+    maxima = blocks.max(-1)
+    for b in sorted({column // block for column in never}):
+        numbers = without(blocks[..., b, :], b * block + jnp.arange(block), never)
+        maxima = maxima.at[..., b].set(numbers.max(-1))
+    return blocks, maxima, block
 
 
 def _blocks(x: Array) -> tuple[Array, int]:

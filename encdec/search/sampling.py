@@ -9,14 +9,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from encdec.ops.selection import argmax
+from encdec.ops.selection import argmax, without
 from encdec.search.interface import History, Processor, State, init_states, process
 from encdec.search.loop import InitCache, Search, whole
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
 from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
 
 Choose = Callable[[Array, Array], Array]
-"""(processed log-probabilities [B, W, V], step int32 []) -> tokens [B, W]."""
+"""(logits, or log-probabilities after processors, [B, W, V]; step int32 []) -> tokens [B, W]."""
 
 
 class _State(NamedTuple):
@@ -68,8 +68,8 @@ def greedy_parts(
       with_attention: static; return the attention too.
     """
 
-    def choose(processed: Array, _: Array) -> Array:
-        return argmax(processed)
+    def choose(ranked: Array, _: Array) -> Array:
+        return argmax(ranked, banned)
 
     return _parts(
         choose,
@@ -117,13 +117,14 @@ def sample_parts(
       samples: static; W.
     """
 
-    def choose(processed: Array, step: Array) -> Array:
+    def choose(ranked: Array, step: Array) -> Array:
         def draw(key: Array, number: Array, log_probs: Array) -> Array:
             return jax.random.categorical(jax.random.fold_in(key, number), log_probs)
 
         at_step = jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
         each = jax.vmap(jax.vmap(draw, (None, 0, 0)), (0, None, 0))
-        return each(at_step, jnp.arange(samples), processed)
+        allowed = without(ranked, jnp.arange(ranked.shape[-1]), banned)
+        return each(at_step, jnp.arange(samples), allowed)
 
     parts = _parts(
         choose,
@@ -192,12 +193,12 @@ def _parts(
 
     def advance(s: _State) -> _State:
         logits, attended, cache = step(memory, s.cache, s.last)
-        processed = model_log_probs = log_probs(logits, banned)
+        ranked, model_log_probs = logits.astype(jnp.float32), log_probs(logits, banned)
         states = s.processor_states
         if processors:
             history = History(s.tokens, s.step)
-            states, processed = process(processors, states, model_log_probs, history, specials.end)
-        chosen = choose(processed, s.step).astype(jnp.int32)
+            states, ranked = process(processors, states, model_log_probs, history, specials.end)
+        chosen = choose(ranked, s.step).astype(jnp.int32)
 
         def gained(by_token: Array) -> Array:
             gain = jnp.take_along_axis(by_token, chosen[..., None], -1)[..., 0]
@@ -216,7 +217,7 @@ def _parts(
             tokens=s.tokens.at[:, :, s.step].set(token),
             log_probs=s.log_probs + gain,
             token_log_probs=s.token_log_probs.at[:, :, s.step].set(gain),
-            scores=None if s.scores is None else s.scores + gained(processed),
+            scores=None if s.scores is None else s.scores + gained(ranked),
             attention=attention,
             lengths=jnp.where(s.done, s.lengths, s.step + 1),
             processor_states=states,

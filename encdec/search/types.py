@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from encdec.ops.selection import logsumexp
+from encdec.ops.selection import logsumexp, without
 from encdec.types import Array
 
 
@@ -45,10 +45,7 @@ def log_probs(logits: Array, banned: Sequence[int] = ()) -> Array:
     logits = logits.astype(jnp.float32)
     # Unlike those of log_softmax, this difference is computed where it is read, and not kept.
     scores = logits - logsumexp(logits)[..., None]
-    ids = jnp.arange(logits.shape[-1])
-    for never in banned:
-        scores = jnp.where(ids == never, -jnp.inf, scores)
-    return scores
+    return without(scores, jnp.arange(logits.shape[-1]), banned)
 
 
 class LengthPenalty(NamedTuple):

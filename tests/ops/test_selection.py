@@ -60,3 +60,8 @@ def test_the_first_of_the_largest(size: int) -> None:
     x = np.random.default_rng(size).integers(0, 9, (3, 2, size)).astype(np.float32)
     x[0] = -np.inf
     np.testing.assert_array_equal(jax.jit(argmax)(x), x.argmax(-1))
+    x[:, :, [3, 6]] = 10  # the largest, and not allowed
+    found = jax.jit(argmax, static_argnums=1)(x, (3, 6))
+    x[:, :, [3, 6]] = -np.inf
+    np.testing.assert_array_equal(found[1:], x.argmax(-1)[1:])
+    assert (found[0] == 0).all()
