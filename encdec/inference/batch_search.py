@@ -31,6 +31,8 @@ from encdec.types import Array, Params
 _CACHE_BYTES = 1 << 31
 """The most bytes on a device for the caches of all batches at work, if every translation reached
 its limit."""
+_CPU_TOKENS = 4096
+"""The most source tokens of a batch on a CPU: more are not faster, and share the cores worse."""
 _MOST_WORKERS = 8
 """Batches at work on a CPU, which share its memory."""
 
@@ -131,7 +133,7 @@ class BatchSearch:
         """The batches of a search, as `inference_batches` yields them; arguments as in `memory`."""
         tokens = max_batch_tokens
         if self._is_cpu:  # where so many rows are fastest, of sentences or of hypotheses
-            tokens = max(tokens // beam, 1)
+            tokens = max(min(tokens // beam, _CPU_TOKENS), 1)
         places = _CACHE_BYTES // self._workers() // max(self.bytes_per_token(beam), 1)
         costs = -(-limits.astype(np.int64) * tokens // places)
         return inference_batches(source, tokens, costs)

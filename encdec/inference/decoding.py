@@ -1,5 +1,6 @@
 """What is decoded with: the parameters of one model or of several, bound to a search."""
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from encdec.search import methods
 from encdec.search.ensemble import ensemble
 from encdec.search.loop import Search
 from encdec.search.methods import ArrayOptions, Sentences, StaticOptions
-from encdec.types import Array, Cache, Memory, Params
+from encdec.types import Array, Cache, DecodeStep, Kept, Memory, Params
 
 Source = tuple[Array | np.ndarray, Array | np.ndarray]
 """src and src_mask, as in `Batch`."""
@@ -60,6 +61,8 @@ class Model(NamedTuple):
         sentences: Sentences,
         shared: Shared,
         static: StaticOptions,
+        *,
+        are_alike: bool = False,
     ) -> Search:
         """The parts of the search.
 
@@ -68,6 +71,8 @@ class Model(NamedTuple):
           memory: from there.
           sentences: length limit, number and prefix of each sentence.
           shared, static: the options, see `encdec.search.methods.split`.
+          are_alike: all hypotheses of a sentence have the same tokens, as before the first step;
+            the models then compute one of them.
         """
         bound = self._bound(params)
         steps = [partial(apply, method="decode_step") for apply in bound]
@@ -80,10 +85,35 @@ class Model(NamedTuple):
             return tuple(apply(m, static.beam, room, method=method) for apply, m in pairs)
 
         step = ensemble(steps, shared.weights, mean=self.mean)
+        if are_alike:
+            step = _step_of_one(step)
         return methods.parts(step, memory, init_cache, sentences, shared.arrays, static)
 
     def _bound(self, params: tuple[Params, ...]) -> list[Any]:
         return [bind(m, p) for m, p in zip(self.models, params, strict=True)]
+
+
+def _step_of_one(step: DecodeStep) -> DecodeStep:
+    """The step where all hypotheses of a sentence have the same tokens."""
+
+    def step_of_all(memory: Memory, cache: Cache, tokens: Array) -> tuple[Array, Array, Cache]:
+        def for_all(x: Array) -> Array:
+            return jnp.broadcast_to(x, (x.shape[0], tokens.shape[1], *x.shape[2:]))
+
+        one = _map_hypotheses(lambda x: x[:, :1], cache)
+        logits, attended, cache = step(memory, one, tokens[:, :1])
+        return for_all(logits), for_all(attended), _map_hypotheses(for_all, cache)
+
+    return step_of_all
+
+
+def _map_hypotheses(function: Callable[[Array], Array], cache: Cache) -> Cache:
+    """The function of what each hypothesis has in a cache, [B, W, ...]; what is `Kept` stays."""
+
+    def apply(x: Array | Kept) -> Array | Kept:
+        return x if isinstance(x, Kept) else function(x)
+
+    return jax.tree.map(apply, cache, is_leaf=lambda x: isinstance(x, Kept))
 
 
 @lru_cache(maxsize=32)

@@ -152,10 +152,13 @@ def _begin(
     static: StaticOptions,
     room: int,
 ) -> Unfinished:
-    """Encodes a batch; its search has made no step yet."""
+    """Encodes a batch; where sentences have several hypotheses, its search has made one step."""
     memory = model.encode(params, sources)
-    search = model.search(params, memory, sentences, shared, static)
-    return Unfinished(memory, sentences, search.start()._replace(cache=search.init_cache(room)))
+    search = model.search(params, memory, sentences, shared, static, are_alike=True)
+    state = search.start()._replace(cache=search.init_cache(room))
+    if static.beam > 1 and static.max_len > 0:
+        state = search.advance(state)
+    return Unfinished(memory, sentences, state)
 
 
 def _advance(

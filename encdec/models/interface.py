@@ -95,7 +95,10 @@ class EncoderDecoder(nn.Module):
         Args:
           memory: from `encode`; one for all hypotheses of a sentence.
           cache: from `init_cache` or `init_beam_cache`, or the step before.
-          tokens: int32 [B, W], the last token of each hypothesis, at first the start token.
+          tokens: int32 [B, W], the last token of each hypothesis, at first the start token. Before
+            the first step all hypotheses are alike, so there a search steps only the first one:
+            tokens are [B, 1], the cache is that of `init_cache` or `init_beam_cache` for all, but
+            of what is not `Kept` it has [:, :1]. What is returned then holds for all of them.
 
         Returns:
           Logits of the next token, float32 [B, W, V]; how much it attended to each source position,

@@ -177,18 +177,17 @@ class Transformer(EncoderDecoder):
     ) -> tuple[Array, Array, TransformerCache]:
         """As in `EncoderDecoder`: tokens int32 [B, W]; M = L H maps."""
         pasts = cache.past.tree if isinstance(cache.past, Kept) else cache.past
-        beams = tokens.shape[1]
-        per_step = beams // pasts[0].keys.shape[1]
-        max_len = pasts[0].keys.shape[4] // per_step
         position = cache.position[0, 0]  # all hypotheses have equally many tokens
         slots = cache.slots
+        max_len = pasts[0].keys.shape[4] if slots is None else slots.shape[2]
+        per_step = pasts[0].keys.shape[4] // max_len  # more than W where only some are computed
         if slots is None:
             mask = (jnp.arange(max_len) <= position)[None, None, None, None]  # [1, 1, 1, 1, T]
         else:
-            own = jnp.broadcast_to(jnp.arange(beams), tokens.shape)
+            own = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
             slots = slots.at[:, :, position].set(own)
-            is_own = slots[..., None] == jnp.arange(beams)  # [B, W, T, P]
-            mask = is_own.reshape(tokens.shape[0], 1, 1, beams, -1)
+            is_own = slots[..., None] == jnp.arange(per_step)  # [B, W, T, P]
+            mask = is_own.reshape(tokens.shape[0], 1, 1, tokens.shape[1], -1)
         x = self._embed(1, tokens, position, max_len)
         biases = self._relative("decoder", lambda table: table.of_query(position, max_len))
         maps, past = [], []
@@ -198,7 +197,8 @@ class Transformer(EncoderDecoder):
             if bias is not None:  # [1, H, 1, T]
                 bias = jnp.repeat(bias, per_step, -1)[:, None]
             src_mask = memory.mask[:, None, None]
-            x, attention, new = layer.step(x, source, src_mask, old, mask, position, bias)
+            first_slot = position * per_step
+            x, attention, new = layer.step(x, source, src_mask, old, mask, first_slot, bias)
             maps.append(attention)  # [B, W, H, S]
             past.append(new)
         kept = Kept(tuple(past)) if isinstance(cache.past, Kept) else tuple(past)

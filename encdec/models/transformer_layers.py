@@ -313,7 +313,7 @@ class DecoderLayer(nn.Module):
         src_mask: Array,
         past: KeyValue,
         mask: Array,
-        position: Array,
+        first_slot: Array,
         bias: Array | None = None,
     ) -> tuple[Array, Array, KeyValue]:
         """One target position of each hypothesis.
@@ -324,7 +324,7 @@ class DecoderLayer(nn.Module):
           src_mask: bool [B, 1, 1, S].
           past: keys [B, G, H, K, T P], values [B, G, H, T P, K], see `TransformerCache`.
           mask: bool, broadcastable to [B, G, H, P, T P], of the slots that each hypothesis reads.
-          position: int32 [], of the token among the T.
+          first_slot: int32 [], of those that the hypotheses of this step write.
           bias: of the scores of self-attention, [1, 1, H, 1, T P]; None for 0.
 
         Returns:
@@ -332,7 +332,7 @@ class DecoderLayer(nn.Module):
           and values.
         """
         queries, *new = self.self_attention.project_all(self.add_norms[0].pre_norm(x))
-        past = _append(past, KeyValue(*new), position)
+        past = _append(past, KeyValue(*new), first_slot)
         x = self.add_norms[0].residual(x, self.self_attention.step(queries, past, mask, bias)[0])
         queries = self.cross_attention.queries(self.add_norms[1].pre_norm(x))
         whole = KeyValue(source.keys[:, None], source.values[:, None])  # one group
@@ -345,18 +345,22 @@ class DecoderLayer(nn.Module):
         return self.add_norms[2].residual(x, y)
 
 
-def _append(past: KeyValue, new: KeyValue, position: Array) -> KeyValue:
-    """past with new [B, W, H, K] written into the slots of a position."""
+def _append(past: KeyValue, new: KeyValue, first_slot: Array) -> KeyValue:
+    """past with new [B, W, H, K] written into W / G slots of each group."""
     groups = past.keys.shape[1]
     batch, beams, heads, width = new.keys.shape
-    per_step = beams // groups
 
     def write(old: Array, one: Array, order: tuple[int, ...], axis: int) -> Array:
-        split = one.reshape(batch, groups, per_step, heads, width).transpose(order)
+        split = one.reshape(batch, groups, beams // groups, heads, width).transpose(order)
         split = split.astype(old.dtype)
-        return jax.lax.dynamic_update_slice_in_dim(old, split, position * per_step, axis)
+        return jax.lax.dynamic_update_slice_in_dim(old, split, first_slot, axis)
 
-    return KeyValue(
-        write(past.keys, new.keys, (0, 1, 3, 4, 2), 4),
-        write(past.values, new.values, (0, 1, 3, 2, 4), 3),
+    # Without the barrier XLA on a CPU writes twice, once for what is kept and once for what is read
+    # in this step, and copies all.
+    keys, values = jax.lax.optimization_barrier(
+        (
+            write(past.keys, new.keys, (0, 1, 3, 4, 2), 4),
+            write(past.values, new.values, (0, 1, 3, 2, 4), 3),
+        )
     )
+    return KeyValue(keys, values)
