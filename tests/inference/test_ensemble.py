@@ -45,6 +45,35 @@ def test_a_run_with_itself_is_the_run(paths: dict[str, Path]) -> None:
     assert two.map_names == one.map_names
 
 
+@pytest.mark.parametrize(
+    ("copies", "layout"), [(2, Layout(1, 1)), pytest.param(1, Layout(2, 2), marks=pytest.mark.slow)]
+)
+def test_phrases_do_not_depend_on_neighbours_copies_and_devices(
+    paths: dict[str, Path], copies: int, layout: Layout
+) -> None:
+    """Of so many sentences some are done before others, and leave the batch."""
+    path = paths["transformer"]
+    texts = [f"{day}. Mai {1970 + day}" + "!" * (day % 7) for day in range(1, 20)]
+    phrases = [[str(1970 + day)] if day % 3 else [] for day in range(1, 20)]
+    bans = [["-05"] if day % 2 else [] for day in range(1, 20)]
+    limits = SearchOptions(beam=3, max_ratio=1, max_extra=1)
+    one = encdec.load(path)
+    expected = [
+        one.translate([text], limits, phrases=[demanded], bans=[banned])[0]
+        for text, demanded, banned in zip(texts, phrases, bans, strict=True)
+    ]
+    many = encdec.load_ensemble([path] * copies, layout)
+    found = many.translate(texts, limits, phrases=phrases, bans=bans)
+    assert [t.tgt_ids for t in found] == [t.tgt_ids for t in expected]
+    np.testing.assert_allclose(
+        [t.score for t in found], [t.score for t in expected], rtol=1e-4, atol=1e-4
+    )
+    assert len({len(t.tgt_ids) for t in found}) > 1
+    for one_text, demanded, banned in zip(found, phrases, bans, strict=True):
+        assert all(phrase in one_text.text for phrase in demanded)
+        assert not any(phrase in one_text.text for phrase in banned)
+
+
 @pytest.mark.slow
 def test_families_mix_and_a_weight_of_one_is_that_run(paths: dict[str, Path]) -> None:
     three = [paths[name] for name in ("seq2seq", "transformer", "attention")]
