@@ -56,6 +56,8 @@ SETTINGS = [
 ]
 ANSWER_SECONDS = 120
 """A request that takes longer counts as lost."""
+END_SECONDS = 400
+"""A process that waits for another one to appear gives up after 300 seconds."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def kill_once(run: Path, options: Options, chance: random.Random) -> tuple[bool,
         chosen = chance.choice(processes)
         if processes[0].poll() is None:
             chosen.send_signal(signal.SIGKILL)
-        codes = [process.wait(300) for process in processes]
+        codes = [process.wait(END_SECONDS) for process in processes]
     if any(codes) and chosen.returncode != -signal.SIGKILL:
         raise InputError(f"a session ended with {codes}: see {run.parent}/process-*")
     return begun, not any(codes)

@@ -346,7 +346,7 @@ class DecoderLayer(nn.Module):
 
 
 def _append(past: KeyValue, new: KeyValue, first_slot: Array) -> KeyValue:
-    """past with new [B, W, H, K] written into W / G slots of each group."""
+    """past with new [B, W, H, K] written into W / G slots of each group, from `first_slot` on."""
     groups = past.keys.shape[1]
     batch, beams, heads, width = new.keys.shape
 
