@@ -28,9 +28,12 @@ class Temperature(Processor):
     def __call__(self, state: State, log_probs: Array, history: History) -> tuple[State, Array]:
         # The largest is 0, so that the quotients are finite where they matter.
         best = log_probs.max(-1, keepdims=True)
-        scaled = jax.nn.log_softmax((log_probs - best) / self.temperature)
+        quotients = (log_probs - best) / self.temperature
+        # XLA may multiply by the reciprocal, 0 for the highest temperatures, and -inf * 0 is NaN.
+        is_forbidden = jnp.isneginf(log_probs)
+        scaled = jax.nn.log_softmax(jnp.where(is_forbidden, -jnp.inf, quotients))
         # A hypothesis that has no token left would become NaN.
-        return state, jnp.where(jnp.isneginf(log_probs), -jnp.inf, scaled)
+        return state, jnp.where(is_forbidden, -jnp.inf, scaled)
 
 
 class TopK(Processor):

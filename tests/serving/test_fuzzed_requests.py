@@ -122,6 +122,7 @@ LARGE = st.sampled_from([1e-30, 1e-3, 0.5, 2.0, 1e3, 1e38, 3.3e38, 2.0**-126])
 @settings(max_examples=4)
 @given(LARGE, LARGE, LARGE, st.integers(0, 2**64 - 1), st.booleans())
 @example(2.0**-126, 3.3e38, 3.3e38, 0, False)
+@example(3.3e38, 2.0, 2.0, 0, False)
 def test_extreme_numbers_are_answered_with_json(
     translator: Translator,
     temperature: float,
