@@ -8,7 +8,7 @@ the padding; no later code derives them from token ids.
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,6 +18,10 @@ from encdec.data.bucketing import Bucket, Bucketing, epoch_order
 from encdec.data.tokens import Examples, Tokens, tokens_of
 from encdec.data.vocabulary import Vocabulary
 from encdec.types import Batch
+
+MostRows = Callable[[int], int]
+"""The length of the longest sentence of a batch, rounded up -> the most rows that fit into memory.
+The longer the sentence, the fewer."""
 
 
 class SubwordSampling(NamedTuple):
@@ -170,7 +174,7 @@ def training_iterator(
 
 
 def inference_batches(
-    src: Tokens, max_batch_tokens: int, costs: np.ndarray | None = None
+    src: Tokens, max_batch_tokens: int, most_rows: MostRows | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Sources in batches of few shapes, the longest first; each source comes once.
 
@@ -178,29 +182,28 @@ def inference_batches(
       src: the sentences.
       max_batch_tokens: the most tokens of a batch, padding included; a longer sentence gets a
         batch to itself.
-      costs: int [n], for each sentence a number of tokens that it counts for if it has fewer; None
-        for none.
+      most_rows: see there; None where there may be any number.
 
     Yields:
       Indices of n sentences, int64 [n]; src int32 [B, S] and src_mask bool [B, S]. n <= B, and the
       rows after the n-th are padding.
     """
     lengths = src.lengths()
-    for indices, rows in _chunks(lengths, max_batch_tokens, costs):
+    for indices, rows in _chunks(lengths, max_batch_tokens, most_rows):
         length = round_length(int(lengths[indices].max()))
         yield indices, *src.padded(indices, rows, length)
 
 
 def scoring_batches(
-    examples: Examples, max_batch_tokens: int
+    examples: Examples, max_batch_tokens: int, most_rows: MostRows | None = None
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Sentence pairs in batches, as in `inference_batches`.
+    """Sentence pairs in batches, as in `inference_batches`; the longer side of a pair counts.
 
     Yields:
       Indices of n pairs, int64 [n], and a Batch of B >= n rows, padding after the n-th.
     """
     source, target = examples.lengths()
-    for indices, rows in _chunks(np.maximum(source, target), max_batch_tokens):
+    for indices, rows in _chunks(np.maximum(source, target), max_batch_tokens, most_rows):
         S, T = (round_length(int(lengths[indices].max())) for lengths in (source, target))
         yield indices, _batch(examples, indices, rows, S, T)
 
@@ -215,15 +218,16 @@ def round_length(length: int) -> int:
 
 
 def _chunks(
-    lengths: np.ndarray, max_batch_tokens: int, costs: np.ndarray | None = None
+    lengths: np.ndarray, max_batch_tokens: int, most_rows: MostRows | None
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Sentences of each batch, longest first, int64 [n], and its number of rows, a power of two."""
     order = np.argsort(-lengths, kind="stable")
     while len(order):
-        cost = round_length(int(lengths[order[0]]))
-        if costs is not None:  # a longer sentence does not cost less
-            cost = max(cost, int(costs[order[0]]))
-        fit = max(1, max_batch_tokens // cost)
+        length = round_length(int(lengths[order[0]]))
+        fit = max_batch_tokens // length
+        if most_rows is not None:
+            fit = min(fit, most_rows(length))
+        fit = max(1, fit)
         rows = min(1 << (fit.bit_length() - 1), 1 << (len(order) - 1).bit_length())
         yield order[:rows], rows
         order = order[rows:]

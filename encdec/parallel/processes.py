@@ -119,6 +119,16 @@ def any_process(*flags: bool) -> tuple[bool, ...]:
     return tuple(everyone.any(0).tolist())
 
 
+def least(number: int) -> int:
+    """The least of the numbers, 0 to 2^64, that the processes have; all ask at the same time."""
+    if jax.process_count() == 1:
+        return number
+    barrier("least")
+    halves = np.array([number >> 32, number & 0xFFFFFFFF], np.uint32)  # JAX has no 64 bits
+    everyone = multihost_utils.process_allgather(halves).astype(np.uint64)  # [processes, 2]
+    return int((everyone[:, 0] << np.uint64(32) | everyone[:, 1]).min())
+
+
 class SharedPlan:
     """Wishes of single processes for what all do after the same later step.
 

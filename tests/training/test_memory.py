@@ -9,12 +9,13 @@ import pytest
 from encdec.config import AttentionConfig, Seq2SeqConfig, TrainingConfig, TransformerConfig
 from encdec.config.models import ModelConfig
 from encdec.config.search import SearchOptions
-from encdec.data.batches import largest_batches
+from encdec.data.batches import largest_batches, round_length
 from encdec.data.bucketing import Bucket, Bucketing
 from encdec.inference.batch_search import BatchSearch
+from encdec.inference.decoding import encoding_bytes
 from encdec.models import registry
 from encdec.parallel.layout import SINGLE_DEVICE
-from encdec.runs.parameters import best_params
+from encdec.runs.parameters import best_params, build_model
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
 from encdec.training.validation import translation_metrics
@@ -79,12 +80,13 @@ def test_a_validation_fits_beside_the_state_or_is_refused_before_the_first_step(
     wide = validate(2**30)
     assert max(rows) == 8  # 7 sentences
     # A hypothesis needs about 16 bytes a token of the vocabulary, and 2.5 caches and 36 bytes for
-    # each of its own: 2 layers of 2 x 8 float32.
-    tokens = 2 * max(map(len, run.held_out.src)) + 2 + 20
-    one = 16 * run.tgt_vocabulary.size + (36 + 5 * 2 * 2 * 8 * 4 // 2) * tokens
-    narrow = validate(int(2.5 * one))
-    assert max(rows) == 2
+    # each of its own: 2 layers of 2 x 8 float32. Batches fill seven tenths of what is free.
+    longest = round_length(max(map(len, run.held_out.src)) + 1)
+    one = 16 * run.tgt_vocabulary.size + (36 + 5 * 2 * 2 * 8 * 4 // 2) * (2 * longest + 20)
+    one += encoding_bytes(build_model(run), longest)
+    narrow = validate(int(3 * one / 0.7))
+    assert rows[0] == 2  # of the longest
     assert narrow["bleu"] == wide["bleu"]
     np.testing.assert_allclose(narrow["loss"], wide["loss"], rtol=1e-5)
-    with pytest.raises(InputError, match=r"a validation needs about .* shorter sentences"):
-        validate(one // 2)
+    with pytest.raises(InputError, match=r"a validation does not fit .* shorter sentences"):
+        validate(int(0.9 * one / 0.7))
