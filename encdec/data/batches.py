@@ -8,7 +8,7 @@ the padding; no later code derives them from token ids.
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -123,27 +123,38 @@ class TrainingBatches:
 
 
 def largest_batches(bucketing: Bucketing, rows: Rows = ALL_ROWS) -> list[Batch]:
-    """The batches that may need the most memory, one or two, in which all is padding.
+    """The batches that may need the most memory, mostly one to four, in which all is padding.
 
-    What a step keeps for each token takes the most where a batch has the most tokens, padding
-    included; attention, which it keeps for pairs of tokens of a sentence, where there are the most
-    such pairs. Which of the two is more depends on the model and its vocabulary.
+    A step keeps something for each token, padding included, and attention for each pair of tokens
+    of a sentence. How much for either depends on the model and its vocabulary; whatever it is, one
+    of these batches needs the most.
     """
-
-    def tokens(b: Bucket) -> int:
-        return b.rows * (b.source_length + b.target_length)
-
-    def pairs(b: Bucket) -> int:
-        S, T = b.source_length, b.target_length
-        return b.rows * (S * S + S * T + T * T)
-
-    largest = dict.fromkeys(
-        (b.rows, b.source_length, b.target_length)
-        for b in (max(bucketing.buckets, key=tokens), max(bucketing.buckets, key=pairs))
-    )
+    shapes = [(b.rows, b.source_length, b.target_length) for b in bucketing.buckets]
+    costs = [(n * (S + T), n * (S * S + S * T + T * T)) for n, S, T in shapes]
+    largest = dict.fromkeys(shapes[i] for i in _corners(costs))
     return [
         _padding(-(-n // rows.multiple) * rows.multiple // rows.parts, S, T) for n, S, T in largest
     ]
+
+
+def _corners(points: Sequence[tuple[int, int]]) -> list[int]:
+    """The indices of points (x, y) at which a x + b y is the largest for some a, b >= 0.
+
+    They are corners of the convex hull, from the largest x to the largest y.
+    """
+    corners: list[int] = []
+    for i in sorted(range(len(points)), key=points.__getitem__, reverse=True):
+        x, y = points[i]
+        if corners and y <= points[corners[-1]][1]:
+            continue
+        # A corner that lies on the line between its neighbours, or below it, is none.
+        while len(corners) > 1:
+            (x0, y0), (x1, y1) = (points[j] for j in corners[-2:])
+            if (y1 - y0) * (x1 - x) > (y - y1) * (x0 - x1):
+                break
+            corners.pop()
+        corners.append(i)
+    return corners
 
 
 def _padding(count: int, S: int, T: int) -> Batch:
