@@ -57,6 +57,19 @@ announced(token_cache, "_write")
 """
 """Says on stderr when this process reads the text, and when it encodes it."""
 
+AGREE = """
+import sys
+from encdec.cli.train import parse_train
+from encdec.parallel import processes
+_, folder, devices, _ = parse_train(sys.argv[1:])
+processes.start(devices)
+number = devices.process
+assert processes.least([2**41 + 3, 2**40 + 7][number]) == 2**40 + 7
+assert processes.least([2**32 - 1, 2**32][number]) == 2**32 - 1
+assert processes.share_folder(folder / "all")
+assert not processes.share_folder(folder / str(number))
+"""
+
 
 class Started:
     """The processes of a test, which end with it; each writes stderr to a file.
@@ -229,6 +242,16 @@ def test_one_process_reads_and_encodes_for_all_that_share_its_cache(
             said = started.stderr(process).count(f"{name} on this process")
             assert said == works, (number, name)
     assert ("the processes do not share" in started.stderr(pair[0])) == (not is_shared)
+
+
+@pytest.mark.slow
+def test_processes_agree_on_the_least_number_and_on_a_folder(
+    started: Started, tmp_path: Path
+) -> None:
+    started.program = AGREE
+    for process in started.pair(tmp_path / "run", 1):
+        assert process.wait(200) == 0, started.stderr(process)
+    assert not list((tmp_path / "run" / "all").iterdir())
 
 
 @pytest.mark.slow
