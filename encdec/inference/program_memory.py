@@ -10,15 +10,17 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 _FUSED = {"broadcast_in_dim", "iota"}
 """What a compiler never keeps, because whatever reads it can make it."""
 
-_SHORT = 64
-"""Tokens; what shorter sentences need is not worth a trace for each length."""
+_SHORTEST, _LONG = 64, 1024
+"""Tokens. Below, not every length is worth a trace, which takes as long as that of a search; above,
+attention may fill a device."""
 
 
 def scaled_bytes(bytes_of: Callable[[int], int], length: int) -> int:
-    """At least `bytes_of(length)`; for a short sentence its part of what a longer one needs."""
-    if length >= _SHORT:
+    """At least `bytes_of(length)`; below 1,024 tokens a part of what a longer sentence needs."""
+    if length >= _LONG:
         return bytes_of(length)
-    return -(-bytes_of(_SHORT) * length // _SHORT)
+    longer = max(_SHORTEST, 1 << (length - 1).bit_length())
+    return -(-bytes_of(longer) * length // longer)
 
 
 def peak_bytes(function: Callable[..., Any], *arguments: Any) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
 from encdec.inference.decoding import encoding_bytes
-from encdec.inference.program_memory import peak_bytes
+from encdec.inference.program_memory import peak_bytes, scaled_bytes
 from encdec.models import registry
 
 X = jax.ShapeDtypeStruct((7, 3), jnp.float32)
@@ -40,6 +40,18 @@ def test_a_loop_needs_the_memory_of_one_turn() -> None:
     once, often = (peak_bytes(partial(loop, turns=turns), X) for turns in (1, 100))
     assert once == often
     assert 4 * (49 + 21) <= once <= 4 * 2 * (49 + 21)
+
+
+def test_short_sentences_are_not_traced_for_each_length() -> None:
+    traced = []
+
+    def bytes_of(length: int) -> int:
+        traced.append(length)
+        return 3 * length + length**2
+
+    for length in (1, 8, 64, 65, 100, 128, 1000, 1024, 1500):
+        assert bytes_of(length) <= scaled_bytes(bytes_of, length) <= 2 * bytes_of(max(length, 64))
+    assert {*traced[1::3]} == {64, 128, 1024, 1500}
 
 
 @pytest.mark.slow
