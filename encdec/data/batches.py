@@ -8,7 +8,7 @@ the padding; no later code derives them from token ids.
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,6 +18,10 @@ from encdec.data.bucketing import Bucket, Bucketing, epoch_order
 from encdec.data.tokens import Examples, Tokens, tokens_of
 from encdec.data.vocabulary import Vocabulary
 from encdec.types import Batch
+
+MostRows = Callable[[int], int]
+"""The length of the longest sentence of a batch, rounded up -> the most rows that fit into memory.
+The longer the sentence, the fewer."""
 
 
 class SubwordSampling(NamedTuple):
@@ -119,27 +123,38 @@ class TrainingBatches:
 
 
 def largest_batches(bucketing: Bucketing, rows: Rows = ALL_ROWS) -> list[Batch]:
-    """The batches that may need the most memory, one or two, in which all is padding.
+    """The batches that may need the most memory, mostly one to four, in which all is padding.
 
-    What a step keeps for each token takes the most where a batch has the most tokens, padding
-    included; attention, which it keeps for pairs of tokens of a sentence, where there are the most
-    such pairs. Which of the two is more depends on the model and its vocabulary.
+    A step keeps something for each token, padding included, and attention for each pair of tokens
+    of a sentence. How much for either depends on the model and its vocabulary; whatever it is, one
+    of these batches needs the most.
     """
-
-    def tokens(b: Bucket) -> int:
-        return b.rows * (b.source_length + b.target_length)
-
-    def pairs(b: Bucket) -> int:
-        S, T = b.source_length, b.target_length
-        return b.rows * (S * S + S * T + T * T)
-
-    largest = dict.fromkeys(
-        (b.rows, b.source_length, b.target_length)
-        for b in (max(bucketing.buckets, key=tokens), max(bucketing.buckets, key=pairs))
-    )
+    shapes = [(b.rows, b.source_length, b.target_length) for b in bucketing.buckets]
+    costs = [(n * (S + T), n * (S * S + S * T + T * T)) for n, S, T in shapes]
+    largest = dict.fromkeys(shapes[i] for i in _corners(costs))
     return [
         _padding(-(-n // rows.multiple) * rows.multiple // rows.parts, S, T) for n, S, T in largest
     ]
+
+
+def _corners(points: Sequence[tuple[int, int]]) -> list[int]:
+    """The indices of points (x, y) at which a x + b y is the largest for some a, b >= 0.
+
+    They are corners of the convex hull, from the largest x to the largest y.
+    """
+    corners: list[int] = []
+    for i in sorted(range(len(points)), key=points.__getitem__, reverse=True):
+        x, y = points[i]
+        if corners and y <= points[corners[-1]][1]:
+            continue
+        # A corner that lies on the line between its neighbours, or below it, is none.
+        while len(corners) > 1:
+            (x0, y0), (x1, y1) = (points[j] for j in corners[-2:])
+            if (y1 - y0) * (x1 - x) > (y - y1) * (x0 - x1):
+                break
+            corners.pop()
+        corners.append(i)
+    return corners
 
 
 def _padding(count: int, S: int, T: int) -> Batch:
@@ -170,7 +185,7 @@ def training_iterator(
 
 
 def inference_batches(
-    src: Tokens, max_batch_tokens: int, costs: np.ndarray | None = None
+    src: Tokens, max_batch_tokens: int, most_rows: MostRows | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Sources in batches of few shapes, the longest first; each source comes once.
 
@@ -178,29 +193,28 @@ def inference_batches(
       src: the sentences.
       max_batch_tokens: the most tokens of a batch, padding included; a longer sentence gets a
         batch to itself.
-      costs: int [n], for each sentence a number of tokens that it counts for if it has fewer; None
-        for none.
+      most_rows: see there; None where there may be any number.
 
     Yields:
       Indices of n sentences, int64 [n]; src int32 [B, S] and src_mask bool [B, S]. n <= B, and the
       rows after the n-th are padding.
     """
     lengths = src.lengths()
-    for indices, rows in _chunks(lengths, max_batch_tokens, costs):
+    for indices, rows in _chunks(lengths, max_batch_tokens, most_rows):
         length = round_length(int(lengths[indices].max()))
         yield indices, *src.padded(indices, rows, length)
 
 
 def scoring_batches(
-    examples: Examples, max_batch_tokens: int
+    examples: Examples, max_batch_tokens: int, most_rows: MostRows | None = None
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Sentence pairs in batches, as in `inference_batches`.
+    """Sentence pairs in batches, as in `inference_batches`; the longer side of a pair counts.
 
     Yields:
       Indices of n pairs, int64 [n], and a Batch of B >= n rows, padding after the n-th.
     """
     source, target = examples.lengths()
-    for indices, rows in _chunks(np.maximum(source, target), max_batch_tokens):
+    for indices, rows in _chunks(np.maximum(source, target), max_batch_tokens, most_rows):
         S, T = (round_length(int(lengths[indices].max())) for lengths in (source, target))
         yield indices, _batch(examples, indices, rows, S, T)
 
@@ -215,15 +229,16 @@ def round_length(length: int) -> int:
 
 
 def _chunks(
-    lengths: np.ndarray, max_batch_tokens: int, costs: np.ndarray | None = None
+    lengths: np.ndarray, max_batch_tokens: int, most_rows: MostRows | None
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Sentences of each batch, longest first, int64 [n], and its number of rows, a power of two."""
     order = np.argsort(-lengths, kind="stable")
     while len(order):
-        cost = round_length(int(lengths[order[0]]))
-        if costs is not None:  # a longer sentence does not cost less
-            cost = max(cost, int(costs[order[0]]))
-        fit = max(1, max_batch_tokens // cost)
+        length = round_length(int(lengths[order[0]]))
+        fit = max_batch_tokens // length
+        if most_rows is not None:
+            fit = min(fit, most_rows(length))
+        fit = max(1, fit)
         rows = min(1 << (fit.bit_length() - 1), 1 << (len(order) - 1).bit_length())
         yield order[:rows], rows
         order = order[rows:]

@@ -66,6 +66,8 @@ def cached_examples(
     key = cache_key(corpus, src_vocab, tgt_vocab)
     folder = root / key
     try:
+        if not _damage(folder):  # without the lock, so that many processes check it at a time
+            return _open(folder, src_vocab, tgt_vocab)
         root.mkdir(parents=True, exist_ok=True)
         # With the lock, of several processes with the same text one encodes it and all use it.
         with _locked(root / f"{key}.lock", say):

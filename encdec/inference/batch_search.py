@@ -9,14 +9,14 @@ import jax
 import numpy as np
 
 from encdec.config.search import SearchOptions
-from encdec.data.batches import inference_batches
+from encdec.data.batches import inference_batches, round_length
 from encdec.data.tokens import Tokens
-from encdec.inference.beam_memory import search_bytes
-from encdec.inference.decoding import Model, Shared, Source, cache_bytes
+from encdec.inference.beam_memory import SentenceBytes, check_sentence, hypothesis_bytes
+from encdec.inference.decoding import Model, Shared, Source, cache_bytes, encoding_bytes
 from encdec.inference.limits import target_limits
 from encdec.inference.segments import Watch, find
 from encdec.inference.sources import padded_rows, sentences_of
-from encdec.models.interface import precision_of
+from encdec.models.interface import EncoderDecoder, precision_of
 from encdec.parallel import devices, sharding
 from encdec.parallel.layout import Layout
 from encdec.runs.parameters import build_model
@@ -67,6 +67,7 @@ class BatchSearch:
       params: of each model, sharded over the devices.
       weights: float32 [number of models], see `Shared`.
       layout: the devices.
+      memory: bytes of a device that all batches at work may need together, see `free_memory`.
     """
 
     runs: tuple[Run, ...]
@@ -74,6 +75,7 @@ class BatchSearch:
     params: tuple[Params, ...]
     weights: np.ndarray
     layout: Layout
+    memory: int
 
     def search(
         self, sources: Sequence[Tokens], numbers: np.ndarray, how: How, see: See | None
@@ -89,7 +91,8 @@ class BatchSearch:
         Yields:
           The indices of the texts of a batch, int [rows], and what was found for them.
         """
-        workers = self._workers()
+        longest = round_length(int(sources[0].lengths().max(initial=1)))
+        workers = self._workers(longest, how)
 
         def find_batch(
             batch: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -106,43 +109,65 @@ class BatchSearch:
             sentences = sentences_of(how.constraints, numbers, rows, len(src))
             return rows, self._find(padded, sentences, how, see_rows if see else None)
 
-        limits, tokens = how.constraints.max_lengths, how.max_batch_tokens
-        batches = self._batches(sources[0], limits, how.options.beam, tokens)
+        batches = self._batches(sources[0], how, workers)
         with ThreadPoolExecutor(workers) as pool:
             yield from pool.map(find_batch, batches) if workers > 1 else map(find_batch, batches)
 
-    def memory(self, source: Tokens, limits: np.ndarray, beam: int, max_batch_tokens: int) -> int:
-        """About the bytes of a device that a search needs while its largest batches are at work.
+    def check(self, source: Tokens, options: SearchOptions, *, alignments: bool) -> None:
+        """Raises InputError if the search of the longest text alone does not fit on a device.
 
         Args:
-          source: the tokens of the n texts, for the first model.
-          limits: int32 [n], the most tokens that each translation may have.
-          beam, max_batch_tokens: as in `Translator.nbest`.
+          source: the tokens of the texts, for the first model.
+          options, alignments: see `How`.
         """
-        vocabulary, growth = self.runs[0].tgt_vocabulary.size, self.bytes_per_token(1)
-        each = [
-            -(-len(src) // self.layout.data)
-            * search_bytes(beam, vocabulary, growth, int(limits[rows].max()))
-            for rows, src, _ in self._batches(source, limits, beam, max_batch_tokens)
-        ]
-        return sum(sorted(each)[-self._workers() :])
+        if len(source):
+            longest = int(source.lengths().max())
+            each = self.sentence_bytes(round_length(longest), options, alignments=alignments)
+            check_sentence(each._replace(source_length=longest), options.beam, self.memory)
+
+    def sentence_bytes(
+        self, length: int, options: SearchOptions, *, alignments: bool
+    ) -> SentenceBytes:
+        """About the bytes of a device that a sentence needs in a batch.
+
+        Args:
+          length: the tokens of the longest source of the batch, rounded up.
+          options, alignments: see `How`.
+        """
+        first = self.runs[0]
+        limit = int(target_limits(first, options, np.array([length]))[0])
+        maps = len(first.config.model.map_names) // self.layout.model if alignments else 0
+        hypothesis = hypothesis_bytes(
+            first.tgt_vocabulary.size, self.bytes_per_token(1), maps * length, limit
+        )
+        encoding = sum(encoding_bytes(model, length) for model in self._full_models())
+        return SentenceBytes(encoding // self.layout.model, hypothesis, length, limit)
 
     def _batches(
-        self, source: Tokens, limits: np.ndarray, beam: int, max_batch_tokens: int
+        self, source: Tokens, how: How, workers: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The batches of a search, as `inference_batches` yields them; arguments as in `memory`."""
-        tokens = max_batch_tokens
+        """The batches of a search, as `inference_batches` yields them."""
+        tokens, beam = how.max_batch_tokens, how.options.beam
         if self._is_cpu:  # where so many rows are fastest, of sentences or of hypotheses
             tokens = max(min(tokens // beam, _CPU_TOKENS), 1)
-        places = _CACHE_BYTES // self._workers() // max(self.bytes_per_token(beam), 1)
-        costs = -(-limits.astype(np.int64) * tokens // places)
-        return inference_batches(source, tokens, costs)
+        growth = self.bytes_per_token(beam)
+
+        def most_rows(length: int) -> int:
+            each = self.sentence_bytes(length, how.options, alignments=how.alignments)
+            caches = _CACHE_BYTES // max(growth * each.target_length, 1)
+            rows = min(caches, self.memory // each.total(beam)) // workers
+            return self.layout.data * rows
+
+        return inference_batches(source, tokens, most_rows)
 
     def bytes_per_token(self, beams: int) -> int:
         """Bytes of a device that a sentence's caches grow by with each token."""
+        return beams * sum(map(cache_bytes, self._full_models())) // self.layout.model
+
+    def _full_models(self) -> list[EncoderDecoder]:
+        """The models as a single device would have them."""
         models = zip(self.runs, self.model.models, strict=True)
-        whole = [build_model(run, precision=precision_of(model)) for run, model in models]
-        return beams * sum(map(cache_bytes, whole)) // self.layout.model
+        return [build_model(run, precision=precision_of(model)) for run, model in models]
 
     def _find(
         self,
@@ -188,12 +213,16 @@ class BatchSearch:
         gathered: SearchResult = sharding.gather_batch(result._replace(attention=None), self.layout)
         return gathered._replace(attention=self._all_heads(result.attention))
 
-    def _workers(self) -> int:
-        """How many batches are searched at a time.
+    def _workers(self, longest: int, how: How) -> int:
+        """How many batches are searched at a time, the longest of so many source tokens.
 
         The small products of a step leave cores idle: a CPU does better with several batches.
         """
-        return min(devices.core_count(), _MOST_WORKERS) if self._is_cpu else 1
+        if not self._is_cpu:
+            return 1
+        each = self.sentence_bytes(longest, how.options, alignments=how.alignments)
+        fit = self.memory // each.total(how.options.beam)
+        return max(1, min(devices.core_count(), _MOST_WORKERS, fit))
 
     @property
     def _is_cpu(self) -> bool:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from encdec.inference.program_memory import peak_bytes, scaled_bytes
 from encdec.models import registry
 from encdec.models.interface import EncoderDecoder, bind
 from encdec.search import methods
@@ -134,3 +135,22 @@ def cache_bytes(model: EncoderDecoder) -> int:
     shapes = jax.eval_shape(caches, registry.abstract(model))
     one, two = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(each)) for each in shapes)
     return int(two - one)
+
+
+def encoding_bytes(model: EncoderDecoder, length: int) -> int:
+    """About the bytes that a source needs while it is encoded, its memory among them.
+
+    Args:
+      model: the module; `shards` must be None.
+      length: S, tokens of the source.
+    """
+    return scaled_bytes(partial(_encoding_bytes, model), length)
+
+
+@lru_cache(maxsize=256)
+def _encoding_bytes(model: EncoderDecoder, length: int) -> int:
+    def encode(params: Params, src: Array, src_mask: Array) -> Memory:
+        return bind(model, params)(src, src_mask, method="encode")
+
+    source = (jax.ShapeDtypeStruct((1, length), dtype) for dtype in (jnp.int32, bool))
+    return peak_bytes(encode, registry.abstract(model), *source)

@@ -135,6 +135,8 @@ def evaluate(
     options = options or metric_options(translator.run.config)
     names = text_metrics() if metrics is None else [n for n in several(metrics) if metric(n).make]
     make_metrics(names, options)
+    # First, because it is short, and says at once if a pair does not fit into memory.
+    loss = score(translator, Pairs(sources, references[0]), max_batch_tokens=max_batch_tokens).loss
     start = time.perf_counter()
     translations = translator.translate(
         sources, search, max_batch_tokens=max_batch_tokens, progress=progress
@@ -142,7 +144,6 @@ def evaluate(
     seconds = time.perf_counter() - start
     hypotheses = [translation.text for translation in translations]
     computed = compute_metrics(hypotheses, references, options, names, sources)
-    loss = score(translator, Pairs(sources, references[0]), max_batch_tokens=max_batch_tokens).loss
     confidence = calibration_of(translations, references, translator.run.tgt_vocabulary)
     return Evaluation(computed, loss, seconds, confidence, hypotheses)
 

@@ -10,15 +10,23 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from encdec.data.batches import scoring_batches
+from encdec.data.batches import MostRows, round_length, scoring_batches
 from encdec.data.sources import GivenPairs, Pair, Pairs, read_all
-from encdec.data.tokens import encode_pairs
+from encdec.data.tokens import Examples, encode_pairs
+from encdec.inference.program_memory import peak_bytes, scaled_bytes
+from encdec.models import registry
+from encdec.models.interface import EncoderDecoder, bind
 from encdec.models.loss import batch_log_probs, rows_of_logits
 from encdec.parallel import pmap
 from encdec.parallel.layout import Layout
-from encdec.types import Array, Batch, Params
+from encdec.types import Array, Batch, InputError, Params
+
+_LOGIT_BYTES = 8
+"""Bytes of a logit while it is there: the logit and its exponent."""
 
 if TYPE_CHECKING:
     from encdec.inference.translator import Translator
@@ -63,11 +71,12 @@ def score(
     Args:
       translator: the translator whose model computes the log-probabilities.
       pairs: sources and targets; any of them may be empty.
-      max_batch_tokens: the most source or target tokens in a batch, padding included.
+      max_batch_tokens: the most source or target tokens in a batch, padding included; a batch has
+        fewer where it would not fit into what is free of a device.
       progress: called after each batch with the number of its pairs.
 
     Raises:
-      InputError: a pair is not a (source, target) of two str.
+      InputError: a pair is not a (source, target) of two str, or does not fit into memory.
     """
     sources, targets = read_all(GivenPairs(pairs, "the pairs"))
     scores = [np.zeros(0, np.float32) for _ in sources]
@@ -82,13 +91,58 @@ def score(
     lengths = examples.tgt.lengths()
     if progress:
         progress(len(sources) - len(real))
-    for rows, batch in scoring_batches(examples, max_batch_tokens):
+    check_scoring(examples, translator.most_rows_to_score)
+    for rows, batch in scoring_batches(examples, max_batch_tokens, translator.most_rows_to_score):
         block = translator.log_probs(batch)
         for row, i in enumerate(rows):
             scores[real[i]] = block[row, : lengths[i]].copy()
         if progress:
             progress(len(rows))
     return Scores(scores)
+
+
+def check_scoring(examples: Examples, most_rows: MostRows) -> None:
+    """Raises InputError if the longest pair alone does not fit into memory.
+
+    Args:
+      examples: the pairs to score.
+      most_rows: as for `scoring_batches`.
+    """
+    longest = max(int(side.max(initial=0)) for side in examples.lengths())
+    if longest and most_rows(round_length(longest)) == 0:
+        raise InputError(
+            f"a pair with a side of {longest} tokens cannot be scored, because it does not fit "
+            "into what is free of a device: split or cut it"
+        )
+
+
+def rows_that_fit(full_model: EncoderDecoder, layout: Layout, memory: int, length: int) -> int:
+    """The most pairs of so many tokens on each side that can be scored at once.
+
+    Args:
+      full_model: as a single device has it.
+      layout: the devices.
+      memory: bytes of each device that a batch may need.
+      length: tokens of each side.
+    """
+    of_token = _LOGIT_BYTES * -(-full_model.tgt_vocabulary // layout.model)
+    each = scaled_bytes(partial(_features_bytes, full_model), length) // layout.model + 1
+    # Logits exist for all tokens of a few rows, or for a part of the tokens of many.
+    few = memory // (each + of_token * length)
+    many = max(memory - of_token * rows_of_logits(full_model, layout), 0) // each
+    return max(few, many) * layout.data
+
+
+@lru_cache(maxsize=256)
+def _features_bytes(model: EncoderDecoder, length: int) -> int:
+    """About the bytes that a pair of `length` tokens on each side needs before its logits."""
+
+    def features(params: Params, src: Array, src_mask: Array) -> Array:
+        factors = bind(model, params)(src, src_mask, src, method="logit_factors")
+        return factors.features
+
+    source = (jax.ShapeDtypeStruct((1, length), dtype) for dtype in (jnp.int32, bool))
+    return peak_bytes(features, registry.abstract(model), *source)
 
 
 def log_probs(params: Params, batch: Batch, *, model: nn.Module, rows: int | None = None) -> Array:

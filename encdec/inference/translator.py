@@ -11,11 +11,11 @@ import numpy as np
 from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
 from encdec.inference.batch_search import BatchSearch, How
-from encdec.inference.beam_memory import check_beam
+from encdec.inference.beam_memory import free_memory
 from encdec.inference.decoding import Model
 from encdec.inference.limits import target_limits
 from encdec.inference.minimum_bayes_risk import by_expected_utility
-from encdec.inference.scoring import log_probs_program
+from encdec.inference.scoring import log_probs_program, rows_that_fit
 from encdec.inference.self_attention import self_attention_maps
 from encdec.inference.sources import encode_sources, example_numbers
 from encdec.inference.translation import Translation, blank_translation, read_translations
@@ -41,6 +41,7 @@ class Translator:
       step: the step of the checkpoint that holds the parameters; None if they are from none.
       layout: the devices.
       precision: of matrix products.
+      memory: bytes of each device that a batch may need; None for those beside the parameters.
     """
 
     def __init__(
@@ -50,10 +51,13 @@ class Translator:
         step: int | None = None,
         layout: Layout = SINGLE_DEVICE,
         precision: Precision = "float32",
+        *,
+        memory: int | None = None,
     ) -> None:
         self.run = run
         self.step = step
         self._params, self._layout = params, layout
+        self._memory = memory
         self._model = build_model(run, layout, precision=precision)
         self._specials = run.tgt_vocabulary.specials
         self._mean, self._weights = "probabilities", np.ones(1, np.float32)
@@ -136,16 +140,17 @@ class Translator:
           alignments: whether translations have their attention.
           max_source_length: source tokens after this many are cut off; None cuts nothing.
           max_batch_tokens: the most source tokens in a batch, padding included, on a CPU times
-            the beam width; a longer text gets a batch to itself. A batch has fewer where
-            translations may be so long that their caches would need more than 2 GiB on a device.
+            the beam width; a longer text gets a batch to itself. A batch has fewer where its search
+            would not fit into what is free of a device, or its caches would need more than 2 GiB.
           progress: called after each batch with the number of its texts.
           watch: called every few tokens, maybe in another thread, with the index of a text and the
             likeliest unfinished translation so far, which may still change.
 
         Raises:
-          InputError: count is not between 1 and the beam width or `options.mbr`, or the beam does
-            not fit in memory; or a banned text, a phrase, a prefix or a minimum length cannot be
-            used with this vocabulary or these texts, or they contradict each other.
+          InputError: count is not between 1 and the beam width or `options.mbr`, or a text with
+            its beam does not fit into memory; or a banned text, a phrase, a prefix or a minimum
+            length cannot be used with this vocabulary or these texts, or they contradict each
+            other.
           TypeError: texts is a single string: call the translator itself with it.
         """
         if isinstance(texts, str):
@@ -162,18 +167,12 @@ class Translator:
             encode_sources(member.run, [texts[i] for i in real], max_source_length)
             for member in self.members
         ]
-        limits = target_limits(self.run, options, sources[0].lengths())
         batches = self._batches()
-        check_beam(
-            options.beam,
-            self.run.tgt_vocabulary.size,
-            batches.bytes_per_token(1),
-            int(limits.max(initial=0)),
-        )
+        batches.check(sources[0], options, alignments=alignments)
         constraints = constrain(
             options,
             self.run.tgt_vocabulary,
-            limits,
+            target_limits(self.run, options, sources[0].lengths()),
             TextConstraints(prefixes, phrases, bans).of(real, len(texts)),
         )
         if progress:
@@ -219,6 +218,13 @@ class Translator:
             program(self._params, sharding.shard_rows(batch, self._layout)), self._layout
         )
         return np.asarray(gathered)[: len(batch.src)]
+
+    def most_rows_to_score(self, length: int) -> int:
+        """The most pairs of so many tokens on each side whose `log_probs` fit into memory at once;
+        0 if not even one does."""
+        memory, precision = self._free_memory(), self._model.precision
+        models = (build_model(member.run, precision=precision) for member in self.members)
+        return min(rows_that_fit(model, self._layout, memory, length) for model in models)
 
     @property
     def map_names(self) -> list[str]:
@@ -274,7 +280,15 @@ class Translator:
             tuple(member._params for member in self.members),
             self._weights,
             self._layout,
+            self._free_memory(),
         )
+
+    def _free_memory(self) -> int:
+        """The bytes of each device that batches may need."""
+        if self._memory is not None:
+            return self._memory
+        members = (member._params for member in self.members)
+        return free_memory(sum(sharding.bytes_per_device(one, self._layout) for one in members))
 
 
 def _candidates(count: int, options: SearchOptions) -> int:

@@ -6,7 +6,10 @@ With a single process every function returns at once.
 import hashlib
 import itertools
 import os
+import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -117,6 +120,35 @@ def any_process(*flags: bool) -> tuple[bool, ...]:
     barrier("any_process")
     everyone = multihost_utils.process_allgather(np.array(flags))  # [processes, flags]
     return tuple(everyone.any(0).tolist())
+
+
+def share_folder(folder: Path) -> bool:
+    """Whether all processes see what the main process writes into this folder, which it makes."""
+    if jax.process_count() == 1:
+        return True
+    barrier("share_folder")
+    number = multihost_utils.broadcast_one_to_all(np.array(secrets.randbits(32), np.uint32))
+    mark = folder / f"seen-by-all-{int(number)}.tmp"  # no earlier start has left it there
+    if is_main_process():
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+    barrier("share_folder")
+    (is_missing,) = any_process(not mark.exists())
+    if is_main_process():
+        with suppress(OSError):
+            mark.unlink(missing_ok=True)
+    return not is_missing
+
+
+def least(number: int) -> int:
+    """The least of the numbers, 0 to 2^64, that the processes have; all ask at the same time."""
+    if jax.process_count() == 1:
+        return number
+    barrier("least")
+    halves = np.array([number >> 32, number & 0xFFFFFFFF], np.uint32)  # JAX has no 64 bits
+    everyone = multihost_utils.process_allgather(halves).astype(np.uint64)  # [processes, 2]
+    return int((everyone[:, 0] << np.uint64(32) | everyone[:, 1]).min())
 
 
 class SharedPlan:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from encdec import config as configs
+from encdec import files
 from encdec.config import DeviceConfig, RunConfig, TrainingDeviceConfig
 from encdec.data.corpus import TrainingText
 from encdec.data.given_batches import GivenBatches
@@ -185,7 +186,17 @@ def _begin(
     processes.on_all_processes(lambda: validation_metrics(config.training.best_metric, metrics))
     layout = processes.on_all_processes(lambda: _layout(config, devices))
     processes.on_all_processes(lambda: check_parameters(config))
-    data = processes.on_all_processes(lambda: read_data(config, corpus, layout, notes.append))
+    # Where the cache of one process is that of all, one reads and encodes the text for all.
+    cache = files.cache_folder()
+    is_shared = processes.share_folder(cache)
+    reads_first = config.data.has_files and is_shared
+    on_processes = processes.main_process_first if reads_first else processes.on_all_processes
+    data = on_processes(lambda: read_data(config, corpus, layout, notes.append))
+    if isinstance(data, TrainingText) and not is_shared:
+        notes.append(
+            f"the processes do not share {cache}, so each of them reads and encodes the text: a "
+            "shared folder in the environment variable XDG_CACHE_HOME would spare that"
+        )
     folder = processes.on_all_processes(lambda: _folder(run, config, data))
     initial = processes.on_all_processes(lambda: read_initial(config, init, folder))
     processes.check_equal(_facts(config, folder, data, initial, devices))

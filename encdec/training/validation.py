@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,24 +10,22 @@ import numpy as np
 
 from encdec.config.search import SearchOptions
 from encdec.data.sources import Pairs
+from encdec.data.tokens import encode_pairs
 from encdec.evaluation.compute import validation_metrics
 from encdec.evaluation.options import metric_options
 from encdec.inference.batch_search import BatchSearch
+from encdec.inference.beam_memory import free_memory
 from encdec.inference.decoding import Model
 from encdec.inference.evaluate import evaluate
-from encdec.inference.limits import target_limits
-from encdec.inference.scoring import log_probs_program
+from encdec.inference.scoring import check_scoring, log_probs_program, rows_that_fit
 from encdec.inference.sources import encode_sources
 from encdec.inference.translator import Translator
-from encdec.parallel import devices, processes, sharding
+from encdec.parallel import processes, sharding
 from encdec.parallel.layout import Layout
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.training.loop import Evaluate
 from encdec.types import Batch, InputError, Params, Precision
-
-_BATCH_TOKENS = 8192
-"""The most source tokens of a batch, padding included."""
 
 
 def translation_metrics(
@@ -55,49 +54,43 @@ def translation_metrics(
     options = metric_options(run.config)
     names = validation_metrics(config.best_metric, options)
     greedy = replace(run.config.search, beam=1, sample=False)
-    tokens = _batch_tokens(run, sample.src, greedy, layout, precision, reserved)
+    # The same on all processes, because they search the same batches.
+    memory = processes.least(free_memory(reserved))
+    _check_memory(run, sample, greedy, layout, precision, reserved, memory)
 
     def validate(params: Params) -> dict[str, float]:
-        translator = Translator(run, params, None, layout, precision)
-        evaluation = evaluate(
-            translator, sample, greedy, metrics=names, options=options, max_batch_tokens=tokens
-        )
+        translator = Translator(run, params, None, layout, precision, memory=memory)
+        evaluation = evaluate(translator, sample, greedy, metrics=names, options=options)
         sentences, seconds = evaluation.metrics.sentences, evaluation.seconds
         return {"sentences": sentences, **evaluation.values, "seconds": seconds}
 
     return validate
 
 
-def _batch_tokens(
+def _check_memory(
     run: Run,
-    sources: Sequence[str],
+    pairs: Pairs,
     search: SearchOptions,
     layout: Layout,
     precision: Precision,
     reserved: int,
-) -> int:
-    """The most tokens of a batch with which all fits on each device, halved until it does.
-
-    All processes get the same number, because they search the same batches.
-    """
-    source = encode_sources(run, [text for text in sources if text.strip()], None)
-    limits = target_limits(run, search, source.lengths())
+    memory: int,
+) -> None:
+    """Raises InputError if the longest pair alone needs more than `memory` bytes of a device."""
+    source = encode_sources(run, [text for text in pairs.src if text.strip()], None)
     model = Model((build_model(run, layout, precision=precision),), "probabilities")
-    batches = BatchSearch((run,), model, (), np.ones(1, np.float32), layout)
-    memory, tokens = devices.device_memory(), _BATCH_TOKENS
-    while True:
-        needed = batches.memory(source, limits, search.beam, tokens)
-        if not processes.any_process(reserved + needed > memory)[0]:
-            return tokens
-        if tokens == 1:
-            break
-        tokens //= 2
-    raise InputError(
-        f"a validation needs about {needed / 2**30:.2g} GiB on each device for translations of up "
-        f"to {limits.max()} tokens, beside {reserved / 2**30:.2g} for parameters and optimizer, "
-        f"but a device has {memory / 2**30:.2g}: validate on shorter sentences, or use a smaller "
-        "model or more devices"
-    )
+    batches = BatchSearch((run,), model, (), np.ones(1, np.float32), layout, memory)
+    full_model = build_model(run, precision=precision)
+    try:
+        batches.check(source, search, alignments=False)
+        examples = encode_pairs(pairs, run.src_vocabulary, run.tgt_vocabulary)
+        check_scoring(examples, partial(rows_that_fit, full_model, layout, memory))
+    except InputError as error:
+        raise InputError(
+            f"a validation does not fit beside parameters and optimizer, {reserved / 2**30:.2g} "
+            f"GiB on each device: {error}; or validate on shorter sentences, or use a smaller "
+            "model or more devices"
+        ) from error
 
 
 def loss_on_batches(

@@ -13,7 +13,7 @@ from encdec.data.batches import (
     largest_batches,
     training_iterator,
 )
-from encdec.data.bucketing import Bucketing, make_buckets
+from encdec.data.bucketing import Bucket, Bucketing, make_buckets
 from encdec.data.dates import dates
 from encdec.data.tokens import Examples, encode_pairs, tokens_of
 from encdec.types import Batch, SpecialIds
@@ -190,3 +190,21 @@ def test_padding_and_start_are_the_ids_of_each_side() -> None:
     assert batch.tgt.tolist() == [[19, 4, 6, 18, 0] + [19] * 4, [19, 2, 3, 0] + [19] * 5]
     assert batch.src_mask.sum(1).tolist() == [2, 3]
     assert batch.tgt_mask.tolist() == [[True] * 4 + [False] * 4, [True] * 3 + [False] * 5]
+
+
+def test_the_largest_batch_is_measured_whatever_a_token_and_a_pair_of_tokens_cost() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        shapes = rng.integers(1, 60, (rng.integers(1, 12), 3))
+        buckets = tuple(Bucket(*shape, 1, np.zeros(0, np.int32)) for shape in shapes.tolist())
+        chosen = {
+            (*batch.src.shape, batch.tgt_mask.shape[1])
+            for batch in batching.largest_batches(Bucketing(buckets))
+        }
+        n, S, T = shapes.T
+        tokens, pairs = n * (S + T), n * (S * S + S * T + T * T)
+        for ratio in (0, *np.geomspace(1e-3, 1e3, 50), np.inf):
+            costs = pairs if ratio == np.inf else tokens + ratio * pairs
+            most = {tuple(shapes[i]) for i in np.flatnonzero(costs == costs.max())}
+            assert most & chosen
+        assert len(chosen) <= len({*map(tuple, shapes)})

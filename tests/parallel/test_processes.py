@@ -41,18 +41,54 @@ encdec.train(config, run=folder, devices=devices)
 """
 """Trains as the command does, but skips its final evaluation, which would take longer."""
 
+COUNTED = """
+import sys
+from encdec.data import corpus_cache, token_cache
+
+def announced(module, name):
+    function = getattr(module, name)
+    def announce(*arguments):
+        print(f"{name} on this process", file=sys.stderr, flush=True)
+        return function(*arguments)
+    setattr(module, name, announce)
+
+announced(corpus_cache, "_read")
+announced(token_cache, "_write")
+"""
+"""Says on stderr when this process reads the text, and when it encodes it."""
+
+AGREE = """
+import sys
+from encdec.cli.train import parse_train
+from encdec.parallel import processes
+_, folder, devices, _ = parse_train(sys.argv[1:])
+processes.start(devices)
+number = devices.process
+assert processes.least([2**41 + 3, 2**40 + 7][number]) == 2**40 + 7
+assert processes.least([2**32 - 1, 2**32][number]) == 2**32 - 1
+assert processes.share_folder(folder / "all")
+assert not processes.share_folder(folder / str(number))
+"""
+
 
 class Started:
-    """The processes of a test, which end with it; each writes stderr to a file."""
+    """The processes of a test, which end with it; each writes stderr to a file.
+
+    Attributes:
+      caches: the cache folders that processes take in turn.
+      program: what each runs.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.caches = [folder]
+        self.program = TRAIN
         self.all: list[subprocess.Popen[bytes]] = []
 
     def train(self, run: Path, steps: int, devices: int, *options: str) -> subprocess.Popen[bytes]:
         flags = f"--xla_force_host_platform_device_count={devices}"
         environment = os.environ | {
-            "XDG_CACHE_HOME": str(self.folder),
+            "XDG_CACHE_HOME": str(self.caches[len(self.all) % len(self.caches)]),
             "XLA_FLAGS": flags,
             "NPROC": "16",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
@@ -60,7 +96,7 @@ class Started:
         words = ["--run", str(run), *SETTINGS, "--max-steps", str(steps), *options]
         with self.output(len(self.all)).open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", TRAIN, *words],
+                [sys.executable, "-c", self.program, *words],
                 stdout=subprocess.DEVNULL,
                 stderr=output,
                 env=environment,
@@ -185,6 +221,54 @@ def test_processes_with_different_settings_end_before_the_first_step(
         assert process.wait(200) != 0
         assert "process 1 has another configuration than process 0" in started.stderr(process)
     assert not run.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_one_process_reads_and_encodes_for_all_that_share_its_cache(
+    started: Started, tmp_path: Path, is_shared: bool
+) -> None:
+    text = tmp_path / "text.tsv"
+    text.write_text("".join(f"{n} {n % 7}\t{n % 7} {n}\n" for n in range(10_000, 10_300)))
+    os.utime(text, (0, 0))  # a file that was just written is not trusted
+    started.program = COUNTED + TRAIN
+    if not is_shared:
+        started.caches = [tmp_path / "cache0", tmp_path / "cache1"]
+    pair = started.pair(tmp_path / "run", 3, each=[f"--tsv={text}"] * 2)
+    for number, process in enumerate(pair):
+        assert process.wait(300) == 0, started.stderr(process)
+        works = number == 0 or not is_shared
+        for name in ("_read", "_write"):
+            said = started.stderr(process).count(f"{name} on this process")
+            assert said == works, (number, name)
+    assert ("the processes do not share" in started.stderr(pair[0])) == (not is_shared)
+
+
+@pytest.mark.slow
+def test_processes_agree_on_the_least_number_and_on_a_folder(
+    started: Started, tmp_path: Path
+) -> None:
+    started.program = AGREE
+    for process in started.pair(tmp_path / "run", 1):
+        assert process.wait(200) == 0, started.stderr(process)
+    assert not list((tmp_path / "run" / "all").iterdir())
+
+
+@pytest.mark.slow
+def test_all_end_where_the_one_that_encodes_cannot(started: Started, tmp_path: Path) -> None:
+    text = tmp_path / "text.tsv"
+    text.write_text("".join(f"{n} {n % 7}\t{n % 7} {n}\n" for n in range(10_000, 10_300)))
+    started.program = COUNTED + (
+        "def full(*_): raise OSError(28, 'No space left on device')\ntoken_cache._write = full\n"
+    )
+    started.program += TRAIN
+    pair = started.pair(tmp_path / "run", 3, each=[f"--tsv={text}"] * 2)
+    for process in pair:
+        assert process.wait(200) != 0
+    assert "tokens cannot be kept in" in started.stderr(pair[0])
+    assert "process 0 has stopped" in started.stderr(pair[1])
+    assert "on this process" not in started.stderr(pair[1]).replace("_read on this process", "")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
