@@ -81,11 +81,13 @@ class Options:
 
 
 class Outcome(NamedTuple):
-    """kills: made so far. starts: sessions until their first step. ends: runs that came to it."""
+    """kills: made so far. starts: sessions until their first step. ends: runs that came to it.
+    seconds: of the latest start of a session."""
 
-    kills: int
-    starts: int
-    ends: int
+    kills: int = 0
+    starts: int = 0
+    ends: int = 0
+    seconds: float = 6.0
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -132,17 +134,20 @@ def has_begun(run: Path) -> bool:
     return b"from step" in (run.parent / "process-0").read_bytes()
 
 
-def kill_once(run: Path, options: Options, chance: random.Random) -> tuple[bool, bool]:
-    """A session that is killed at a random moment unless it ends before.
+def kill_once(run: Path, options: Options, chance: random.Random, outcome: Outcome) -> Outcome:
+    """A session that is killed at a random moment unless it ends before; returns the new outcome.
 
-    Returns:
-      Whether it had begun its steps, and whether it came to its end.
+    It has on average half the time of a start before the kill, so that a run comes to its end on a
+    busy machine too.
     """
+    kills, starts, ends, seconds = outcome
     with training(run, options) as processes:
         if chance.random() < 0.8:  # a kill in mid-training; else at any moment of the start too
+            start = time.monotonic()
             while not has_begun(run) and processes[0].poll() is None:
                 time.sleep(0.01)
-        moment = time.monotonic() + chance.expovariate(1 / 3)
+            seconds = time.monotonic() - start
+        moment = time.monotonic() + chance.expovariate(2 / seconds)
         while time.monotonic() < moment and processes[0].poll() is None:
             time.sleep(0.001)
         begun = has_begun(run)
@@ -152,7 +157,8 @@ def kill_once(run: Path, options: Options, chance: random.Random) -> tuple[bool,
         codes = [process.wait(END_SECONDS) for process in processes]
     if any(codes) and chosen.returncode != -signal.SIGKILL:
         raise InputError(f"a session ended with {codes}: see {run.parent}/process-*")
-    return begun, not any(codes)
+    ended = not any(codes)
+    return Outcome(kills + (not ended), starts + begun, ends + ended, seconds)
 
 
 def state(run: Path) -> list[np.ndarray]:
@@ -180,18 +186,16 @@ def check_same(run: Path, reference: Path) -> None:
 
 def soak_training(options: Options, folder: Path) -> Outcome:
     """Kills trainings, and compares those that came to their end; raises InputError otherwise."""
-    chance, outcome = random.Random(options.seed), Outcome(0, 0, 0)
+    chance, outcome = random.Random(options.seed), Outcome()
     reference = folder / "reference"
     with training(reference, options) as processes:
         if codes := [code for process in processes if (code := process.wait())]:
             raise InputError(f"the unbroken training ended with {codes}: see {folder}/process-*")
     run = folder / "run-0"
     while True:
-        begun, ended = kill_once(run, options, chance)
-        kills, starts, ends = outcome
-        outcome = Outcome(kills + (not ended), starts + begun, ends + ended)
+        before, outcome = outcome, kill_once(run, options, chance, outcome)
         print(f"\r{outcome.kills} kills, {outcome.ends} runs ended", end="", flush=True)
-        if ended:
+        if outcome.ends > before.ends:
             check_same(run, reference)
             if outcome.kills >= options.kills:
                 print()

@@ -62,10 +62,16 @@ def check_output(path: Path, inputs: Iterable[Path] = (), option: str = "--outpu
       option: the option that names the file, for the error.
 
     Raises:
-      InputError: it is a folder or in none, or would replace an input or a file of a run folder.
+      InputError: it is a folder or in none, cannot be a file, or would replace an input or a file of a run folder.
     """
     from encdec.runs.run import run_folder_of
 
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a link to itself, or a name that is too long
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
     if path.is_dir():
         raise InputError(f"{path} cannot be written: Is a directory")
     if not path.resolve().parent.is_dir():

@@ -30,6 +30,7 @@ from encdec.cli.parsing_errors import (
     unknown_options,
     unwrapped,
 )
+from encdec.config.checks import LARGEST_INT
 from encdec.config.search import SearchOptions
 from encdec.types import InputError
 
@@ -237,8 +238,9 @@ def _check_given_once(options: type[Any], arguments: Sequence[str]) -> None:
 
 
 def check_batch_tokens(max_batch_tokens: int) -> None:
-    """Raises InputError unless a batch has room for at least one token."""
-    if max_batch_tokens < 1:
+    """Raises InputError unless a batch has room for a token, and their number fits int32."""
+    if not 1 <= max_batch_tokens <= LARGEST_INT:
         raise InputError(
-            f"max_batch_tokens = {max_batch_tokens} cannot be used: it must be at least 1"
+            f"max_batch_tokens = {max_batch_tokens} cannot be used: it must be at least 1 and at "
+            f"most {LARGEST_INT}"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.constraints import ConstraintOptions, LineConstraints
+from encdec.cli.heap import trim_heap
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.markup_options import MarkupOptions
 from encdec.cli.output import STDIN, writer
@@ -136,6 +137,8 @@ def run(arguments: list[str]) -> None:
                 out.writelines(form.lines(number, line, several))
             out.flush()
             first += len(window)
+            if len(window) > 1:  # who sends one line waits for it
+                trim_heap()
         constraints.finish()
     form.report()
 

@@ -70,6 +70,12 @@ class RunConfig:
                     f"{name} = {length} cannot be used: the model has {longest} learned positions, "
                     f"and the end token needs one; give at most {longest - 1}"
                 )
+        parts, tokens = self.training.gradient_accumulation, self.data.batch_tokens
+        if parts > tokens:
+            raise InputError(
+                f"gradient_accumulation = {parts} cannot be used: a batch of batch_tokens = "
+                f"{tokens} has at most so many parts"
+            )
         if self.training.scheduled_sampling and not self.model.supports_scheduled_sampling:
             raise InputError(
                 f"scheduled_sampling = {self.training.scheduled_sampling} cannot be used with "

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from encdec.types import InputError
 
-_LARGEST = 2**31 - 1
+LARGEST_INT = 2**31 - 1
 """The largest int32: steps and ids have this type on devices."""
 
 
@@ -57,8 +57,8 @@ def check_ranges(owner: Any, *, positive: str = "", fractions: str = "") -> None
     """
     for spec in dataclasses.fields(owner):
         value = getattr(owner, spec.name)
-        fits = not isinstance(value, int) or abs(value) <= _LARGEST
-        require(fits, owner, spec.name, f"at most {_LARGEST}")
+        fits = not isinstance(value, int) or abs(value) <= LARGEST_INT
+        require(fits, owner, spec.name, f"at most {LARGEST_INT}")
     for name in positive.split():
         value = getattr(owner, name)
         require(value is None or value >= 1, owner, name, "at least 1")

@@ -8,6 +8,10 @@ from encdec.types import InputError
 
 VocabularyKind = Literal["chars", "words", "bytes", "sentencepiece", "pretrained"]
 
+_MOST_DATES = 10_000_000
+"""More than there are days and ways to write them."""
+_MOST_BUCKETS = 100
+"""The step is compiled for each, and their search takes the square of their number."""
 
 CORPUS_SETTINGS = (
     *("corpus", "corpus_folder", "train_split", "valid_split", "reverse"),
@@ -107,6 +111,8 @@ class DataConfig:
             "vocabulary_sentences",
             fractions="bpe_dropout",
         )
+        for name, most in (("date_sentences", _MOST_DATES), ("num_buckets", _MOST_BUCKETS)):
+            require(getattr(self, name) <= most, self, name, f"at least 1 and at most {most}")
         require(self.subword_regularization >= 0, self, "subword_regularization", "at least 0")
         is_count = isinstance(self.holdout, int) and self.holdout >= 1
         accepts = "a number of pairs from 1, or a fraction below 1"

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from encdec.config.checks import check_literals, require
+from encdec.config.checks import check_literals, check_ranges, require
 from encdec.types import InputError
 
 
@@ -57,13 +57,7 @@ class TrainingDeviceConfig(DeviceConfig):
             require(
                 bool(host) and is_port, self, "coordinator", "ADDRESS:PORT, as in 10.0.0.1:1234"
             )
+        check_ranges(self, positive="processes")
         if self.processes is not None and self.process is not None:
-            if self.processes < 1:
-                raise InputError(
-                    f"processes = {self.processes} cannot be used: it must be at least 1"
-                )
-            if not 0 <= self.process < self.processes:
-                raise InputError(
-                    f"process = {self.process} cannot be used: it must be from 0 to "
-                    f"{self.processes - 1}"
-                )
+            accepts = f"from 0 to {self.processes - 1}"
+            require(0 <= self.process < self.processes, self, "process", accepts)

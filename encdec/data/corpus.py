@@ -6,6 +6,7 @@ Settings name the dates, files, or a corpus of TensorFlow Datasets.
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,9 +190,15 @@ def _split_text(
 
 
 def _training_readers(data: DataConfig) -> tuple[PairReader, ...]:
-    if data.corpus is None:
-        return file_readers(data.source, data.target, data.tsv, data.tsv_columns)
-    return (_open_split(data, data.train_split),)
+    if data.corpus is not None:
+        return (_open_split(data, data.train_split),)
+    for path in map(Path, (*data.source, *data.target, *data.tsv)):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(
+                f"{path} is a pipe or a device, but training text is read more than once: write it "
+                "to a file"
+            )
+    return file_readers(data.source, data.target, data.tsv, data.tsv_columns)
 
 
 def _validation_pairs(data: DataConfig) -> Pairs | None:

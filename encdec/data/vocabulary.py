@@ -141,8 +141,7 @@ def build(
 
 def digest(vocabulary: Vocabulary) -> str:
     """SHA-256 (hex) of everything that determines how text becomes ids."""
-    tree = json.dumps(vocabulary.to_json(), sort_keys=True)
-    return hashlib.sha256(tree.encode("utf-8", "surrogatepass")).hexdigest()
+    return _digest(vocabulary.to_json())
 
 
 def save(vocabulary: Vocabulary, path: str | Path) -> None:
@@ -160,11 +159,16 @@ def save(vocabulary: Vocabulary, path: str | Path) -> None:
     write_text(Path(path), json.dumps(tree) + "\n")
 
 
-def load(path: str | Path) -> Vocabulary:
+def load(path: str | Path, expected: str | None = None) -> Vocabulary:
     """Reads the vocabulary that `save` wrote.
 
+    Args:
+      path: the file.
+      expected: the `digest` of the vocabulary, if it is known. It is checked before the vocabulary
+        is built, because SentencePiece 0.2.1 may end the process on a damaged model.
+
     Raises:
-      InputError: the file is missing, damaged, or not a vocabulary.
+      InputError: the file is missing, damaged, not a vocabulary, or not the expected one.
     """
     try:
         tree = parse_json(Path(path).read_bytes())
@@ -174,10 +178,21 @@ def load(path: str | Path) -> Vocabulary:
         raise InputError(f"{path} is not a vocabulary that encdec saved") from error
     if not isinstance(tree, dict) or tree.get("format") != _FORMAT:
         raise InputError(f"{path} is not a vocabulary that encdec saved")
+    del tree["format"]
+    if expected is not None and _digest(tree) != expected:
+        raise InputError(
+            f"{path} is damaged or does not belong to this run, whose model was trained on other "
+            "tokens: copy the file again from the original run folder"
+        )
     try:
         return _from_json(tree)
     except Exception as error:  # libraries of tokenizers raise errors of many types
         raise InputError(f"{path} is a damaged vocabulary: copy the run folder again") from error
+
+
+def _digest(tree: dict[str, Any]) -> str:
+    text = json.dumps(tree, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _from_json(tree: dict[str, Any]) -> Vocabulary:

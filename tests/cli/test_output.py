@@ -43,6 +43,15 @@ def test_a_pipe_gets_lines_as_they_are_written(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
+@pytest.mark.parametrize("name", ["loop", "a" * 300, "file/out"])
+def test_names_that_cannot_be_files_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot be written: [A-Z]"), writer(tmp_path / name):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"loop", "file"}
+
+
 def test_a_reader_that_goes_is_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)

@@ -1,22 +1,18 @@
 """Command lines and files that cannot be used: exit code 2, one line, nothing half-made."""
 
-import importlib
 import io
-import keyword
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from encdec.cli import translate
-from encdec.cli.main import COMMANDS
-from encdec.cli.parsing_errors import typed_options
 from encdec.config import Seq2SeqConfig
 from encdec.types import InputError
+from tests.cli.options import options_of_all_commands
 from tests.commands import refused
 from tests.small_run import small_run
 
@@ -155,6 +151,11 @@ train --tsv pairs.tsv --valid-source two
 train --valid-tsv pairs.tsv
 train --layout 1x3
 train --processes 2
+train --processes 2147483648 --process 0 --coordinator 127.0.0.1:9
+train --gradient-accumulation 1000000000
+train --date-sentences 1000000000
+train --num-buckets 1000000000
+train dates --init-from run --lora-rank 1000000000
 train --run two
 train --run run
 train --run cut
@@ -214,36 +215,10 @@ def test_what_cannot_be_used_is_refused(line: str, files: Path, encdec, monkeypa
 NASTY = ("", "nan", "-inf", "-1", "1e999", "9" * 40, "1,2", "x\nä", "{None}", "--")
 
 
-class _Seen(Exception):  # noqa: N818  it ends a command, and is no error
-    """The options that a command has."""
-
-
-def _options_of_all_commands(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
-    """A command and an option that it has; each option once."""
-    known: set[str] = set()
-
-    def see(options: Any, *_: Any, **__: Any) -> None:
-        raise _Seen([name for name, _ in typed_options(options)])
-
-    for command in COMMANDS:
-        module = importlib.import_module(
-            f"encdec.cli.{command}_" if keyword.iskeyword(command) else f"encdec.cli.{command}"
-        )
-        with monkeypatch.context() as patch:
-            for name in ("parse", "parse_for_run"):
-                if hasattr(module, name):
-                    patch.setattr(module, name, see)
-            try:
-                module.run([])
-            except _Seen as seen:
-                yield from ((command, name) for name in seen.args[0] if name not in known)
-                known.update(seen.args[0])
-
-
 def test_no_value_of_any_option_ends_in_a_traceback(encdec, tmp_path: Path, monkeypatch) -> None:
     """With a run or a corpus that is missing, a command is refused whatever the values are."""
     monkeypatch.chdir(tmp_path)
-    pairs = list(_options_of_all_commands(monkeypatch))
+    pairs = [(command, name) for command, name, _ in options_of_all_commands(monkeypatch)]
     assert len(pairs) > 120
     for number, (command, option) in enumerate(pairs):
         nowhere = ["--tsv", "nowhere", "--run", "x"] if command == "train" else ["nowhere"]

@@ -1,9 +1,8 @@
-"""Damaged vocabulary files: a vocabulary that works, or one error.
+"""Damaged vocabulary files: a vocabulary that works, or one error."""
 
-Models of SentencePiece are left out: some releases of that library end the process.
-"""
-
+import base64
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,17 @@ TEXTS = ["one two three", "two four", "ä ö ü 1234"]
 PIECES = {"kind": "bytes", "added": [["</s>", 1, False, False, True]], "end": 1, "clean_up": False}
 
 
+@cache
+def subwords() -> Vocabulary:
+    """A trained model of SentencePiece."""
+    return vocabulary.build("sentencepiece", TEXTS * 9, 22)
+
+
 def tree(kind: str) -> dict[str, Any]:
     """The JSON values of a vocabulary file of this kind."""
     head = {"format": "encdec vocabulary 1"}
+    if kind == "sentencepiece":
+        return {**head, **subwords().to_json()}
     if kind == "ids":
         return {**head, "kind": "ids", "size": 20}
     if kind == "pretrained":
@@ -57,4 +64,27 @@ def test_a_damaged_file_is_refused_or_works(tmp_path: Path, kind: str, data: Any
     if said is None:
         use(vocabulary.load(path))
     else:
+        assert said.startswith(str(path))
+
+
+@given(st.data())
+def test_a_model_of_sentencepiece_is_built_only_of_the_bytes_of_the_run(
+    tmp_path: Path, data: Any
+) -> None:
+    """The library's release 0.2.1 may end the process on others: none may reach it."""
+    path, expected = tmp_path / "source.vocab", vocabulary.digest(subwords())
+    path.write_bytes(data.draw(json_file(tree("sentencepiece"))))
+    built: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            vocabulary,
+            "SentencePieceVocabulary",
+            lambda proto: built.append(proto) or subwords(),
+        )
+        said = refusal(lambda: vocabulary.load(path, expected))
+    if said is None:
+        assert base64.b64encode(built[0]).decode() == tree("sentencepiece")["model"]
+        use(vocabulary.load(path, expected))
+    else:
+        assert not built
         assert said.startswith(str(path))

@@ -201,8 +201,22 @@ def test_a_vocabulary_of_another_run_is_refused(copy: Path) -> None:
     tree = json.loads(path.read_text())
     tree["table"] = tree["table"][::-1]
     path.write_text(json.dumps(tree))
-    with pytest.raises(InputError, match=r"target\.vocab does not belong to this run"):
+    with pytest.raises(InputError, match=r"target\.vocab .* does not belong to this run"):
         runs.load(copy)
+
+
+def test_a_damaged_model_of_sentencepiece_does_not_reach_its_library(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Release 0.2.1 ends the process on these bytes."""
+    path = small_run(tmp_path / "run", kind="sentencepiece").path / "source.vocab"
+    tree = json.loads(path.read_text())
+    middle = len(tree["model"]) // 2
+    tree["model"] = f"{tree['model'][:middle]}ZZZZ{tree['model'][middle + 4 :]}"
+    path.write_text(json.dumps(tree))
+    monkeypatch.setattr("encdec.data.vocabulary.SentencePieceVocabulary", pytest.fail)
+    with pytest.raises(InputError, match=r"source\.vocab is damaged or does not belong"):
+        runs.load(tmp_path / "run")
 
 
 def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+"""Which files can be trained on."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from encdec.config import DataConfig, RunConfig
+from encdec.data.corpus import read_corpus
+from encdec.types import InputError
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path, place: int) -> None:
+    """Held-out pairs take a second reading, and another start a third."""
+    pipe, text = tmp_path / "pipe", tmp_path / "text"
+    os.mkfifo(pipe)
+    text.write_text("a\n")
+    source, target, tsv = [(str(pipe if i == place else text),) for i in range(3)]
+    data = DataConfig(tsv=tsv) if place == 2 else DataConfig(source=source, target=target)
+    with pytest.raises(InputError, match="pipe is a pipe or a device, .* write it to a file"):
+        read_corpus(RunConfig(data=data), lambda line: None)
