@@ -39,6 +39,7 @@ import jax
 import numpy as np
 import tyro
 
+from encdec.data.dates import dates
 from encdec.parallel.layout import SINGLE_DEVICE
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
@@ -50,7 +51,7 @@ from encdec.types import InputError
 
 SETTINGS = [
     *("--model", "transformer", "--layers", "1", "--width", "16", "--feed-forward", "24"),
-    *("--heads", "2", "--dropout", "0.1", "--date-sentences", "600", "--batch-tokens", "900"),
+    *("--heads", "2", "--dropout", "0.1", "--vocabulary", "chars", "--batch-tokens", "900"),
     *("--evaluate-every", "10", "--log-every", "5", "--evaluate-sentences", "4"),
     *("--average-last", "2", "--num-buckets", "1"),
 ]
@@ -93,9 +94,19 @@ class Outcome(NamedTuple):
 # --- training ------------------------------------------------------------------------------------
 
 
+def write_corpus(folder: Path) -> None:
+    """Dates to train on, and a few held out, so that a run that ends has little to translate."""
+    made = dates(600, 0)
+    for name, pairs, count in (("train", made.train, 600), ("valid", made.valid, 40)):
+        lines = ["\t".join(pair) for pair in zip(*pairs, strict=True)][:count]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def command(run: Path, options: Options, process: int, address: str) -> list[str]:
     """The command of one process of a training."""
     words = [sys.executable, "-m", "encdec.cli", "train", "--run", str(run), *SETTINGS]
+    for option, name in (("--tsv", "train.tsv"), ("--valid-tsv", "valid.tsv")):
+        words += [option, str(run.parent / name)]
     words += ["--max-steps", str(options.steps)]
     if options.processes > 1:
         words += ["--coordinator", address, "--processes", str(options.processes)]
@@ -313,6 +324,7 @@ def main(options: Options) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        write_corpus(folder)
         if options.kills:
             outcome = soak_training(options, folder)
             print(

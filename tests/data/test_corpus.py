@@ -18,5 +18,5 @@ def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path, place: int) -> None
     text.write_text("a\n")
     source, target, tsv = [(str(pipe if i == place else text),) for i in range(3)]
     data = DataConfig(tsv=tsv) if place == 2 else DataConfig(source=source, target=target)
-    with pytest.raises(InputError, match="pipe is a pipe or a device, .* write it to a file"):
+    with pytest.raises(InputError, match=r"pipe is a pipe or a device, .* write it to a file"):
         read_corpus(RunConfig(data=data), lambda line: None)
