@@ -8,7 +8,8 @@ Training: a small Transformer on the built-in dates is trained once without a br
 trained again and again with the same command; each session is killed with SIGKILL at a random
 moment, during its start, its steps or its saves, until so many kills have been made. Every run that
 came to its end must have the state of the unbroken one to the bit, and the same rows in its log.
-With several processes one of them is killed, and the others must end by themselves.
+With several processes one of them is killed, and the others must end by themselves; those that wait
+for it to appear would do so for five minutes, so they are killed as well.
 
 Page: `encdec serve` gets the same sentences from many clients at once, then requests that are
 damaged at random. It must answer with the right text or refuse with a status of 4xx or 503 and a
@@ -57,8 +58,8 @@ SETTINGS = [
 ]
 ANSWER_SECONDS = 120
 """A request that takes longer counts as lost."""
-END_SECONDS = 400
-"""A process that waits for another one to appear gives up after 300 seconds."""
+END_SECONDS = 120
+"""A process must end by itself this soon after another one was killed; a busy machine is slow."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def kill_once(run: Path, options: Options, chance: random.Random, outcome: Outco
         begun = has_begun(run)
         chosen = chance.choice(processes)
         if processes[0].poll() is None:
-            chosen.send_signal(signal.SIGKILL)
+            for process in [chosen] if begun else processes:
+                process.kill()
         codes = [process.wait(END_SECONDS) for process in processes]
     if any(codes) and chosen.returncode != -signal.SIGKILL:
         raise InputError(f"a session ended with {codes}: see {run.parent}/process-*")

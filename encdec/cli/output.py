@@ -62,8 +62,8 @@ def check_output(path: Path, inputs: Iterable[Path] = (), option: str = "--outpu
       option: the option that names the file, for the error.
 
     Raises:
-      InputError: it is a folder or in none, cannot be a file, or would replace an input or a file of
-        a run folder.
+      InputError: it is a folder or in none, cannot be a file, or would replace an input or a file
+        of a run folder.
     """
     from encdec.runs.run import run_folder_of
 

@@ -118,7 +118,7 @@ def train(
     """
     _check_config(config)
     devices = devices or TrainingDeviceConfig()
-    processes.start(devices)
+    processes.start(devices, say)
     say = say if processes.is_main_process() else _silent
     try:
         return _train(config, corpus, run, callbacks, init, devices, say)

@@ -62,7 +62,7 @@ import sys
 from encdec.cli.train import parse_train
 from encdec.parallel import processes
 _, folder, devices, _ = parse_train(sys.argv[1:])
-processes.start(devices)
+processes.start(devices, print)
 number = devices.process
 assert processes.least([2**41 + 3, 2**40 + 7][number]) == 2**40 + 7
 assert processes.least([2**32 - 1, 2**32][number]) == 2**32 - 1
@@ -160,7 +160,7 @@ def test_launchers_are_recognized(monkeypatch: pytest.MonkeyPatch, environment, 
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    processes.start(TrainingDeviceConfig())
+    processes.start(TrainingDeviceConfig(), print)
     assert bool(joined) == several
 
 
@@ -171,7 +171,36 @@ def test_a_coordinator_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(jax.distributed, "initialize", fail)
     config = TrainingDeviceConfig(coordinator="127.0.0.1:1", processes=2, process=1)
     with pytest.raises(InputError, match=r"127.0.0.1:1 cannot be joined \(DEADLINE_EXCEEDED\)"):
-        processes.start(config)
+        processes.start(config, print)
+
+
+ALONE = """
+import sys
+from encdec.cli.main import main
+from encdec.parallel import processes
+processes._START_TIMEOUT, processes._SILENT_START = 1, 0.1
+main(["train", "dates", "--run", sys.argv[1], *sys.argv[2:]])
+"""
+"""Trains, but waits only a second for the other processes."""
+
+
+@pytest.mark.parametrize("process", ["0", "1"])
+def test_a_process_whose_others_never_appear_ends_with_one_line(
+    tmp_path: Path, process: str
+) -> None:
+    run = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = [str(run), "--coordinator", address, "--processes", "2", "--process", process]
+    ended = subprocess.run(
+        [sys.executable, "-c", ALONE, *words], capture_output=True, text=True, timeout=200
+    )
+    waiting, error = ended.stderr.splitlines()
+    assert ended.returncode == 2
+    assert waiting == f"waiting for coordinator {address}, until all processes have started"
+    assert f"{address} cannot be joined (not all processes have appeared): start all" in error
+    assert not run.exists()
 
 
 @pytest.mark.slow
