@@ -303,8 +303,8 @@ def test_a_validation_that_does_not_fit_leaves_nothing_of_a_new_run(
     """The state fits, but nothing beside it."""
     run = tmp_path / "run"
     options = ["--date-sentences", 300, "--num-buckets", 1, "--layers", 1, "--max-steps", 1]
-    monkeypatch.setattr("encdec.inference.batch_search.BatchSearch.memory", lambda *_: 2**60)
+    monkeypatch.setattr("encdec.inference.batch_search.hypothesis_bytes", lambda *_: 2**60)
     found = encdec("train", "dates", *options, "--run", run)
     assert found.code == 2
-    assert "a validation needs about" in found.err.splitlines()[-1]
+    assert "a validation does not fit beside parameters" in found.err.splitlines()[-1]
     assert not run.exists()
