@@ -5,8 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+from filelock import FileLock, Timeout
 
 from encdec.types import Precision
+
+_MOST_KEPT = 2 * 2**30
+"""Bytes of compiled programs in their folder."""
+_LOCK_SECONDS = 10
+"""Seconds to wait for another process that uses the folder, as JAX does."""
 
 
 def device_count() -> int:
@@ -53,7 +59,32 @@ def host_memory() -> int:
 
 
 def keep_compiled_programs(folder: Path) -> None:
-    """Stores compiled programs in a folder, so that a second start does not compile them again."""
-    if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009  (mypy cannot see it)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    """Stores compiled programs in a folder, so that a second start does not compile them again.
+
+    The folder is kept below two GiB: what was used last stays.
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009  (mypy cannot see it)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if _remove_cut_programs(folder):
+        jax.config.update("jax_compilation_cache_max_size", _MOST_KEPT)
+
+
+def _remove_cut_programs(folder: Path) -> bool:
+    """Removes programs whose writer was killed or met a full disk, which JAX would read, complain
+    about and never replace: where it keeps a size, it writes when a program was used after it.
+
+    Returns:
+      Whether the folder can be locked, as JAX does where it keeps a size.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lockfile", timeout=_LOCK_SECONDS):  # JAX's own lock
+            names = set(os.listdir(folder))
+            for name in names:
+                if name.endswith("-cache") and f"{name.removesuffix('-cache')}-atime" not in names:
+                    (folder / name).unlink()
+    except (OSError, Timeout, NotImplementedError):
+        return False
+    return True
