@@ -21,7 +21,7 @@ from encdec.data.given_batches import GivenBatches
 from encdec.evaluation.compute import validation_metrics
 from encdec.evaluation.options import metric_options, tokenizer_note
 from encdec.inference.translator import Translator, load_on
-from encdec.parallel import processes
+from encdec.parallel import connection, processes
 from encdec.parallel.layout import Layout
 from encdec.runs import run as runs
 from encdec.runs.lock import locked
@@ -118,7 +118,7 @@ def train(
     """
     _check_config(config)
     devices = devices or TrainingDeviceConfig()
-    processes.start(devices, say)
+    connection.connect(devices, say)
     say = say if processes.is_main_process() else _silent
     try:
         return _train(config, corpus, run, callbacks, init, devices, say)

@@ -16,13 +16,10 @@ import jax
 import numpy as np
 import pytest
 
-from encdec.config import TrainingDeviceConfig
-from encdec.parallel import processes
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
 from encdec.runs.metrics_log import read_metrics
 from encdec.runs.parameters import abstract_params
-from encdec.types import InputError
 
 SETTINGS = [
     *("--model", "transformer", "--layers", "1", "--width", "16", "--feed-forward", "24"),
@@ -61,8 +58,9 @@ AGREE = """
 import sys
 from encdec.cli.train import parse_train
 from encdec.parallel import processes
+from encdec.parallel.connection import connect
 _, folder, devices, _ = parse_train(sys.argv[1:])
-processes.start(devices, print)
+connect(devices, print)
 number = devices.process
 assert processes.least([2**41 + 3, 2**40 + 7][number]) == 2**40 + 7
 assert processes.least([2**32 - 1, 2**32][number]) == 2**32 - 1
@@ -139,68 +137,6 @@ def started(tmp_path: Path) -> Iterator[Started]:
 def latest(run: Path) -> list[np.ndarray]:
     like = {"params": abstract_params(runs.load(run))}
     return jax.tree.leaves(checkpoints.load(run, "latest", like)[0])
-
-
-@pytest.mark.parametrize(
-    ("environment", "several"),
-    [
-        ({}, False),
-        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, False),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, False),  # inside salloc, not started by srun
-        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4"}, True),
-        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
-        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
-        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
-    ],
-)
-def test_launchers_are_recognized(monkeypatch: pytest.MonkeyPatch, environment, several) -> None:
-    joined: list[object] = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda **how: joined.append(how))
-    for name in ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_HOSTNAMES"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    processes.start(TrainingDeviceConfig(), print)
-    assert bool(joined) == several
-
-
-def test_a_coordinator_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(**how: object) -> None:
-        raise RuntimeError("DEADLINE_EXCEEDED\nmore")
-
-    monkeypatch.setattr(jax.distributed, "initialize", fail)
-    config = TrainingDeviceConfig(coordinator="127.0.0.1:1", processes=2, process=1)
-    with pytest.raises(InputError, match=r"127.0.0.1:1 cannot be joined \(DEADLINE_EXCEEDED\)"):
-        processes.start(config, print)
-
-
-ALONE = """
-import sys
-from encdec.cli.main import main
-from encdec.parallel import processes
-processes._START_TIMEOUT, processes._SILENT_START = 1, 0.1
-main(["train", "dates", "--run", sys.argv[1], *sys.argv[2:]])
-"""
-"""Trains, but waits only a second for the other processes."""
-
-
-@pytest.mark.parametrize("process", ["0", "1"])
-def test_a_process_whose_others_never_appear_ends_with_one_line(
-    tmp_path: Path, process: str
-) -> None:
-    run = tmp_path / "run"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    words = [str(run), "--coordinator", address, "--processes", "2", "--process", process]
-    ended = subprocess.run(
-        [sys.executable, "-c", ALONE, *words], capture_output=True, text=True, timeout=200
-    )
-    waiting, error = ended.stderr.splitlines()
-    assert ended.returncode == 2
-    assert waiting == f"waiting for coordinator {address}, until all processes have started"
-    assert f"{address} cannot be joined (not all processes have appeared): start all" in error
-    assert not run.exists()
 
 
 @pytest.mark.slow
