@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from encdec.ops import dropout as dropout_ops
-from encdec.ops.products import matmul
+from encdec.ops.products import matmul, with_gradients_at_once
 from encdec.ops.recurrence import (
     CELLS,
     CellConstants,
@@ -239,7 +239,8 @@ class Recurrent(nn.Module):
 
     def project(self, inputs: Array) -> Array:
         """x = W e + b for all time steps at once: [..., inputs] -> [..., G]."""
-        return matmul(inputs, self.kernel, self.precision) + self.bias
+        inputs, kernel, bias = with_gradients_at_once((inputs, self.kernel, self.bias))
+        return matmul(inputs, kernel, self.precision) + bias
 
     def __call__(self, x: Array, mask: Array, carry: Any) -> tuple[Any, Array]:
         """All time steps.

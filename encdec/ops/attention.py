@@ -27,15 +27,8 @@ def additive_scores(
       Scores, float32 [B, Q, S].
     """
 
-    def scores(queries: Array, keys: Array, v: Array) -> Array:
-        hidden = jnp.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # [B, Q, S, A]
-        return einsum("bqsa,a->bqs", hidden, v, precision)
-
-    # For its gradient a decoder would keep the tanh of all its steps, [T, B, S, A], far more than
-    # all else, so it computes them again. The steps of the gradient are another loop than those of
-    # the values: XLA cannot merge the two computations, and nothing need prevent it.
-    result: Array = jax.checkpoint(scores, prevent_cse=False)(queries, keys, v)
-    return result
+    hidden = jnp.tanh(queries[:, :, None, :] + keys[:, None, :, :])  # [B, Q, S, A]
+    return einsum("bqsa,a->bqs", hidden, v, precision)
 
 
 def dot_scores(queries: Array, keys: Array, precision: Precision = "float32") -> Array:

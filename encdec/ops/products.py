@@ -104,3 +104,23 @@ def _rounded_einsum(spec: str, x: Array, y: Array) -> Array:
 
     product_of_any: Array = jax.lax.platform_dependent(x, y, cpu=product_on_cpu, default=product)
     return product_of_any
+
+
+def at_once(arrays: Any) -> Any:
+    """The same pytree, of which nothing is used before all of it is computed.
+
+    XLA would put off the gradients of matrices, which nothing waits for, to the end of the backward
+    pass, and keep what they are products of until then.
+    """
+    return jax.lax.optimization_barrier(arrays)
+
+
+@jax.custom_vjp
+def with_gradients_at_once(arrays: Any) -> Any:
+    """The same pytree, whose gradients are computed `at_once`."""
+    return arrays
+
+
+with_gradients_at_once.defvjp(
+    lambda arrays: (arrays, None), lambda _, gradients: (at_once(gradients),)
+)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from encdec.ops import products
 from encdec.types import Array, Precision
@@ -28,10 +29,28 @@ class Step(Protocol):
     def __call__(self, matmul: Matmul, consts: Any, carry: Any, x: Any, /) -> tuple[Any, Any]: ...
 
 
+_KEPT = "kept"
+
+
+def keep(x: Array) -> Array:
+    """The same array, marked: `scan` keeps it of all steps, [T, ...], for the gradient.
+
+    A step marks the fewest arrays from which the rest follows without a matrix product.
+    """
+    marked: Array = checkpoint_name(x, _KEPT)
+    return marked
+
+
 # Plain differentiation of a scan adds up each matrix's gradient in T products of a few rows each:
 #   dL/dM = sum_t u_t^T (dL/dp_t),  where p_t = u_t M is the product of step t.
 # The gradient below stores all u_t in the forward pass, obtains all dL/dp_t in the backward pass,
 # and computes the sum as one product with T times as many rows, whose sums are float32.
+#
+# Of the rest of a step, plain differentiation stores each factor of each derivative: for an LSTM
+# eleven arrays [T, B, hidden] besides h(t-1). The scan below keeps the carry, the products, and
+# what the step marks with `keep`, and computes all else from them again in the backward pass. Where
+# x_t + p_t is marked, p_t is not needed: an LSTM keeps its four gates before their sigmoids, c(t-1)
+# and h(t-1).
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def scan(
     step: Step,
@@ -46,7 +65,7 @@ def scan(
 
     Args:
       step: static; see `Step`. It must use every name in `weights` exactly once, and the matrices
-        only through `matmul`.
+        only through `matmul`. See `keep` for what it may mark.
       reverse: static; whether to scan from the last time step to the first.
       precision: static; of the products with the matrices, and of their gradients.
       weights: matrices float32 [n, m], or [B, n, m] for products with an axis B.
@@ -94,21 +113,34 @@ def _scan_forward(
 
             def matmul(name: str, u: Array) -> Array:
                 factors[name] = jax.lax.stop_gradient(u)
-                return products.matmul(u, rounded[name], precision) + zero[name]
+                product = products.matmul(u, rounded[name], precision)
+                return keep(product + zero[name].astype(product.dtype))
 
             carry, y = step(matmul, consts, carry, x)
             return carry, (y, _rounded(factors, precision))
 
+        # The steps of the gradient are another loop than those of the values: XLA cannot merge the
+        # two computations, and nothing need prevent it.
+        body = jax.checkpoint(
+            body,
+            prevent_cse=False,
+            policy=jax.checkpoint_policies.save_only_these_names(_KEPT),
+        )
         carry, (ys, factors) = jax.lax.scan(body, carry, (xs, zeros), reverse=reverse)
         return (carry, ys), factors
 
-    zeros = _zero_products(step, weights, consts, carry, xs)
+    zeros = _zero_products(step, precision, weights, consts, carry, xs)
     result, pullback, factors = jax.vjp(run, consts, carry, xs, zeros, has_aux=True)
     return result, (pullback, factors, weights)
 
 
-def _zero_products(step: Step, weights: Weights, consts: Any, carry: Any, xs: Any) -> Weights:
-    """Zeros shaped like the products of all steps, [T, ...], by the name of the matrix."""
+def _zero_products(
+    step: Step, precision: Precision, weights: Weights, consts: Any, carry: Any, xs: Any
+) -> Weights:
+    """Zeros shaped like the products of all steps, [T, ...], by the name of the matrix.
+
+    They, and so dL/dp_t, are rounded as dL/dp_t is for the products that it is a factor of.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
 
     def record_shapes(x: Any) -> None:
@@ -122,7 +154,8 @@ def _zero_products(step: Step, weights: Weights, consts: Any, carry: Any, xs: An
     # Traces one step without computing anything.
     jax.eval_shape(record_shapes, jax.tree.map(lambda x: x[0], xs))
     length = jax.tree.leaves(xs)[0].shape[0]
-    return {name: jnp.zeros((length, *shape), jnp.float32) for name, shape in shapes.items()}
+    dtype = products.input_dtype(precision)
+    return {name: jnp.zeros((length, *shape), dtype) for name, shape in shapes.items()}
 
 
 def _scan_backward(
@@ -137,11 +170,14 @@ def _scan_backward(
         matmul = partial(products.matmul, precision=precision)
         return jax.vmap(matmul, (0, None))(factors[name], weight)
 
+    def d_product(name: str) -> Array:
+        return d_products[name].astype(jnp.float32)
+
     d_weights = {
-        name: jax.vjp(partial(all_products, name=name), weight)[1](d_products[name])[0]
+        name: jax.vjp(partial(all_products, name=name), weight)[1](d_product(name))[0]
         for name, weight in weights.items()
     }
-    return d_weights, d_consts, d_carry, d_xs
+    return products.at_once((d_weights, d_consts, d_carry, d_xs))
 
 
 scan.defvjp(_scan_forward, _scan_backward)
@@ -185,7 +221,7 @@ def simple_cell(matmul: Matmul, h: Array, x: Array) -> Array:
       h: h(t-1), float [..., hidden].
       x: x_t, float [..., hidden].
     """
-    return jnp.tanh(x + matmul("recurrent", h))
+    return jnp.tanh(keep(x + matmul("recurrent", h)))
 
 
 def gru_cell(matmul: Matmul, h: Array, x: Array) -> Array:
@@ -199,9 +235,9 @@ def gru_cell(matmul: Matmul, h: Array, x: Array) -> Array:
       x: x_t, float [..., 3 hidden], in the order r, z, candidate.
     """
     hidden = h.shape[-1]
-    gates = jax.nn.sigmoid(x[..., : 2 * hidden] + matmul("gates", h))
+    gates = jax.nn.sigmoid(keep(x[..., : 2 * hidden] + matmul("gates", h)))
     r, z = jnp.split(gates, 2, -1)
-    candidate = jnp.tanh(x[..., 2 * hidden :] + matmul("candidate", r * h))
+    candidate = jnp.tanh(keep(x[..., 2 * hidden :] + matmul("candidate", r * h)))
     return z * h + (1 - z) * candidate
 
 
@@ -233,7 +269,7 @@ def lstm_cell(matmul: Matmul, state: LSTMState, x: Array) -> LSTMState:
       state: c(t-1) and h(t-1).
       x: x_t, float [..., 4 hidden], in the order i, f, g, o.
     """
-    i, f, g, o = jnp.split(x + matmul("recurrent", state.h), 4, -1)
+    i, f, g, o = jnp.split(keep(x + matmul("recurrent", state.h)), 4, -1)
     c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return LSTMState(c, jax.nn.sigmoid(o) * jnp.tanh(c))
 

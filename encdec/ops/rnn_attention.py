@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from encdec.ops.attention import additive_scores, dot_scores, masked_softmax
-from encdec.ops.recurrence import CELLS, CellConstants, Matmul, Step, output, with_constants
+from encdec.ops.recurrence import CELLS, CellConstants, Matmul, Step, keep, output, with_constants
 from encdec.types import Array, Precision
 
 
@@ -75,7 +75,7 @@ def attend(matmul: Matmul, source: Source, h: Array, precision: Precision) -> tu
         scores = dot_scores(h, source.keys, precision)
     else:
         scores = additive_scores(matmul("query", h), source.keys, source.v, precision)
-    attention = masked_softmax(scores, source.mask[:, None])
+    attention = masked_softmax(keep(scores), source.mask[:, None])
     # The sum over s is a product with the values, so `recurrence.scan` gives its gradient too.
     return matmul("values", attention), attention
 

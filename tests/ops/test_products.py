@@ -70,3 +70,20 @@ def test_no_other_code_leaves_the_precision_of_a_product_to_the_device() -> None
                 is_product = is_library and node.func.attr in calls
                 if is_product and not names_precision:
                     assert file.name == "products.py", where
+
+
+def test_gradients_at_once_are_those_of_each_array_and_wait_for_each_other() -> None:
+    x, y = np.float32([2.0, 3.0]), np.float32([5.0, 7.0])
+
+    def loss(arrays):
+        x, y = products.with_gradients_at_once(arrays)
+        return (x * x * y).sum()
+
+    gradient = jax.jit(jax.value_and_grad(loss))
+    value, (dx, dy) = gradient((x, y))
+    assert value == 4 * 5 + 9 * 7
+    np.testing.assert_array_equal(dx, 2 * x * y)
+    np.testing.assert_array_equal(dy, x * x)
+    barriers = [line for line in gradient.lower((x, y)).as_text().splitlines() if "barrier" in line]
+    assert len(barriers) == 1
+    assert barriers[0].count("tensor<2xf32>") == 2

@@ -102,6 +102,39 @@ def test_gradients_are_those_of_plain_differentiation(cell: str) -> None:
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), gradients, expected)
 
 
+# Arrays [T, B, H]. simple: x + u and h. gru: r, z and the candidate before their functions, the
+# state, and what is multiplied, h and r * h. gru-reset-after: x and u of three parts, the state and
+# what is multiplied. lstm: the four gates before their functions, c and h.
+KEPT = {"simple": 1 + 1, "gru": 3 + 1 + 2, "gru-reset-after": 3 + 3 + 1 + 1, "lstm": 4 + 1 + 1}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_is_kept_of_all_steps_for_the_gradient(cell: str) -> None:
+    weights, carry, x, mask = problem(cell)
+
+    def run(weights, carry, x):
+        return unroll(cell, weights, carry, x, mask, constants=constants(cell))
+
+    shapes = jax.eval_shape(lambda *args: jax.vjp(run, *args)[1], weights, carry, x)
+    kept = [leaf for leaf in jax.tree.leaves(shapes) if leaf.shape[:1] == (T,)]
+    floats = sum(leaf.size for leaf in kept if leaf.dtype != bool)
+    assert floats == KEPT[cell] * T * B * H
+    # The mask has one entry for each token, not one for each hidden unit.
+    assert all(leaf.size == T * B for leaf in kept if leaf.dtype == bool)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_no_product_is_computed_again_for_the_gradient(cell: str) -> None:
+    """Each matrix is in three: that of the values, and those of the gradients of both factors."""
+    weights, carry, x, mask = problem(cell)
+
+    def loss(weights, carry, x):
+        return unroll(cell, weights, carry, x, mask, constants=constants(cell))[1].sum()
+
+    program = jax.jit(jax.grad(loss, (0, 1, 2))).lower(weights, carry, x).as_text()
+    assert program.count("stablehlo.dot_general") == 3 * len(weights)
+
+
 def test_scan_gradients_against_finite_differences() -> None:
     """Of matrices [n, m] and [B, n, m], constants, the initial carry and the inputs."""
     rng = np.random.default_rng(1)
