@@ -188,11 +188,26 @@ def test_number_of_collectives(config: TransformerConfig, full_optimization: Non
             "all-gather": P,
         },
     }
-    kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
     for layout in list(expected) if N == 1 else [Layout(1, 4)]:
-        program = CompiledTraining(config, TRAINING, layout).program.as_text()
-        found = Counter(re.findall(rf"= .*? ({kinds})(?:-start)?\(", program))
-        assert dict(found) == expected[layout], layout
+        assert collectives(config, layout) == expected[layout], layout
+
+
+@pytest.mark.parametrize("config", RECURRENT, ids=["seq2seq", "attention"])
+def test_number_of_collectives_of_recurrent_models(
+    config: ModelConfig, full_optimization: None
+) -> None:
+    """They have no model shards, so gradients are all that their devices sum."""
+    P = len(jax.tree.leaves(fresh(config, TRAINING).params))
+    assert collectives(config, Layout(4, 1)) == {"all-reduce": 1}
+    sharded = {"all-reduce": 2, "reduce-scatter": P, "all-gather": P}
+    assert collectives(config, Layout(2, 1, True)) == sharded
+
+
+def collectives(config: ModelConfig, layout: Layout) -> dict[str, int]:
+    """The number of operations of each kind in the compiled program of a training step."""
+    kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+    program = CompiledTraining(config, TRAINING, layout).program.as_text()
+    return dict(Counter(re.findall(rf"= .*? ({kinds})(?:-start)?\(", program)))
 
 
 def test_remat_changes_the_memory_only() -> None:
