@@ -7,8 +7,8 @@
 libtpu, the compiler of TPUs, runs on any machine. This script compiles the training step and a
 beam search of a preset for chips that it describes to the compiler, and prints for each layout what
 the compiler says: the memory that each chip needs, FLOPs and bytes of memory traffic of a step, the
-time that each of the two alone would take on the chip, the collectives by kind, the seconds that
-compiling took, and with `--largest` the largest arrays.
+time that each of the two alone would take on the chip, the collectives by kind, the CPU seconds of
+all cores that compiling took, and with `--largest` the largest arrays.
 Nothing runs, so no time is measured; XLA counts the body of a loop once, whatever the number of its
 turns, so the numbers of a search are those of about one step for each size of its cache.
 
@@ -116,7 +116,7 @@ class Row(NamedTuple):
       temporary: those of them that are neither.
       flops, traffic: FLOPs of a chip, and bytes that it reads and writes, of a run of the program.
       collectives: by kind.
-      seconds: of compilation.
+      seconds: of compilation, of all cores together.
       largest: the largest temporary arrays, as text.
     """
 
@@ -156,13 +156,21 @@ def topology(options: Options) -> tuple[Any, ...]:
         described = topologies.get_topology_desc(platform="tpu", topology_name=chip.topology)
     except Exception as error:  # the compiler's own kinds differ by release
         raise InputError(
-            f"libtpu cannot compile for {options.chip} ({chip.topology}): {error}"
+            f"libtpu cannot compile for {options.chip} ({chip.topology}): {_one_line(error)}"
         ) from None
     return tuple(described.devices)
 
 
+def _one_line(error: Exception) -> str:
+    """The first line of a message of the compiler's, which often go on for pages."""
+    return str(error).strip().split("\n")[0]
+
+
 def check(options: Options) -> None:
     """Raises InputError for layouts that do not fit four chips, the model or the batch."""
+    for name in ("batch_tokens", "length", "sentences", "beam", "vocabulary"):
+        if getattr(options, name) < 1:
+            raise InputError(f"{name} = {getattr(options, name)} must be at least 1")
     for text in options.layouts:
         layout = _layout(text)
         if layout.size > 4:
@@ -172,6 +180,10 @@ def check(options: Options) -> None:
             raise InputError(
                 f"batch_tokens = {options.batch_tokens} are too few for {layout.data} data shards "
                 f"of sentences of {options.length} tokens"
+            )
+        if options.sentences < layout.data:
+            raise InputError(
+                f"sentences = {options.sentences} are too few for {layout.data} data shards"
             )
 
 
@@ -186,9 +198,13 @@ def _layout(text: str, chips: Sequence[Any] = ()) -> Layout:
 def measure(options: Options, text: str, program: str, chips: Sequence[Any]) -> Row:
     """Compiles a program for one layout."""
     layout = _layout(text, chips)
-    start = time.perf_counter()
-    compiled, needed = (_training if program == "training" else _search)(options, layout)
-    seconds = time.perf_counter() - start
+    # Seconds of CPU time do not depend on what else the machine does.
+    start = time.process_time()
+    try:
+        compiled, needed = (_training if program == "training" else _search)(options, layout)
+    except jax.errors.JaxRuntimeError as error:  # such as one that is far too large for the chip
+        raise InputError(f"{program} {text}: {_one_line(error)}") from None
+    seconds = time.process_time() - start
     costs = compiled.cost_analysis()
     return Row(
         program=program,
@@ -294,7 +310,8 @@ def table(rows: Sequence[Row], chip: Chip) -> str:
     """The rows as a Markdown table."""
     lines = [
         "| program | layout | GiB per chip | of them temporary | TFLOP | GB of traffic | "
-        "ms for FLOPs | ms for traffic | all-reduce | reduce-scatter | all-gather | compiled in |",
+        "ms for FLOPs | ms for traffic | all-reduce | reduce-scatter | all-gather | "
+        "CPU s of compilation |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -304,7 +321,7 @@ def table(rows: Sequence[Row], chip: Chip) -> str:
             f"| {row.program} | {row.layout} | {row.memory / 2**30:.2f}{fits} | "
             f"{row.temporary / 2**30:.2f} | {row.flops / 1e12:.2f} | {row.traffic / 1e9:.1f} | "
             f"{1e3 * row.flops / chip.flops:.1f} | {1e3 * row.traffic / chip.bandwidth:.1f} | "
-            f"{counts} | {row.seconds:.0f} s |"
+            f"{counts} | {row.seconds:.0f} |"
         )
     return "\n".join(lines)
 
@@ -327,4 +344,5 @@ if __name__ == "__main__":
     try:
         main(tyro.cli(Options, description=__doc__))
     except InputError as error:
-        sys.exit(f"compile_for_tpu.py: {error}")
+        print(f"compile_for_tpu.py: {error}", file=sys.stderr)
+        sys.exit(2)

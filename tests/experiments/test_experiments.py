@@ -24,6 +24,7 @@ from encdec.config import (
     Seq2SeqConfig,
     TransformerConfig,
 )
+from encdec.config.presets import preset
 from encdec.data.sources import Pairs
 from encdec.models import registry
 from encdec.runs import run as runs
@@ -343,9 +344,62 @@ def test_a_chip_that_is_not_known_and_a_compiler_that_is_missing(monkeypatch) ->
         chips.check(chips.Options(layouts=("2x2", "4x4")))
     with pytest.raises(InputError, match="batch_tokens"):
         chips.check(chips.Options(layouts=("4x1",), batch_tokens=64))
+    with pytest.raises(InputError, match="sentences = 3 are too few for 4 data shards"):
+        chips.check(chips.Options(layouts=("4x1",), sentences=3))
+    with pytest.raises(InputError, match="length = 0 must be at least 1"):
+        chips.check(chips.Options(length=0))
+    with pytest.raises(InputError, match="model attention cannot be split: 4x1 would do"):
+        chips.check(chips.Options(model="attention", layouts=("1x1", "2x2")))
     monkeypatch.setitem(sys.modules, "libtpu", None)
     with pytest.raises(InputError, match="libtpu is missing"):
         chips.topology(chips.Options())
+
+
+def test_a_program_that_no_chip_can_hold_ends_with_the_first_line_of_what_the_compiler_says(
+    monkeypatch,
+) -> None:
+    chips = script("compile_for_tpu")
+
+    def fails(options, layout):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: used 90G of 16G\n\nLargest:\n1. x")
+
+    monkeypatch.setattr(chips, "_training", fails)
+    with pytest.raises(InputError) as error:
+        chips.measure(chips.Options(), "1x1", "training", jax.devices())
+    assert str(error.value) == "training 1x1: RESOURCE_EXHAUSTED: used 90G of 16G"
+
+
+SMALL_PROGRAMS = {
+    "preset": "tiny",
+    "vocabulary": 50,
+    "length": 4,
+    "sentences": 8,
+    "beam": 2,
+    "precision": "float32",
+}
+
+
+@pytest.mark.parametrize("model", ["seq2seq", "attention"])
+def test_a_search_that_shards_sentences_only_communicates_nothing(
+    model: str, full_optimization: None
+) -> None:
+    chips = script("compile_for_tpu")
+    options = chips.Options(model=model, **SMALL_PROGRAMS)
+    row = chips.measure(options, "4x1", "search", jax.devices())
+    assert set(row.collectives.values()) == {0}
+    assert row.memory > row.temporary > 0
+
+
+@pytest.mark.slow
+def test_the_collectives_of_a_search_that_splits_a_transformer(full_optimization: None) -> None:
+    """`encdec.parallel.pmap`: 2 N + 1 for the source and 3 N + 2 for a token, whose loop is counted
+    once; the last of them gathers logits."""
+    chips = script("compile_for_tpu")
+    options = chips.Options(**SMALL_PROGRAMS)
+    N = preset("tiny").model.layers
+    row = chips.measure(options, "2x2", "search", jax.devices())
+    assert row.collectives["all-gather"] == 1
+    assert sum(row.collectives.values()) == (2 * N + 1) + (3 * N + 2)
 
 
 def test_the_largest_arrays_of_a_program() -> None:
