@@ -28,7 +28,8 @@ Communication of a step of a Transformer with N + N layers and P parameter array
 The recurrent models have no model shards; over data shards they communicate the same.
 
 XLA combines operations that do not depend on each other: on a CPU, 10 N + 5 of the 10 N + 7 over
-model shards remain, and all gradients are summed in one operation. A search needs 2 N + 1
+model shards remain, and all gradients are summed in one operation. A TPU's compiler combines arrays
+up to some hundred megabytes only, and sums larger ones each by itself. A search needs 2 N + 1
 operations over model shards to encode a source and 3 N + 2 for each target token, and none over
 data shards.
 """
