@@ -137,7 +137,9 @@ def _flops(program: Program, one: Instruction, types: dict[str, str]) -> int:
     if one.operation == "fusion" and (name := _called(one, "calls")):
         inside = {x.name: x.type for x in program[name]}
         return sum(_flops(program, x, inside) for x in program[name])
-    if one.operation == "convolution" and (labels := re.search(r"dim_labels=\w+_(\w+)->", one.text)):
+    if one.operation == "convolution" and (
+        labels := re.search(r"dim_labels=\w+_(\w+)->", one.text)
+    ):
         kernel = _axes(types[one.operands[1]])
         window = dict(re.findall(r"(size|stride|pad)=([\w]+)", one.text.split("window={")[-1]))
         sizes, strides, pads = (window.get(k, "").split("x") for k in ("size", "stride", "pad"))
