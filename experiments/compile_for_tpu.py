@@ -9,13 +9,13 @@ beam search of a preset for chips that it describes to the compiler, and prints 
 the compiler says: the memory that each chip needs, FLOPs and bytes of memory traffic of a step, the
 time that each of the two alone would take on the chip, the collectives by kind, the CPU seconds of
 all cores that compiling took, and with `--largest` the largest arrays.
-Nothing runs, so no time is measured; XLA counts the body of a loop once, whatever the number of its
-turns, so the numbers of a search are those of about one step for each size of its cache.
+Nothing runs, so no time is measured. XLA counts the body of a loop once; FLOPs and traffic here are
+those of all turns, see `experiments.hlo`, but not those of a search, whose turns are not known: its
+numbers are those of about one step for each size of its cache.
 
 Sentences are all equally long. Commands, duration and results are in `experiments/README.md`.
 """
 
-import math
 import os
 import re
 import sys
@@ -43,6 +43,7 @@ from encdec.search.methods import Sentences, split
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
 from encdec.types import Array, Batch, InputError, Precision, SpecialIds
+from experiments.hlo import array_bytes, loop_factors
 from experiments.scaling import count_collectives
 
 
@@ -71,8 +72,6 @@ CHIPS = {
     "v6e": Chip("v6e:2x2", "v6e-4", 918e12, 1640e9, 32 * 2**30),
 }
 """From https://cloud.google.com/tpu/docs/system-architecture-tpu-vm."""
-
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,8 @@ class Options:
     """Tokens of the joint vocabulary."""
     remat: bool = False
     """Compute layers again in the backward pass."""
+    scan: bool = True
+    """Compile the layers of a Transformer as a loop, as training on a TPU does."""
     largest: int = 0
     """How many of the largest temporary arrays to list."""
 
@@ -205,17 +206,18 @@ def measure(options: Options, text: str, program: str, chips: Sequence[Any]) -> 
     except jax.errors.JaxRuntimeError as error:  # such as one that is far too large for the chip
         raise InputError(f"{program} {text}: {_one_line(error)}") from None
     seconds = time.process_time() - start
-    costs = compiled.cost_analysis()
+    costs, hlo = compiled.cost_analysis(), compiled.as_text()
+    loops = loop_factors(hlo)
     return Row(
         program=program,
         layout=text,
         memory=needed or 0,
         temporary=compiled.memory_analysis().temp_size_in_bytes,
-        flops=costs.get("flops", 0.0),
-        traffic=costs.get("bytes accessed", 0.0),
+        flops=costs.get("flops", 0.0) * loops.flops,
+        traffic=costs.get("bytes accessed", 0.0) * loops.traffic,
         collectives=count_collectives(compiled),
         seconds=seconds,
-        largest=largest_arrays(compiled.as_text(), options.largest),
+        largest=largest_arrays(hlo, options.largest),
     )
 
 
@@ -272,6 +274,7 @@ def _model(options: Options, shards: Any) -> EncoderDecoder:
         joint=True,
         shards=shards,
         remat=options.remat,
+        scan=options.scan,
         precision=options.precision,
     )
 
@@ -298,12 +301,6 @@ def largest_arrays(hlo: str, count: int) -> tuple[str, ...]:
     """The largest arrays that instructions of a program make, such as `f32[64,32000]`."""
     shapes = set(re.findall(r"= ([a-z]+\d*\[[\d,]+\])", hlo))
     return tuple(sorted(shapes, key=array_bytes, reverse=True)[:count])
-
-
-def array_bytes(shape: str) -> int:
-    """The bytes of an array such as `f32[64,32000]`."""
-    kind, axes = shape.rstrip("]").split("[")
-    return _BYTES.get(kind, 4) * math.prod(map(int, axes.split(",")))
 
 
 def table(rows: Sequence[Row], chip: Chip) -> str:

@@ -22,7 +22,7 @@ from encdec.inference.translation import Translation, blank_translation, read_tr
 from encdec.models import registry
 from encdec.parallel import sharding
 from encdec.parallel.devices import chosen_precision
-from encdec.parallel.layout import SINGLE_DEVICE, Layout
+from encdec.parallel.layout import SINGLE_DEVICE, Layout, scans_layers
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
@@ -58,7 +58,7 @@ class Translator:
         self.step = step
         self._params, self._layout = params, layout
         self._memory = memory
-        self._model = build_model(run, layout, precision=precision)
+        self._model = build_model(run, layout, scan=scans_layers(layout), precision=precision)
         self._specials = run.tgt_vocabulary.specials
         self._mean, self._weights = "probabilities", np.ones(1, np.float32)
 

@@ -21,9 +21,9 @@ class EncoderDecoder(nn.Module):
     """p(target | source), one target token after the other.
 
     Axes: see `encdec.types`. A subclass may add the fields `joint_vocabulary` (bool, both sides
-    have one vocabulary), `shards` (the devices that its parameters are split over, or None) and
-    `remat` (bool); it is given those that it has, so they belong to the abilities that its settings
-    declare.
+    have one vocabulary), `shards` (the devices that its parameters are split over, or None),
+    `remat` and `scan` (bool); it is given those that it has, so they belong to the abilities that
+    its settings declare.
 
     Attributes:
       config: settings of the family.

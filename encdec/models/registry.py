@@ -24,6 +24,7 @@ def build(
     joint: bool = False,
     shards: Axis | None = None,
     remat: bool = False,
+    scan: bool = False,
     precision: Precision = "float32",
 ) -> EncoderDecoder:
     """The Linen module of a model.
@@ -34,10 +35,11 @@ def build(
       joint: both sides have one vocabulary.
       shards: the devices that the parameters are split over; only for a family with `split_fields`.
       remat: compute layers again in the backward pass; only for a family that `supports_remat`.
+      scan: compile layers as a loop, where the family has this field.
       precision: of matrix products.
     """
     module = module_class(config)
-    offered = {"joint_vocabulary": joint, "shards": shards, "remat": remat}
+    offered = {"joint_vocabulary": joint, "shards": shards, "remat": remat, "scan": scan}
     known = {field.name for field in dataclasses.fields(module)}
     chosen = {name: value for name, value in offered.items() if name in known}
     built: EncoderDecoder = module(

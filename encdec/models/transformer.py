@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from encdec.config import TransformerConfig
+from encdec.models import layer_stack
 from encdec.models.interface import EncoderDecoder
 from encdec.models.layers import Dropout, Embedding, Output, OutputBias, rate
 from encdec.models.transformer_layers import (
@@ -74,12 +75,15 @@ class Transformer(EncoderDecoder):
         memory and cache are then this device's part; logits are whole, and the attention is that
         of this device's heads.
       remat: the backward pass computes each layer again instead of keeping its activations.
+      scan: where all positions are computed at once, the layers of a stack are one loop of the
+        program, which compiles faster.
     """
 
     config: TransformerConfig
     joint_vocabulary: bool = False
     shards: Axis | None = None
     remat: bool = False
+    scan: bool = False
 
     def setup(self) -> None:
         """Declares all layers."""
@@ -91,8 +95,10 @@ class Transformer(EncoderDecoder):
         if c.embedding_norm:
             self.embedding_norms = [make_norm(c) for _ in range(2)]
         self.embedding_dropout = Dropout(rate(c.embedding_dropout, c.dropout))
-        layers: list[Any] = [EncoderLayer, DecoderLayer]
-        encoder, decoder = map(nn.remat, layers) if self.remat else layers
+        encoder: Any = EncoderLayer
+        decoder: Any = DecoderLayer
+        if self.remat and not self.scan:
+            encoder, decoder = nn.remat(encoder), nn.remat(decoder)
         self.encoder = [encoder(c, self.shards, self.precision) for _ in range(c.layers)]
         self.decoder = [decoder(c, self.shards, self.precision) for _ in range(c.layers_of_decoder)]
         if c.positions == "relative":
@@ -121,31 +127,42 @@ class Transformer(EncoderDecoder):
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S], tgt_in int32 [B, T]."""
-        sources = self._sources(src, src_mask)
+        source = self._source(src, src_mask)
         length = tgt_in.shape[1]
         x = self._embed(1, tgt_in, jnp.arange(length), length)  # [B, T, D]
         biases = self._relative("decoder", lambda table: table(length))
-        for layer, source, bias in zip(self.decoder, sources, biases, strict=True):
-            x = layer(x, source, src_mask[:, None, None], bias)
+        x = self._stack(self.decoder, x, (source, src_mask[:, None, None]), biases)
         return self._factors(x)
 
     def encode(self, src: Array, src_mask: Array) -> TransformerMemory:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S]."""
-        sources = self._sources(src, src_mask)
+        x = self._source(src, src_mask)
+        projected = [layer.cross_attention.project(x) for layer in self.decoder]
         return TransformerMemory(
-            tuple(for_search(source, self.precision) for source in sources), src_mask
+            tuple(for_search(source, self.precision) for source in projected), src_mask
         )
 
-    def _sources(self, src: Array, src_mask: Array) -> list[KeyValue]:
-        """Keys and values [B, S, H, K] of the encoder's output, for each decoder layer."""
+    def _source(self, src: Array, src_mask: Array) -> Array:
+        """The encoder's output [B, S, D], as the decoder's layers project it."""
         length = src.shape[1]
         x = self._embed(0, src, jnp.arange(length), length)
         biases = self._relative("encoder", lambda table: table(length))
-        for layer, bias in zip(self.encoder, biases, strict=True):
-            x = layer(x, src_mask[:, None, None], bias)  # [B, S, D]
-        x = self._end_of_stack(0, x)
-        x = collectives.copy_to_model_parallel(x, self.shards)
-        return [layer.cross_attention.project(x) for layer in self.decoder]
+        x = self._stack(self.encoder, x, (src_mask[:, None, None],), biases)
+        return collectives.copy_to_model_parallel(self._end_of_stack(0, x), self.shards)
+
+    def _stack(
+        self,
+        layers: Sequence[nn.Module],
+        x: Array,
+        shared: tuple[Any, ...],
+        biases: Sequence[Array | None],
+    ) -> Array:
+        """All layers of the encoder or the decoder: x [B, T, D] and what else they are given."""
+        is_kept = self.is_initializing() or self.is_mutable_collection("intermediates")
+        if not self.scan or is_kept:
+            return layer_stack.in_turn(layers, x, shared, biases)
+        key = self.make_rng("dropout") if self.has_rng("dropout") else None
+        return layer_stack.scanned(layers, x, shared, biases, key, remat=self.remat)
 
     def init_cache(self, memory: TransformerMemory, beams: int, max_len: int) -> TransformerCache:
         """As in `EncoderDecoder`: room for max_len tokens of each hypothesis."""

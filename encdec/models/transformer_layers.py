@@ -30,7 +30,7 @@ from encdec.models.layers import (
 )
 from encdec.ops import flash_attention, masks
 from encdec.ops.attention import attend, dot_product_attention_weights
-from encdec.ops.products import einsum, input_dtype
+from encdec.ops.products import einsum, input_dtype, kept
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.types import Array, Precision
@@ -126,11 +126,13 @@ class Attention(nn.Module):
         Returns:
           [B, T, D].
         """
+        queries, past = jax.tree.map(partial(kept, precision=self.precision), (queries, past))
         is_scaled = self.config.scale_scores
         is_used = self.is_mutable_collection("intermediates") or self.dropout.is_active
         fits = flash_attention.fits(queries, past.keys, self.precision)
         if fits and bias is None and not is_used:
-            return self._join(flash_attention.attend(queries, *past, mask, is_scaled=is_scaled))
+            read = flash_attention.attend(queries, *past, mask, is_scaled=is_scaled)
+            return self._join(kept(read, self.precision))
         if mask is None:
             mask = masks.causal(queries.shape[1])[None, None]  # [1, 1, T, T]
         attention = dot_product_attention_weights(
@@ -138,7 +140,8 @@ class Attention(nn.Module):
         )
         self.sow("intermediates", "attention", attention)
         dropped = self.dropout(attention)
-        return self._join(einsum("bhts,bshk->bthk", dropped, past.values, self.precision))
+        read = einsum("bhts,bshk->bthk", dropped, past.values, self.precision)
+        return self._join(kept(read, self.precision))
 
     def step(
         self, queries: Array, past: KeyValue, mask: Array, bias: Array | None = None
@@ -211,9 +214,10 @@ class FeedForward(nn.Module):
             kernel_init=split_init(glorot, None, COLUMNS),
             bias_init=split_init(zeros, COLUMNS),
         )
-        hidden = ACTIVATIONS[c.activation](project(name="Dense_0")(x))  # [..., F]
+        hidden = kept(project(name="Dense_0")(x), self.precision)  # [..., F]
+        hidden = ACTIVATIONS[c.activation](hidden)
         if c.gated:
-            hidden = hidden * project(name="linear")(x)
+            hidden = hidden * kept(project(name="linear")(x), self.precision)
         hidden = Dropout(c.activation_dropout, self.shards)(hidden)
         by_rows = split_init(glorot, COLUMNS, None)
         return Dense(
@@ -243,7 +247,7 @@ class AddNorm(nn.Module):
 
     def residual(self, x: Array, y: Array) -> Array:
         """The sum of x and the sub-layer's output y, each [..., D], normed in the paper's order."""
-        joined = x + self.dropout(y)
+        joined = kept(x + self.dropout(y), "float32")
         return joined if self.config.norm == "pre" else self.norm(joined)
 
 
@@ -286,13 +290,13 @@ class DecoderLayer(nn.Module):
         self.add_norms = [AddNorm(*common) for _ in range(3)]
 
     def __call__(
-        self, x: Array, source: KeyValue, src_mask: Array, bias: Array | None = None
+        self, x: Array, source: Array, src_mask: Array, bias: Array | None = None
     ) -> Array:
         """All target positions.
 
         Args:
           x: [B, T, D].
-          source: [B, S, H, K].
+          source: the encoder's output [B, S, D].
           src_mask: bool [B, 1, 1, S].
           bias: of the scores of self-attention, [1, H, T, T]; None for 0.
 
@@ -303,7 +307,8 @@ class DecoderLayer(nn.Module):
         queries, past = self.self_attention.queries(inner), self.self_attention.project(inner)
         x = self.add_norms[0].residual(x, self.self_attention(queries, past, None, bias))
         queries = self.cross_attention.queries(self.add_norms[1].pre_norm(x))
-        x = self.add_norms[1].residual(x, self.cross_attention(queries, source, src_mask))
+        keys = self.cross_attention.project(source)
+        x = self.add_norms[1].residual(x, self.cross_attention(queries, keys, src_mask))
         return self._feed_forward(x)
 
     def step(

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from encdec.types import Array, Precision
 
@@ -21,10 +22,39 @@ ALGORITHMS: dict[Precision, jax.lax.Precision] = {
 }
 """What XLA is asked for."""
 
+KEPT = "kept"
+"""The name of what `kept` returns, for policies of `jax.checkpoint`."""
+
 
 def input_dtype(precision: Precision) -> Any:
     """The dtype of what is multiplied; sums and results are always float32."""
     return jnp.dtype("bfloat16" if precision == "bfloat16" else "float32")
+
+
+def kept(x: Array, precision: Precision) -> Array:
+    """x as products read it: what a layer keeps for its gradient, if it does not keep all.
+
+    In bfloat16 x is rounded, and what is kept has half the size; its gradient is not rounded.
+
+    Args:
+      x: float32.
+      precision: of the products; float32 to keep x as it is.
+
+    Returns:
+      float32, like x.
+    """
+    if precision != "bfloat16":
+        return checkpoint_name(x, KEPT)
+    result: Array = _rounded(x)
+    return result
+
+
+def _round(x: Array) -> Array:
+    return checkpoint_name(x.astype(jnp.bfloat16), KEPT).astype(jnp.float32)
+
+
+_rounded = jax.custom_vjp(_round)
+_rounded.defvjp(lambda x: (_round(x), None), lambda _, gradient: (gradient,))
 
 
 def matmul(x: Array, y: Array, precision: Precision) -> Array:

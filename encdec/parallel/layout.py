@@ -130,6 +130,14 @@ def layout_devices(layout: Layout) -> list[Any]:
     return [d for p in processes for d in jax.local_devices(process_index=p)][: layout.size]
 
 
+def scans_layers(layout: Layout) -> bool:
+    """Whether the layers of a model for these devices are a loop of the program, where they can be.
+
+    Compiling for an accelerator takes a fraction of the time then; for a CPU it takes no less.
+    """
+    return bool(layout_devices(layout)[0].platform != "cpu")
+
+
 def local_devices(layout: Layout) -> list[Any]:
     """The devices of a layout that belong to this process."""
     return [d for d in layout_devices(layout) if d.process_index == jax.process_index()]

@@ -18,6 +18,7 @@ def build_model(
     layout: Layout = SINGLE_DEVICE,
     *,
     remat: bool = False,
+    scan: bool = False,
     precision: Precision = "float32",
 ) -> EncoderDecoder:
     """Builds the module of a run, as one device of a layout has it.
@@ -26,6 +27,7 @@ def build_model(
       run: settings and vocabularies.
       layout: the devices.
       remat: whether layers are computed again in the backward pass, which saves memory.
+      scan: whether layers are compiled as a loop, see `encdec.parallel.layout.scans_layers`.
       precision: of matrix products.
     """
     return registry.build(
@@ -35,6 +37,7 @@ def build_model(
         joint=run.config.data.joint_vocabulary,
         shards=layout.axes.model,
         remat=remat,
+        scan=scan,
         precision=precision,
     )
 

@@ -6,7 +6,7 @@ from encdec.config import TrainingConfig, TrainingDeviceConfig
 from encdec.ops.seeds import key_from_words, seed_words
 from encdec.parallel import processes
 from encdec.parallel.devices import chosen_precision
-from encdec.parallel.layout import Layout
+from encdec.parallel.layout import Layout, scans_layers
 from encdec.runs import checkpoints
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
@@ -56,10 +56,10 @@ def begin(
     Raises:
       InputError: the latest checkpoint cannot be used, or the state does not fit into memory.
     """
-    precision = chosen_precision(devices.precision)
+    precision, scan = chosen_precision(devices.precision), scans_layers(layout)
     state_sharding = StateSharding(
         build_model(run),
-        build_model(run, layout, remat=devices.remat, precision=precision),
+        build_model(run, layout, remat=devices.remat, scan=scan, precision=precision),
         optimizer(run.config.training),
         run.config.training,
         layout,

@@ -21,7 +21,7 @@ from encdec.inference.scoring import check_scoring, log_probs_program, rows_that
 from encdec.inference.sources import encode_sources
 from encdec.inference.translator import Translator
 from encdec.parallel import processes, sharding
-from encdec.parallel.layout import Layout
+from encdec.parallel.layout import Layout, scans_layers
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.training.loop import Evaluate
@@ -100,7 +100,8 @@ def loss_on_batches(
 
     Arguments and result are those of `translation_metrics`, with batches for pairs.
     """
-    program = log_probs_program(layout, model=build_model(run, layout, precision=precision))
+    model = build_model(run, layout, scan=scans_layers(layout), precision=precision)
+    program = log_probs_program(layout, model)
 
     def on_devices(batch: Batch) -> Any:
         rows = sharding.local_batch_rows(len(batch.src), layout)

@@ -406,7 +406,6 @@ def test_the_largest_arrays_of_a_program() -> None:
     chips = script("compile_for_tpu")
     hlo = "%a = f32[64,32000]{1,0} dot(x)\n%b = bf16[9,2000]{1,0} add(y)\n%c = f32[7,5]{1,0} z(y)"
     assert chips.largest_arrays(hlo, 2) == ("f32[64,32000]", "bf16[9,2000]")
-    assert chips.array_bytes("bf16[9,2000]") == 2 * 9 * 2000
 
 
 def test_a_pretrained_model_is_trained_with_settings_of_its_own_run(tmp_path: Path) -> None:

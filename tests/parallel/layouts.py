@@ -35,9 +35,15 @@ def sentences(seed: int) -> Batch:
 class CompiledTraining:
     """The training step of a model in a layout, compiled once for all tests."""
 
-    def __init__(self, config: ModelConfig, training: TrainingConfig, layout: Layout) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        training: TrainingConfig,
+        layout: Layout,
+        scan: bool = False,
+    ) -> None:
         model = registry.build(config, SRC, TGT)
-        sharded = registry.build(config, SRC, TGT, shards=layout.axes.model)
+        sharded = registry.build(config, SRC, TGT, shards=layout.axes.model, scan=scan)
         self.state_sharding = StateSharding(model, sharded, optimizer(training), training, layout)
         state, key = self.state_sharding.shard(fresh(config, training)), jax.random.key(5)
         with jax.numpy_dtype_promotion("standard"):  # Optax promotes
@@ -73,8 +79,10 @@ class Trained:
         layout: Layout,
         steps: int,
         start: TrainState | None = None,
+        *,
+        scan: bool = False,
     ) -> None:
-        training_step = compiled_training(config, training, layout)
+        training_step = compiled_training(config, training, layout, scan)
         self.state, self.reports = training_step.train(start or fresh(config, training), steps)
         self.whole: TrainState = training_step.state_sharding.gather(self.state)
 

@@ -1,10 +1,12 @@
 """Layouts are parsed, and refused where they do not fit the devices or the model."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from encdec.config import AttentionConfig, Seq2SeqConfig, TransformerConfig
 from encdec.parallel.collectives import Axis
-from encdec.parallel.layout import Layout
+from encdec.parallel.layout import Layout, scans_layers
 from encdec.types import InputError
 
 
@@ -56,3 +58,9 @@ def test_groups_of_devices() -> None:
     assert Layout(4, 1).axes == (Axis("devices", 4), None)
     assert Layout(1, 4).axes == (None, Axis("devices", 4))
     assert Layout().axes == (None, None)
+
+
+@pytest.mark.parametrize(("platform", "scans"), [("cpu", False), ("gpu", True), ("tpu", True)])
+def test_layers_are_a_loop_where_compiling_takes_long(platform: str, scans: bool) -> None:
+    device = SimpleNamespace(platform=platform)
+    assert scans_layers(Layout(devices=(device,))) == scans

@@ -154,11 +154,20 @@ def test_dialects_are_those_of_one_device(config: TransformerConfig) -> None:
     assert_close(one.whole.optimizer[0].mu, many.whole.optimizer[0].mu, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("layout", [Layout(1, 4), Layout(2, 2, True)], ids=str)
+def test_layers_in_a_loop_are_those_of_one_device(layout: Layout) -> None:
+    config = replace(TIED, layers=2)
+    one, many = single_device(config, 2), trained(config, TRAINING, layout, 2, scan=True)
+    assert_close(one.reports, many.reports)
+    assert_close(one.whole.params, many.whole.params, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [False, True], ids=["", "loop"])
 @pytest.mark.parametrize("layout", [Layout(2, 2)], ids=str)
-def test_dropout_keeps_replicated_parameters_equal(layout: Layout) -> None:
+def test_dropout_keeps_replicated_parameters_equal(layout: Layout, scan: bool) -> None:
     """Model shards drop different activations, but replicated parameters get the same gradient."""
     config = replace(TRANSFORMER, dropout=0.3, attention_dropout=0.2, activation_dropout=0.2)
-    wet = trained(config, TRAINING, layout, 5)
+    wet = trained(config, TRAINING, layout, 5, scan=scan)
     split = registry.split_axes(registry.build(config, SRC, TGT))
 
     def check(x: jax.Array, axis: int) -> None:
