@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from encdec.inference.translator import Translator
     from encdec.runs.run import Run
 
-_BEST = 50
+_BEST = 20
 _WINDOW = 1024
 """Pairs that are encoded at a time."""
 
@@ -69,7 +69,9 @@ class _Options:
     tsv_columns: Annotated[
         tuple[int, int], arg(help="Columns of the source and of the target, counted from 1.")
     ] = (1, 2)
-    best: Annotated[int, arg(help="The most target tokens for a source token.")] = _BEST
+    best: Annotated[
+        int, arg(help="The most target tokens for a source token; --shortlist-best takes fewer.")
+    ] = 100
 
 
 def run(arguments: list[str]) -> None:

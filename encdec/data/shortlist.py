@@ -6,8 +6,8 @@ with a target token, a source token and a probability in each line, separated by
     ▁hund ▁dog 0.81
     ▁ein NULL 0.09
 
-Tokens are written as the vocabularies label them. What the source `NULL` proposes may be in the
-translation of any sentence. Lines of tokens that a vocabulary does not have are not used.
+Tokens are written as the vocabularies label them. The 100 likeliest tokens of the source `NULL` may
+be in the translation of any sentence. Lines of tokens that a vocabulary does not have are not used.
 """
 
 import math
@@ -25,8 +25,10 @@ from encdec.types import InputError
 
 NULL = "NULL"
 """The source token of what every sentence proposes."""
-BEST = 50
+BEST = 20
 """How many tokens a source token proposes by default."""
+_FREQUENT = 100
+"""How many tokens every sentence proposes."""
 _LEAST = 1e-4
 """The least probability that is written."""
 _FEWEST = 64
@@ -43,7 +45,7 @@ class Shortlist:
       offsets: int64 [source vocabulary + 2]; source token i proposes proposed[offsets[i]:
         offsets[i + 1]], and the last entry is what every sentence proposes.
       vocabulary: the number of target tokens.
-      best: the most that a source token proposes.
+      best: the most that a source token proposes, the last entry aside.
     """
 
     special: np.ndarray
@@ -74,7 +76,7 @@ class Shortlist:
 
     def most_tokens(self, length: int) -> int:
         """About the most tokens in the shortlist of a source of so many tokens."""
-        return self._rounded(len(self.special) + (length + 1) * (self.best + 1))
+        return self._rounded(len(self.special) + _FREQUENT + length * (self.best + 1))
 
     def _tokens(self, source: np.ndarray, more: np.ndarray) -> np.ndarray:
         """The tokens of a sentence that are not special, ascending."""
@@ -95,7 +97,7 @@ def read_shortlist(path: str | Path, src: Vocabulary, tgt: Vocabulary, best: int
     Args:
       path: the file.
       src, tgt: the vocabularies.
-      best: for each source token the likeliest so many are taken.
+      best: for each source token the likeliest so many are taken; not so for `NULL`.
 
     Raises:
       InputError: it cannot be read, a line is not one of such a table, or most of its tokens are
@@ -129,7 +131,7 @@ def read_shortlist(path: str | Path, src: Vocabulary, tgt: Vocabulary, best: int
     columns = columns[np.lexsort(columns.T[::-1])]  # by source token, the likeliest first
     tokens = columns[:, 0].astype(np.int64)
     rank = np.arange(len(tokens)) - np.searchsorted(tokens, tokens)
-    is_best = rank < best
+    is_best = rank < np.where(tokens < src.size, best, _FREQUENT)
     offsets = np.searchsorted(tokens[is_best], np.arange(src.size + 2))
     special = np.array(sorted({*tgt.specials}), np.int32)
     proposed = columns[is_best, 2].astype(np.int32)
@@ -144,11 +146,11 @@ def table_lines(lexicon: Lexicon, src: Vocabulary, tgt: Vocabulary, best: int) -
     Args:
       lexicon: learnt from tokens of the vocabularies.
       src, tgt: the vocabularies.
-      best: the most target tokens for a source token.
+      best: the most target tokens for a source token, `NULL` aside.
     """
     source, target, probability = lexicon.source, lexicon.target, lexicon.probability
     is_token = source < src.size
-    frequent = np.argsort(-lexicon.counts, kind="stable")[: best + len(tgt.specials)]
+    frequent = np.argsort(-lexicon.counts, kind="stable")[: _FREQUENT + len(tgt.specials)]
     source = np.concatenate([np.full(len(frequent), src.size), source[is_token]])
     target = np.concatenate([frequent, target[is_token]])
     frequency = lexicon.counts[frequent] / lexicon.counts.sum()
@@ -162,7 +164,8 @@ def table_lines(lexicon: Lexicon, src: Vocabulary, tgt: Vocabulary, best: int) -
         texts = labels[1][j], labels[0][i]
         is_special = i in ids[0] or j in ids[1]
         # A label with white space cannot be written.
-        if count <= best and p >= _LEAST and not is_special and all(map(_is_word, texts)):
+        most = best if i < src.size else _FREQUENT
+        if count <= most and p >= _LEAST and not is_special and all(map(_is_word, texts)):
             yield f"{' '.join(texts)} {p:.6f}\n"
 
 

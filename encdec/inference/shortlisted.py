@@ -53,16 +53,17 @@ def with_output(
     first = jnp.zeros((shortlist.shape[0], 1), jnp.int32)
     factors, _, _ = apply(memory, cache, first, method="decode_factors")
     assert isinstance(factors, LogitFactors)
-    # Each device has the tokens of its columns, and 0 for others; the sum has all.
     columns = factors.kernel.shape[1]
     local = shortlist - collectives.axis_index(shards) * columns
-    is_local = (shortlist >= 0) & (local >= 0) & (local < columns)
-    local = jnp.where(is_local, local, 0)
-    kernel = jnp.moveaxis(jnp.take(factors.kernel, local, 1), 0, 1)  # [B, D, K]
-    kernel = collectives.psum(jnp.where(is_local[:, None], kernel, 0), shards)
+    kernel = jnp.take(factors.kernel.T, local, 0, mode="clip").swapaxes(1, 2)  # [B, D, K]
     bias = jnp.zeros(shortlist.shape, kernel.dtype)
     if factors.bias is not None:
-        bias = collectives.psum(jnp.where(is_local, factors.bias[local], 0), shards)
+        bias = jnp.take(factors.bias, local, mode="clip")
+    if shards is not None:
+        # Each device has the tokens of its columns, and 0 for others; the sum has all.
+        is_local = (local >= 0) & (local < columns)
+        kernel = collectives.psum(jnp.where(is_local[:, None], kernel, 0), shards)
+        bias = collectives.psum(jnp.where(is_local, bias, 0), shards)
     return ShortlistedMemory(memory, kernel, jnp.where(shortlist >= 0, bias, -jnp.inf))
 
 

@@ -25,13 +25,12 @@ def test_a_table_is_made_and_used(run: Path, tmp_path: Path, encdec) -> None:
     lines = gzip.decompress(table.read_bytes()).decode().splitlines()
     assert "0 NULL 0.5" in {line[:10] for line in lines}
     assert {line.split()[0] for line in lines} == {*"0567"}
-    translated = encdec(
-        "translate", run, "--shortlist", table, "--max-extra", 9, stdin=b"Mai\nJ 9\n"
-    )
+    options = ["--shortlist", table, "--max-extra", 9, "--min-length", 5, "--ban-unknown"]
+    translated = encdec("translate", run, *options, stdin=b"Mai\nJ 9\n")
     assert translated.code == 0
     first, second = translated.out.splitlines()
-    assert {*first} <= {*"0567⁇ "}
-    assert {*second} <= {*"05679⁇ "}
+    assert {*first} <= {*"0567"}
+    assert {*second} <= {*"05679"}
     assert len(first) > 3
 
 
