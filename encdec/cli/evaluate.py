@@ -105,6 +105,8 @@ def run(arguments: list[str]) -> None:
             out.writelines(f"{one_line(text)}\n" for text in evaluation.hypotheses)
     detokenize = options.choices.detokenize
     row = evaluation_row(translator, name, options.search, evaluation, detokenize=detokenize)
+    if options.shortlist.shortlist:
+        row["shortlist"] = str(options.shortlist.shortlist)
     row["calibration"] = evaluation.calibration.summary()
     buckets = []
     if options.by_length:
