@@ -71,7 +71,7 @@ class _Options:
     ] = (1, 2)
     best: Annotated[
         int, arg(help="The most target tokens for a source token; --shortlist-best takes fewer.")
-    ] = 100
+    ] = 50
 
 
 def run(arguments: list[str]) -> None:
