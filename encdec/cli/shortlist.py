@@ -89,6 +89,11 @@ def run(arguments: list[str]) -> None:
     )
     if options.best < 1:
         raise InputError(f"best = {options.best} cannot be used: it must be at least 1")
+    if min(options.tsv_columns) < 1:
+        raise InputError(
+            f"tsv_columns = {' '.join(map(str, options.tsv_columns))} cannot be used: give two "
+            "columns, counted from 1"
+        )
     inputs = [*options.source, *options.target, *options.tsv]
     check_output(options.out, inputs, "--out")
     from encdec.data.lexicon import learn_lexicon
