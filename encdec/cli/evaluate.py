@@ -13,6 +13,7 @@ from encdec.cli.languages import LanguageOptions
 from encdec.cli.metric_choices import NAMES, MetricChoices
 from encdec.cli.output import writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
+from encdec.cli.shortlist import ShortlistOptions
 from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
 from encdec.evaluation import tables
@@ -53,6 +54,9 @@ class _EvaluateOptions:
     ] = 8192
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+    shortlist: Annotated[ShortlistOptions, OmitArgPrefixes] = field(
+        default_factory=ShortlistOptions
+    )
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
 
@@ -76,6 +80,7 @@ def run(arguments: list[str]) -> None:
 
     keep_compiled_programs(cache_folder())
     translator = options.languages.of(translators.load_on(options.devices, options.run))
+    translator = options.shortlist.of(translator)
     config = translator.run.config
     metric_options = options.choices.options(config)
     text = options.text
@@ -100,6 +105,8 @@ def run(arguments: list[str]) -> None:
             out.writelines(f"{one_line(text)}\n" for text in evaluation.hypotheses)
     detokenize = options.choices.detokenize
     row = evaluation_row(translator, name, options.search, evaluation, detokenize=detokenize)
+    if options.shortlist.shortlist:
+        row["shortlist"] = str(options.shortlist.shortlist)
     row["calibration"] = evaluation.calibration.summary()
     buckets = []
     if options.by_length:

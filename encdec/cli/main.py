@@ -24,6 +24,7 @@ COMMANDS = {
     "import": "make a run of a model trained elsewhere (Marian, NLLB, mBART, T5, ...)",
     "translate": "translate lines of text",
     "evaluate": "compute metrics of a run on its held-out sentences, or on files",
+    "shortlist": "make a table of which target tokens translate which, for faster translation",
     "score": "write the log-probability of given translations, for a test set or an n-best list",
     "compare": "test whether one run is significantly better than another",
     "attend": "draw what each token of a translation attended to",

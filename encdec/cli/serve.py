@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.parsing import parse_for_run
+from encdec.cli.shortlist import ShortlistOptions
 from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
 from encdec.files import cache_folder
@@ -43,6 +44,9 @@ class _Options:
     limits: Annotated[Limits, OmitArgPrefixes] = field(default_factory=Limits)
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+    shortlist: Annotated[ShortlistOptions, OmitArgPrefixes] = field(
+        default_factory=ShortlistOptions
+    )
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
 
@@ -66,6 +70,7 @@ def run(arguments: list[str]) -> None:
 
     keep_compiled_programs(cache_folder())
     translator = options.languages.of(translators.load_on(options.devices, options.run))
+    translator = options.shortlist.of(translator)
     with _listen(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         search = app.served_search(options.search, options.limits)

@@ -13,6 +13,7 @@ from encdec.cli.languages import LanguageOptions
 from encdec.cli.markup_options import MarkupOptions
 from encdec.cli.output import STDIN, writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
+from encdec.cli.shortlist import ShortlistOptions
 from encdec.cli.translate_output import OutputOptions, TranslationLines
 from encdec.config import DeviceConfig
 from encdec.config.search import EnsembleOptions, SearchOptions
@@ -69,6 +70,9 @@ class _TranslateOptions:
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
     markup: Annotated[MarkupOptions, OmitArgPrefixes] = field(default_factory=MarkupOptions)
     search: Annotated[SearchOptions, OmitArgPrefixes] = field(default_factory=SearchOptions)
+    shortlist: Annotated[ShortlistOptions, OmitArgPrefixes] = field(
+        default_factory=ShortlistOptions
+    )
     ensemble: Annotated[EnsembleOptions, OmitArgPrefixes] = field(default_factory=EnsembleOptions)
     devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
 
@@ -123,6 +127,7 @@ def run(arguments: list[str]) -> None:
     translator = options.languages.of(
         load_ensemble(options.runs, layout, precision, options.ensemble)
     )
+    translator = options.shortlist.of(translator)
     constraints = options.constraints.open(
         options.input, options.search, translator.run.tgt_vocabulary
     )

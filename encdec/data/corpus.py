@@ -139,7 +139,7 @@ def read_corpus(
         keep = np.ones(len(train), bool)
         corpus_digest = _digest(digest(train), keep, made.valid)
         return TrainingText(train, made.valid, made.test, corpus_digest, in_memory=True)
-    return _split_text(_training_readers(data), _validation_pairs(data), config, say)
+    return _split_text(training_readers(data), _validation_pairs(data), config, say)
 
 
 def check_only_corpus(data: DataConfig) -> None:
@@ -189,7 +189,12 @@ def _split_text(
     return TrainingText(SelectedPairs(readers, keep), valid, valid, corpus_digest)
 
 
-def _training_readers(data: DataConfig) -> tuple[PairReader, ...]:
+def training_readers(data: DataConfig) -> tuple[PairReader, ...]:
+    """Readers of the training text that settings name, pairs that are held out among it.
+
+    Raises:
+      InputError: a file is none that can be read twice, or the corpus cannot be opened.
+    """
     if data.corpus is not None:
         return (_open_split(data, data.train_split),)
     for path in map(Path, (*data.source, *data.target, *data.tsv)):

@@ -10,12 +10,14 @@ import numpy as np
 
 from encdec.config.search import SearchOptions
 from encdec.data.batches import inference_batches, round_length
+from encdec.data.shortlist import Shortlist
 from encdec.data.tokens import Tokens
 from encdec.inference.beam_memory import SentenceBytes, check_sentence, hypothesis_bytes
 from encdec.inference.decoding import Model, Shared, Source, cache_bytes, encoding_bytes
 from encdec.inference.limits import target_limits
 from encdec.inference.segments import Watch, find
-from encdec.inference.sources import padded_rows, sentences_of
+from encdec.inference.shortlisted import output_width
+from encdec.inference.sources import padded_rows, sentences_of, with_shortlist
 from encdec.models.interface import EncoderDecoder, precision_of
 from encdec.parallel import devices, sharding
 from encdec.parallel.layout import Layout
@@ -68,6 +70,7 @@ class BatchSearch:
       weights: float32 [number of models], see `Shared`.
       layout: the devices.
       memory: bytes of a device that all batches at work may need together, see `free_memory`.
+      shortlist: the target tokens of each source token; None for no shortlists.
     """
 
     runs: tuple[Run, ...]
@@ -76,6 +79,7 @@ class BatchSearch:
     weights: np.ndarray
     layout: Layout
     memory: int
+    shortlist: Shortlist | None = None
 
     def search(
         self, sources: Sequence[Tokens], numbers: np.ndarray, how: How, see: See | None
@@ -107,6 +111,9 @@ class BatchSearch:
                     see(int(rows[place]), ids)
 
             sentences = sentences_of(how.constraints, numbers, rows, len(src))
+            if self.shortlist is not None:
+                source = [sources[0][row] for row in rows]
+                sentences = with_shortlist(self.shortlist, source, sentences)
             return rows, self._find(padded, sentences, how, see_rows if see else None)
 
         batches = self._batches(sources[0], how, workers)
@@ -140,8 +147,12 @@ class BatchSearch:
         hypothesis = hypothesis_bytes(
             first.tgt_vocabulary.size, self.bytes_per_token(1), maps * length, limit
         )
-        encoding = sum(encoding_bytes(model, length) for model in self._full_models())
-        return SentenceBytes(encoding // self.layout.model, hypothesis, length, limit)
+        models = self._full_models()
+        source = sum(encoding_bytes(model, length) for model in models) // self.layout.model
+        if self.shortlist is not None:  # the columns of the last layer, and a copy
+            most = self.shortlist.most_tokens(length)
+            source += sum(2 * 4 * output_width(model) * most for model in models)
+        return SentenceBytes(source, hypothesis, length, limit)
 
     def _batches(
         self, source: Tokens, how: How, workers: int
@@ -195,6 +206,7 @@ class BatchSearch:
             with_attention=how.alignments,
             banned=how.constraints.banned_ids,
             processors=how.processors,
+            vocabulary=vocabulary.size,
         )
         return find(
             self.layout,

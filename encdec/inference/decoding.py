@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from encdec.inference import shortlisted
 from encdec.inference.program_memory import peak_bytes, scaled_bytes
 from encdec.models import registry
-from encdec.models.interface import EncoderDecoder, bind
+from encdec.models.interface import EncoderDecoder, bind, precision_of
 from encdec.search import methods
 from encdec.search.ensemble import ensemble
 from encdec.search.loop import Search
@@ -45,15 +46,29 @@ class Model(NamedTuple):
     models: tuple[nn.Module, ...]
     mean: str
 
-    def encode(self, params: tuple[Params, ...], sources: tuple[Source, ...]) -> Memory:
+    def encode(
+        self,
+        params: tuple[Params, ...],
+        sources: tuple[Source, ...],
+        shortlist: Array | None = None,
+    ) -> Memory:
         """The memory of each model.
 
         Args:
           params: the parameters of each model, as one device holds them.
           sources: the same B source sentences for each model, in the ids of its own vocabulary.
+          shortlist: int32 [B, K], see `Sentences`.
         """
-        bound = zip(self._bound(params), sources, strict=True)
-        return tuple(apply(*source, method="encode") for apply, source in bound)
+        bound = self._bound(params)
+        each = [
+            apply(*source, method="encode") for apply, source in zip(bound, sources, strict=True)
+        ]
+        if shortlist is None:
+            return tuple(each)
+        return tuple(
+            shortlisted.with_output(apply, memory, shortlist, getattr(model, "shards", None))
+            for apply, memory, model in zip(bound, each, self.models, strict=True)
+        )
 
     def search(
         self,
@@ -70,19 +85,24 @@ class Model(NamedTuple):
         Args:
           params: as in `encode`.
           memory: from there.
-          sentences: length limit, number and prefix of each sentence.
+          sentences: length limit, number and prefix of each sentence, and its shortlist.
           shared, static: the options, see `encdec.search.methods.split`.
           are_alike: all hypotheses of a sentence have the same tokens, as before the first step;
             the models then compute one of them.
         """
         bound = self._bound(params)
-        steps = [partial(apply, method="decode_step") for apply in bound]
+        if has_shortlist := sentences.shortlist is not None:
+            pairs = zip(bound, self.models, strict=True)
+            steps = [shortlisted.step_of(apply, precision_of(model)) for apply, model in pairs]
+        else:
+            steps = [partial(apply, method="decode_step") for apply in bound]
 
         is_beam = static.method == "beam" and static.beam_groups == 1
         method = "init_beam_cache" if is_beam else "init_cache"
 
         def init_cache(room: int) -> Cache:
-            pairs = zip(bound, memory, strict=True)
+            each = [one.memory for one in memory] if has_shortlist else memory
+            pairs = zip(bound, each, strict=True)
             return tuple(apply(m, static.beam, room, method=method) for apply, m in pairs)
 
         step = ensemble(steps, shared.weights, mean=self.mean)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from encdec.data.batches import round_length
+from encdec.data.shortlist import Shortlist
 from encdec.data.tokens import Tokens, tokens_of
 from encdec.inference.decoding import Source
 from encdec.runs.run import Run
@@ -68,6 +69,26 @@ def sentences_of(
         constraints.phrases.batch(rows, size),
     )
     return Sentences(*arrays)
+
+
+def with_shortlist(
+    shortlist: Shortlist, sources: Sequence[np.ndarray], sentences: Sentences
+) -> Sentences:
+    """The sentences of a batch with the tokens that may be chosen for them.
+
+    What is demanded of a sentence is among them, whatever its source proposes.
+
+    Args:
+      shortlist: of the vocabularies.
+      sources: the tokens of the first n sentences; the others are padding.
+      sentences: of NumPy arrays, of B >= n sentences.
+    """
+    demanded: list[Any] = [sentences.prefix]
+    if sentences.phrases is not None:
+        demanded.append(sentences.phrases.following)
+    rows = [np.concatenate([one[b].reshape(-1) for one in demanded]) for b in range(len(sources))]
+    table: Any = shortlist.batch(sources, rows, len(sentences.max_lengths))
+    return sentences._replace(shortlist=table)
 
 
 def padded_rows(source: Tokens, rows: np.ndarray, size: int) -> Source:

@@ -10,6 +10,7 @@ import numpy as np
 
 from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
+from encdec.data.shortlist import BEST, Shortlist, read_shortlist
 from encdec.inference.batch_search import BatchSearch, How
 from encdec.inference.beam_memory import free_memory
 from encdec.inference.decoding import Model
@@ -20,6 +21,7 @@ from encdec.inference.self_attention import self_attention_maps
 from encdec.inference.sources import encode_sources, example_numbers
 from encdec.inference.translation import Translation, blank_translation, read_translations
 from encdec.models import registry
+from encdec.models.interface import has_factors
 from encdec.parallel import sharding
 from encdec.parallel.devices import chosen_precision
 from encdec.parallel.layout import SINGLE_DEVICE, Layout, scans_layers
@@ -61,6 +63,7 @@ class Translator:
         self._model = build_model(run, layout, scan=scans_layers(layout), precision=precision)
         self._specials = run.tgt_vocabulary.specials
         self._mean, self._weights = "probabilities", np.ones(1, np.float32)
+        self._shortlist: Shortlist | None = None
 
     @property
     def members(self) -> "tuple[Translator, ...]":
@@ -76,6 +79,34 @@ class Translator:
         other = copy.copy(self)
         other.run = runs.with_languages(self.run, source, target)
         other._specials = other.run.tgt_vocabulary.specials
+        return other
+
+    def with_shortlist(self, path: str | Path, best: int = BEST) -> "Translator":
+        """This translator with a vocabulary shortlist: a translation has only tokens that a table
+        proposes for the tokens of its source, which is faster on a CPU.
+
+        Besides, it may have the special tokens, those that are written as a token of the source,
+        and what a prefix or a phrase demands. Log-probabilities are normalised over these tokens.
+        `log_probs` and `encdec.score`, which are of given texts, use no shortlist.
+
+        Args:
+          path: the table, see `encdec.data.shortlist`.
+          best: the most tokens that each token of the source proposes.
+
+        Raises:
+          InputError: the table cannot be read, or is not of these vocabularies; or a model is of a
+            family whose last layer is not known.
+        """
+        for member in self.members:
+            if not has_factors(member._model):
+                raise InputError(
+                    f"{member.run.path} is a run of {member.run.config.model_name}, which cannot "
+                    "have a shortlist: its module defines no decode_factors"
+                )
+        other = copy.copy(self)
+        other._shortlist = read_shortlist(
+            path, self.run.src_vocabulary, self.run.tgt_vocabulary, best
+        )
         return other
 
     def __call__(
@@ -281,6 +312,7 @@ class Translator:
             self._weights,
             self._layout,
             self._free_memory(),
+            self._shortlist,
         )
 
     def _free_memory(self) -> int:

@@ -104,6 +104,18 @@ class EncoderDecoder(nn.Module):
           Logits of the next token, float32 [B, W, V]; how much it attended to each source position,
           float32 [B, W, M, S] with M = 0 for a model without attention; and the next cache.
         """
+        factors, attention, cache = self.decode_factors(memory, cache, tokens)
+        return factors.logits(self.precision), attention, cache
+
+    def decode_factors(
+        self, memory: Memory, cache: Cache, tokens: Array
+    ) -> tuple[LogitFactors, Array, Cache]:
+        """As `decode_step` without the last matrix product, of which a search with a shortlist does
+        a part. A family whose last layer is another one defines `decode_step` instead.
+
+        The kernel and the bias do not depend on cache and tokens. Where the vocabulary is split
+        over devices, they are this device's columns.
+        """
         raise NotImplementedError
 
     def self_attention_maps(self, intermediates: Any) -> dict[MapKind, Array]:
@@ -120,6 +132,11 @@ class EncoderDecoder(nn.Module):
     def example_source(self) -> Array:
         """A source of the smallest shape, from which parameters are declared: int32 [1, 1]."""
         return jnp.ones((1, 1), jnp.int32)
+
+
+def has_factors(model: EncoderDecoder) -> bool:
+    """Whether a family defines `decode_factors`, so that its search may have a shortlist."""
+    return type(model).decode_factors is not EncoderDecoder.decode_factors
 
 
 def bind(model: nn.Module, params: Params) -> Callable[..., Any]:

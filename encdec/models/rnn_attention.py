@@ -172,9 +172,9 @@ class RNNAttention(EncoderDecoder):
         shape = (memory.values.shape[0], beams, self.config.hidden)
         return InputFeedingCarry(carries, jnp.zeros(shape, memory.values.dtype))
 
-    def decode_step(
+    def decode_factors(
         self, memory: RNNAttentionMemory, cache: Any, tokens: Array
-    ) -> tuple[Array, Array, Any]:
+    ) -> tuple[LogitFactors, Array, Any]:
         """As in `EncoderDecoder`: tokens int32 [B, W]; one map, M = 1."""
         matrices = self._weights(memory)
         embedded = self.tgt_embedding(tokens)
@@ -195,8 +195,8 @@ class RNNAttention(EncoderDecoder):
                 carry, h = network.step(network.project(h), carry)
                 carries.append(carry)
             cache = tuple(carries)
-        logits = self._factors(self._read_out(h, context, embedded)).logits(self.precision)
-        return logits, attention[:, :, None], cache
+        factors = self._factors(self._read_out(h, context, embedded))
+        return factors, attention[:, :, None], cache
 
     def _read_out(self, h: Array, context: Array | None, embedded: Array) -> Array:
         """tanh(U_o h_t + V_o y(t-1) + C_o c_t) (Bahdanau 2015, appendix A.2.2, with tanh in place

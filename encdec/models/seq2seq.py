@@ -108,9 +108,9 @@ class Seq2Seq(EncoderDecoder):
         del max_len
         return Seq2SeqCache(spread(memory.carries, beams))
 
-    def decode_step(
+    def decode_factors(
         self, memory: Seq2SeqMemory, cache: Seq2SeqCache, tokens: Array
-    ) -> tuple[Array, Array, Seq2SeqCache]:
+    ) -> tuple[LogitFactors, Array, Seq2SeqCache]:
         """As in `EncoderDecoder`: tokens int32 [B, W]; no attention, M = 0."""
         x = self.tgt_embedding(tokens)
         carries = []
@@ -119,9 +119,8 @@ class Seq2Seq(EncoderDecoder):
             context = context if isinstance(context, float) else context[:, None]
             carry, x = network.step(network.project(x) + context, carry)
             carries.append(carry)
-        logits = self._factors(x, memory).logits(self.precision)
         attention = jnp.zeros((*tokens.shape, 0, memory.mask.shape[1]))
-        return logits, attention, Seq2SeqCache(tuple(carries))
+        return self._factors(x, memory), attention, Seq2SeqCache(tuple(carries))
 
     def _context_in(self, memory: Seq2SeqMemory, layer: int) -> Array | float:
         """What the fixed vector adds to the projected input of a layer at every step: [B, G] for

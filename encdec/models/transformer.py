@@ -192,6 +192,13 @@ class Transformer(EncoderDecoder):
     def decode_step(
         self, memory: TransformerMemory, cache: TransformerCache, tokens: Array
     ) -> tuple[Array, Array, TransformerCache]:
+        """As in `EncoderDecoder`; whole logits where the vocabulary is split."""
+        factors, attention, cache = self.decode_factors(memory, cache, tokens)
+        return self._all_logits(factors), attention, cache
+
+    def decode_factors(
+        self, memory: TransformerMemory, cache: TransformerCache, tokens: Array
+    ) -> tuple[LogitFactors, Array, TransformerCache]:
         """As in `EncoderDecoder`: tokens int32 [B, W]; M = L H maps."""
         pasts = cache.past.tree if isinstance(cache.past, Kept) else cache.past
         position = cache.position[0, 0]  # all hypotheses have equally many tokens
@@ -220,7 +227,7 @@ class Transformer(EncoderDecoder):
             past.append(new)
         kept = Kept(tuple(past)) if isinstance(cache.past, Kept) else tuple(past)
         cache = TransformerCache(kept, cache.position + 1, slots)
-        return self._all_logits(self._factors(x)), jnp.concatenate(maps, 2), cache
+        return self._factors(x), jnp.concatenate(maps, 2), cache
 
     def self_attention_maps(self, intermediates: Any) -> dict[MapKind, Array]:
         """As in `EncoderDecoder`: float32 [B, L, H, S, S] and [B, L, H, T, T]."""

@@ -37,7 +37,8 @@ def ensemble(
         if mean == "probabilities":
             combined = jax.nn.logsumexp(log_probs + jnp.log(w), 0)
         else:
-            combined = jax.nn.log_softmax((w * log_probs).sum(0))
+            # A weight of 0 times the -inf of a token that no hypothesis has is NaN.
+            combined = jax.nn.log_softmax(jnp.where(w > 0, w * log_probs, 0).sum(0))
         return combined, attention[0], caches
 
     return step

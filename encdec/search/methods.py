@@ -21,6 +21,15 @@ from encdec.search.loop import InitCache, Search
 from encdec.search.phrases import Automata, WordEdges
 from encdec.search.processors import BannedTexts, ForcedEnd, ForcedPrefix, from_options
 from encdec.search.sampling import greedy_parts, sample_parts
+from encdec.search.shortlist import (
+    edges_of,
+    found_ids,
+    numbers,
+    renumbered_automata,
+    renumbered_rule,
+    renumbered_step,
+    special_numbers,
+)
 from encdec.search.types import LengthPenalty
 from encdec.types import Array, DecodeStep, Memory, SpecialIds
 
@@ -37,6 +46,7 @@ class StaticOptions(NamedTuple):
       specials: ids of the target vocabulary.
       banned: ids that no hypothesis holds.
       length_penalty_kind, stop, force_end: as in `SearchOptions`.
+      vocabulary: V; only shortlists need it.
     """
 
     method: Literal["greedy", "beam", "sample"]
@@ -49,6 +59,7 @@ class StaticOptions(NamedTuple):
     length_penalty_kind: Literal["wu", "mean"]
     stop: Stop
     force_end: bool
+    vocabulary: int = 0
 
 
 class ArrayOptions(NamedTuple):
@@ -78,6 +89,9 @@ class Sentences(NamedTuple):
       prefix: int32 [B, P], the tokens that it begins with, then -1; P = 0 forces none.
       banned: the texts that it must not contain; None where no sentence has any.
       phrases: those that it must contain; None where no sentence has any. They fit its limit.
+      shortlist: int32 [B, K], the ids that its tokens are chosen from: special ones, then others,
+        then -1. Among them are the tokens of `prefix`, and the `following` ones of `phrases`. None
+        where they are chosen from all.
     """
 
     max_lengths: Array
@@ -85,6 +99,7 @@ class Sentences(NamedTuple):
     prefix: Array
     banned: Automata | None = None
     phrases: Automata | None = None
+    shortlist: Array | None = None
 
 
 def split(
@@ -96,6 +111,7 @@ def split(
     with_attention: bool = False,
     banned: Sequence[Sequence[int]] = (),
     processors: Sequence[Processor] = (),
+    vocabulary: int = 0,
 ) -> tuple[StaticOptions, ArrayOptions]:
     """The options as a program and its arguments.
 
@@ -110,6 +126,7 @@ def split(
       with_attention: whether attention is returned.
       banned: the ids of each of `options.ban_ids`.
       processors: the caller's own.
+      vocabulary: V; only shortlists need it.
     """
     never = {specials.pad, specials.start} - {specials.end} if options.ban_special else set()
     method: Literal["greedy", "beam"] = "greedy" if options.beam == 1 else "beam"
@@ -124,6 +141,7 @@ def split(
         options.length_penalty_kind,
         options.stop,
         options.force_end,
+        vocabulary,
     )
     arrays: Any = (
         np.float32(options.length_penalty),
@@ -146,11 +164,50 @@ def parts(
     """The search that the options describe.
 
     Args:
-      step: the model.
+      step: the model; where sentences have shortlists, its logits are of the K tokens there.
       memory: of B sentences.
       init_cache: makes the cache of `static.beam` hypotheses each, with no token yet.
       sentences, arrays, static: see above.
     """
+    if sentences.shortlist is None:
+        return _parts(step, memory, init_cache, sentences, arrays, static)
+    step = renumbered_step(step, sentences.shortlist)
+    pad = static.specials.pad
+    renumbered = _renumbered(sentences, arrays, static)
+    return found_ids(_parts(step, memory, init_cache, *renumbered), sentences.shortlist, pad)
+
+
+def _renumbered(
+    sentences: Sentences, arrays: ArrayOptions, static: StaticOptions
+) -> tuple[Sentences, ArrayOptions, StaticOptions]:
+    """What sentences and options say, in the numbers of the shortlists."""
+    shortlist, ids = sentences.shortlist, sorted({*static.specials})
+    assert shortlist is not None
+    specials = special_numbers(static.specials)
+    rules = (
+        renumbered_rule(rule, shortlist, specials.end, static.vocabulary)
+        for rule in arrays.processors
+    )
+    return (
+        sentences._replace(
+            prefix=numbers(shortlist, sentences.prefix),
+            banned=renumbered_automata(sentences.banned, shortlist),
+            phrases=renumbered_automata(sentences.phrases, shortlist),
+        ),
+        arrays._replace(processors=tuple(rules), edges=edges_of(arrays.edges, shortlist)),
+        static._replace(specials=specials, banned=tuple(map(ids.index, static.banned))),
+    )
+
+
+def _parts(
+    step: DecodeStep,
+    memory: Memory,
+    init_cache: InitCache,
+    sentences: Sentences,
+    arrays: ArrayOptions,
+    static: StaticOptions,
+) -> Search:
+    """As `parts`, where tokens are what the model's logits are of."""
     processors = arrays.processors
     if sentences.banned is not None:
         assert arrays.edges is not None
@@ -187,4 +244,6 @@ def parts(
         )
     key = key_from_words(arrays.seed)
     keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(sentences.example_ids)
-    return sample_parts(step, memory, init_cache, limits, keys, samples=static.beam, **common)
+    common |= {"samples": static.beam, "shortlist": sentences.shortlist}
+    common["vocabulary"] = static.vocabulary
+    return sample_parts(step, memory, init_cache, limits, keys, **common)

@@ -41,7 +41,7 @@ class Automata(NamedTuple):
 
 
 class WordEdges(NamedTuple):
-    """Of each token of the vocabulary, see `encdec.data.surfaces.Surfaces`: bool [V] each."""
+    """Of each token, see `encdec.data.surfaces.Surfaces`: bool [V] each; [B, K] with shortlists."""
 
     continues: Array
     ends_inside: Array
@@ -120,7 +120,7 @@ def next_states(phrases: Automata, edges: WordEdges, states: Array, tokens: Arra
     before, after = phrases.before[:, None], phrases.after[:, None]
     own = jnp.where(reads & (before == states[..., None]), after, 0).max(-1)
     common = jnp.where(reads & (before == ANY), after, 0).max(-1)
-    otherwise = edges.ends_inside[tokens][..., None].astype(jnp.int32)
+    otherwise = _of_tokens(edges.ends_inside, tokens)[..., None].astype(jnp.int32)
     # An arc always leads to a state above 1.
     return jnp.where(own > 0, own, jnp.where(common > 0, common, otherwise))
 
@@ -130,7 +130,7 @@ def advance(phrases: Automata, edges: WordEdges, old: Progress, tokens: Array) -
     states = next_states(phrases, edges, old.states, tokens)
     guarded = phrases.guarded[:, None]
     was_whole = _at(phrases.left, old.states) == 0
-    confirmed = was_whole & ~edges.continues[tokens][..., None]
+    confirmed = was_whole & ~_of_tokens(edges.continues, tokens)[..., None]
     is_whole = _at(phrases.left, states) == 0
     return Progress(states, old.met | jnp.where(guarded, confirmed, is_whole))
 
@@ -153,7 +153,7 @@ def needed(phrases: Automata, edges: WordEdges, progress: Progress) -> Array:
     full = phrases.left[:, None, :, :2].max(-1)  # [B, 1, C]
     lost = jnp.where(whole, full, 0).sum(-1, keepdims=True)
     following = _at(phrases.following[..., 0], progress.states)
-    ends_word = ~edges.continues[following]
+    ends_word = ~_of_tokens(edges.continues, following)
     all_in_full = jnp.where(lacks, full, 0).sum(-1, keepdims=True)
     by_first = all_in_full - full + left + jnp.where(ends_word, 0, lost)
     by_first = jnp.minimum(by_first, all_in_full)
@@ -264,6 +264,14 @@ def in_turn(totals: Array, needs: Array, strays: Array, count: int) -> Array:
     costs += _TOKEN_WORTH * jnp.take_along_axis(needs, order, 1).astype(costs.dtype)
     _, _, order = jax.lax.sort((rank, costs, order), num_keys=2)
     return order[:, :count]
+
+
+def _of_tokens(edge: Array, tokens: Array) -> Array:
+    """One of the edges of tokens [B, ...]: bool [B, ...]."""
+    if edge.ndim == 1:
+        return edge[tokens]
+    flat = jnp.take_along_axis(edge, tokens.reshape(tokens.shape[0], -1), 1)
+    return flat.reshape(tokens.shape)
 
 
 def _at(x: Array, states: Array) -> Array:

@@ -44,7 +44,7 @@ def from_options(
     if options.ban_unknown:
         banned = [*banned, [specials.unknown]]
     if banned:
-        chosen.append(BannedPhrases(_right_aligned(banned)))
+        chosen.append(BannedPhrases(_right_aligned(banned)[None]))
     if options.no_repeat_ngram:
         chosen.append(NoRepeatNgram(np.int32(options.no_repeat_ngram)))
     if options.repetition_penalty != 1:
@@ -79,14 +79,15 @@ class BannedPhrases(Processor):
     The last token of a phrase is forbidden where the tokens before it are those of the phrase.
 
     Attributes:
-      phrases: int32 [N, P], each phrase in the last columns and -1 before it; a row of -1 is none.
+      phrases: int32 [B, N, P], or [1, N, P] for all sentences: each phrase in the last columns and
+        -1 before it. A row that ends with a negative number is none.
     """
 
     phrases: Array | np.ndarray
 
     def __call__(self, state: State, log_probs: Array, history: History) -> tuple[State, Array]:
-        before, last = self.phrases[:, :-1], self.phrases[:, -1]
-        recent = history.latest(before.shape[1])[:, :, None]  # [B, W, 1, P - 1]
+        before, last = self.phrases[:, None, :, :-1], self.phrases[:, None, :, -1]
+        recent = history.latest(before.shape[3])[:, :, None]  # [B, W, 1, P - 1]
         matches = ((before == _ANY) | (before == recent)).all(-1)  # [B, W, N]
         return state, _forbid(log_probs, jnp.broadcast_to(last, matches.shape), matches)
 

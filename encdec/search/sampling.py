@@ -101,6 +101,8 @@ def sample_parts(
     penalty: LengthPenalty = NO_PENALTY,
     processors: Sequence[Processor] = (),
     with_attention: bool = False,
+    shortlist: Array | None = None,
+    vocabulary: int = 0,
 ) -> Search:
     """Draws each token from the model's distribution, after processors.
 
@@ -115,16 +117,24 @@ def sample_parts(
       init_cache: makes the cache of `samples` hypotheses for each sentence.
       keys: typed PRNG keys [B], one for each sentence: its draws do not depend on its batch.
       samples: static; W.
+      shortlist: int32 [B, K], the ids that the K tokens stand for, which then decide with the keys
+        what is drawn; None where the tokens are ids.
+      vocabulary: static; the number of all ids, where there is a shortlist.
     """
 
     def choose(ranked: Array, step: Array) -> Array:
-        def draw(key: Array, number: Array, log_probs: Array) -> Array:
-            return jax.random.categorical(jax.random.fold_in(key, number), log_probs)
+        def draw(key: Array, number: Array, log_probs: Array, ids: Array | None) -> Array:
+            key = jax.random.fold_in(key, number)
+            if ids is None:
+                return jax.random.categorical(key, log_probs)
+            # What `categorical` does, with the random number that each token has among all.
+            noise = jax.random.gumbel(key, (vocabulary,))
+            return jnp.argmax(log_probs + noise[ids])
 
         at_step = jax.vmap(lambda key: jax.random.fold_in(key, step))(keys)
-        each = jax.vmap(jax.vmap(draw, (None, 0, 0)), (0, None, 0))
+        each = jax.vmap(jax.vmap(draw, (None, 0, 0, None)), (0, None, 0, 0))
         allowed = without(ranked, jnp.arange(ranked.shape[-1]), banned)
-        return each(at_step, jnp.arange(samples), allowed)
+        return each(at_step, jnp.arange(samples), allowed, shortlist)
 
     parts = _parts(
         choose,

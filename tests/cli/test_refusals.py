@@ -58,6 +58,17 @@ translate run --alignment
 translate run --source-language xx
 translate run run --ensemble-weights nan 1
 translate run --max-batch-tokens 0
+translate run --shortlist nowhere
+translate run --shortlist two
+translate run --shortlist-best 3
+translate run --shortlist two --shortlist-best 0
+shortlist run
+shortlist run --out nowhere/table
+shortlist run --out table
+shortlist run --out table --best 0
+shortlist run --out table --source two
+shortlist run --out two --tsv two
+shortlist run --out table --tsv two --tsv-columns 0 1
 translate run --bean 3
 evaluate
 evaluate run run

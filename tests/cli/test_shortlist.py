@@ -1,0 +1,47 @@
+"""`encdec shortlist`, and `translate` with its table."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tests.commands import refused
+from tests.small_run import small_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run(tmp_path_factory.mktemp("runs") / "run", ending=-2).path
+
+
+def test_a_table_is_made_and_used(run: Path, tmp_path: Path, encdec) -> None:
+    table = tmp_path / "table.gz"
+    text = tmp_path / "pairs.tsv"
+    text.write_text("Mai\t05\n\nJuni\t06\n7\t07\n" * 9)
+    outcome = encdec("shortlist", run, "--out", table, "--tsv", text)
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err.startswith(f"{table}: ")
+    assert "learnt from 27 pairs" in outcome.err
+    lines = gzip.decompress(table.read_bytes()).decode().splitlines()
+    assert "0 NULL 0.5" in {line[:10] for line in lines}
+    assert {line.split()[0] for line in lines} == {*"0567"}
+    options = ["--shortlist", table, "--max-extra", 9, "--min-length", 5, "--ban-unknown"]
+    translated = encdec("translate", run, *options, stdin=b"Mai\nJ 9\n")
+    assert translated.code == 0
+    first, second = translated.out.splitlines()
+    assert {*first} <= {*"0567"}
+    assert {*second} <= {*"05679"}
+    assert len(first) > 3
+
+
+def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path, encdec) -> None:
+    refused(
+        encdec("shortlist", run, "--out", tmp_path / "table"), "was not trained on text in files"
+    )
+    other = tmp_path / "other"
+    other.write_text("▁Hund ▁dog 0.5\n")
+    translated = encdec("translate", run, "--shortlist", other, stdin=b"x\n")
+    refused(translated, "other", "1 of 1 lines", "▁Hund ▁dog", "encdec shortlist")
+    evaluated = encdec("evaluate", run, "--shortlist", other)
+    refused(evaluated, "1 of 1 lines")
+    assert not (tmp_path / "table").exists()
