@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.constraints import ConstraintOptions, LineConstraints
-from encdec.cli.heap import trim_heap
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.markup_options import MarkupOptions
 from encdec.cli.output import STDIN, writer
@@ -120,6 +119,7 @@ def run(arguments: list[str]) -> None:
     from encdec.inference.ensemble import load_ensemble
     from encdec.parallel.devices import chosen_precision, keep_compiled_programs
     from encdec.parallel.layout import Layout
+    from encdec.parallel.process_memory import give_back
 
     keep_compiled_programs(cache_folder())
     layout = Layout.parse(options.devices.layout)
@@ -143,7 +143,7 @@ def run(arguments: list[str]) -> None:
             out.flush()
             first += len(window)
             if len(window) > 1:  # who sends one line waits for it
-                trim_heap()
+                give_back()
         constraints.finish()
     form.report()
 
