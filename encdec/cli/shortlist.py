@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from encdec.cli.output import check_output, writer
 from encdec.cli.parsing import parse
+from encdec.config.checks import check_ranges
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class ShortlistOptions:
     normalised over these tokens."""
     shortlist_best: int = _BEST
     """With --shortlist: the most target tokens that a source token proposes, the likeliest ones."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, positive="shortlist_best")
 
     def of(self, translator: "Translator") -> "Translator":
         """The translator with the shortlist.
@@ -73,6 +77,9 @@ class _Options:
         int, arg(help="The most target tokens for a source token; --shortlist-best takes fewer.")
     ] = 50
 
+    def __post_init__(self) -> None:
+        check_ranges(self, positive="best")
+
 
 def run(arguments: list[str]) -> None:
     """Writes the table.
@@ -87,8 +94,6 @@ def run(arguments: list[str]) -> None:
         "Makes the table of a vocabulary shortlist: which target tokens translate a source token, "
         "learnt from parallel text (IBM model 1). `translate --shortlist` takes it.",
     )
-    if options.best < 1:
-        raise InputError(f"best = {options.best} cannot be used: it must be at least 1")
     if min(options.tsv_columns) < 1:
         raise InputError(
             f"tsv_columns = {' '.join(map(str, options.tsv_columns))} cannot be used: give two "

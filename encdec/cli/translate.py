@@ -119,7 +119,7 @@ def run(arguments: list[str]) -> None:
     from encdec.inference.ensemble import load_ensemble
     from encdec.parallel.devices import chosen_precision, keep_compiled_programs
     from encdec.parallel.layout import Layout
-    from encdec.parallel.process_memory import give_back
+    from encdec.parallel.process_memory import trim_heap
 
     keep_compiled_programs(cache_folder())
     layout = Layout.parse(options.devices.layout)
@@ -143,7 +143,7 @@ def run(arguments: list[str]) -> None:
             out.flush()
             first += len(window)
             if len(window) > 1:  # who sends one line waits for it
-                give_back()
+                trim_heap()
         constraints.finish()
     form.report()
 

@@ -21,6 +21,7 @@ from encdec.inference.sources import padded_rows, sentences_of, with_shortlist
 from encdec.models.interface import EncoderDecoder, precision_of
 from encdec.parallel import devices, sharding
 from encdec.parallel.layout import Layout
+from encdec.parallel.process_memory import forget_programs
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.search.constraints import Constraints
@@ -95,6 +96,7 @@ class BatchSearch:
         Yields:
           The indices of the texts of a batch, int [rows], and what was found for them.
         """
+        forget_programs()
         longest = round_length(int(sources[0].lengths().max(initial=1)))
         workers = self._workers(longest, how)
 

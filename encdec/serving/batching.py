@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from encdec.inference.translation import Translation
 from encdec.inference.translator import Translator
-from encdec.parallel.process_memory import give_back
+from encdec.parallel.process_memory import trim_heap
 from encdec.serving.requests import Asked
 from encdec.types import InputError
 
@@ -79,7 +79,7 @@ class Batcher:
                     one.found.set_exception(result)
                 else:
                     one.found.set_result(result)
-            await run_in_threadpool(give_back)
+            await run_in_threadpool(trim_heap)
 
     def _next(self) -> list[_Waiting]:
         """Takes the request that came first, and those that can be translated with it."""

@@ -21,6 +21,7 @@ WORDS = {
     "attend": ["run", "a", "--out", "x.png"],
     "export": ["run", "--to", "stablehlo", "--out", "x"],
     "serve": ["run"],
+    "shortlist": ["run", "--tsv", "pairs", "--out", "x"],
 }
 """What each command is given besides the option."""
 ACCEPTED = {"seed": [10**12], "top-k": [10**12, 10**30], "tsv-columns": [10**12, 10**30]}
@@ -49,6 +50,7 @@ def test_huge_numbers_are_refused(number: int, folder: Path, encdec, monkeypatch
     monkeypatch.chdir(folder)
     monkeypatch.setattr(library, "train", accept)
     monkeypatch.setattr("encdec.inference.batch_search.find", accept)
+    monkeypatch.setattr("encdec.data.lexicon.learn_lexicon", accept)
     before = sorted(folder.rglob("*"))
     found: list[str] = []
     for command, option, kind in list(options_of_all_commands(monkeypatch)):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from encdec.parallel.process_memory import give_back
+from encdec.parallel.process_memory import trim_heap
 
 
 def megabytes() -> int:
@@ -21,7 +21,7 @@ def test_freed_memory_is_given_back() -> None:
     kept = [bytes(4000) for _ in range(50_000)]  # each too small to be mapped by itself
     held = megabytes()
     del kept[1:-1]  # what lies between two that are kept
-    give_back()
+    trim_heap()
     assert megabytes() < held - 100
     assert len(kept) == 2
 
@@ -31,7 +31,7 @@ import mmap
 from pathlib import Path
 import jax
 import jax.numpy as jnp
-from encdec.parallel.process_memory import give_back
+from encdec.parallel.process_memory import forget_programs
 
 def mappings():
     return Path("/proc/self/maps").read_bytes().count(b"\\n")
@@ -53,7 +53,7 @@ for number in range(25):
     kept.append(program(number))
     result = kept[-1](jnp.eye(3) * 0)
     assert (result == number).all()
-    give_back()
+    forget_programs()
     most = max(most, mappings())
 print(most - limit // 2, all((kept[i](jnp.eye(3) * 0) == i).all() for i in range(25)))
 """
