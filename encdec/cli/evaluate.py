@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from encdec.data.sources import Pairs
     from encdec.inference.evaluate import Evaluation, ReferencedPair
     from encdec.inference.translator import Translator
+    from encdec.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,9 @@ def run(arguments: list[str]) -> None:
     keep_compiled_programs(cache_folder())
     translator = options.languages.of(translators.load_on(options.devices, options.run))
     translator = options.shortlist.of(translator)
-    config = translator.run.config
-    metric_options = options.choices.options(config)
-    text = options.text
-    if not text.is_given and not translator.run.held_out.src:
-        raise InputError(
-            f"{options.run} has no sentences that were held out: name a test set by --source and "
-            "--target, --tsv, or --corpus"
-        )
-    test_set = text.read(config.data) if text.is_given else text.held_out(translator.run)
-    name, sources, references = test_set
-    assert sources is not None
-    with writer(options.output, text.paths) if options.output else nullcontext() as out:
+    metric_options = options.choices.options(translator.run.config)
+    name, sources, references = _test_set(options, translator.run)
+    with writer(options.output, options.text.paths) if options.output else nullcontext() as out:
         evaluation = evaluate_with_progress(
             translator,
             list(zip(sources, zip(*references, strict=True), strict=True)),
@@ -108,7 +100,7 @@ def run(arguments: list[str]) -> None:
     if options.shortlist.shortlist:
         row["shortlist"] = str(options.shortlist.shortlist)
     row["calibration"] = evaluation.calibration.summary()
-    buckets = []
+    report = evaluation.report(name)
     if options.by_length:
         buckets = metrics_by_length(
             evaluation.hypotheses,
@@ -120,12 +112,22 @@ def run(arguments: list[str]) -> None:
             sources,
         )
         row["by_length"] = [bucket.summary() for bucket in buckets]
-    if options.json:
-        print(json_line(row))
-    else:
-        lengths = f"\n\n{tables.lengths_text(buckets)}" if buckets else ""
-        print(evaluation.report(name) + lengths)
+        report += f"\n\n{tables.lengths_text(buckets)}"
+    print(json_line(row) if options.json else report)
     _log(options.run, row)
+
+
+def _test_set(options: _EvaluateOptions, run: "Run") -> tuple[str, list[str], list[list[str]]]:
+    """The name, the sources and each set of references of the text that is asked for."""
+    text = options.text
+    if not text.is_given and not run.held_out.src:
+        raise InputError(
+            f"{options.run} has no sentences that were held out: name a test set by --source and "
+            "--target, --tsv, or --corpus"
+        )
+    name, sources, references = text.read(run.config.data) if text.is_given else text.held_out(run)
+    assert sources is not None
+    return name, sources, references
 
 
 def evaluate_with_progress(

@@ -89,54 +89,22 @@ def run(arguments: list[str]) -> None:
         "Translates lines of text.",
         lambda parsed: parsed.runs[0] if parsed.runs else None,
     )
-    check_batch_tokens(options.max_batch_tokens)
-    options.form.check()
-    if not options.runs:
-        raise InputError(
-            "RUN is missing: give a run folder, and before options of several values such as "
-            "--ban, which take all words after them (encdec translate --help)"
-        )
-    if options.paragraphs and options.form.nbest > 1:
-        raise InputError(
-            "--paragraphs cannot be used with --nbest: several translations of each sentence do "
-            "not say which paragraphs they make"
-        )
-    if options.paragraphs and options.markup.is_on:
-        raise InputError(
-            "--paragraphs cannot be used with --markup or --keep: markup may go over several "
-            "sentences; give one sentence a line"
-        )
-    options.markup.check()
-    if options.form.needs_attention and (options.paragraphs or options.markup.is_on):
-        raise InputError(
-            "--alignment and --attention cannot be used with --paragraphs, --markup or --keep, "
-            "which translate something else than the line"
-        )
-    if options.paragraphs and options.constraints.prefixes:
-        raise InputError("--prefixes cannot be used with --paragraphs: a prefix begins a sentence")
-    options.ensemble.weights_of(len(options.runs))
+    _check(options)
 
-    from encdec.inference.ensemble import load_ensemble
-    from encdec.parallel.devices import chosen_precision, keep_compiled_programs
-    from encdec.parallel.layout import Layout
+    from encdec.parallel.devices import keep_compiled_programs
     from encdec.parallel.process_memory import trim_heap
 
     keep_compiled_programs(cache_folder())
-    layout = Layout.parse(options.devices.layout)
-    precision = chosen_precision(options.devices.precision)
-    translator = options.languages.of(
-        load_ensemble(options.runs, layout, precision, options.ensemble)
-    )
-    translator = options.shortlist.of(translator)
+    translator = _load(options)
     constraints = options.constraints.open(
         options.input, options.search, translator.run.tgt_vocabulary
     )
     form = TranslationLines(translator.run, options.form)
+    translate = _translate_paragraphs if options.paragraphs else _translate
     inputs = [options.input or STDIN, *options.constraints.paths]
     with writer(options.output, inputs) as out:
         first = 1
         for window in line_windows(options.input):
-            translate = _translate_paragraphs if options.paragraphs else _translate
             translated = translate(translator, window, first, options, constraints)
             for number, (line, several) in enumerate(zip(window, translated, strict=True), first):
                 out.writelines(form.lines(number, line, several))
@@ -146,6 +114,50 @@ def run(arguments: list[str]) -> None:
                 trim_heap()
         constraints.finish()
     form.report()
+
+
+def _check(options: _TranslateOptions) -> None:
+    """Raises InputError where options cannot be used together, before a run is opened."""
+    check_batch_tokens(options.max_batch_tokens)
+    options.form.check()
+    options.markup.check()
+    if not options.runs:
+        raise InputError(
+            "RUN is missing: give a run folder, and before options of several values such as "
+            "--ban, which take all words after them (encdec translate --help)"
+        )
+    options.ensemble.weights_of(len(options.runs))
+    if options.form.needs_attention and (options.paragraphs or options.markup.is_on):
+        raise InputError(
+            "--alignment and --attention cannot be used with --paragraphs, --markup or --keep, "
+            "which translate something else than the line"
+        )
+    if not options.paragraphs:
+        return
+    if options.form.nbest > 1:
+        raise InputError(
+            "--paragraphs cannot be used with --nbest: several translations of each sentence do "
+            "not say which paragraphs they make"
+        )
+    if options.markup.is_on:
+        raise InputError(
+            "--paragraphs cannot be used with --markup or --keep: markup may go over several "
+            "sentences; give one sentence a line"
+        )
+    if options.constraints.prefixes:
+        raise InputError("--prefixes cannot be used with --paragraphs: a prefix begins a sentence")
+
+
+def _load(options: _TranslateOptions) -> "Translator":
+    """The run or the ensemble, on its devices, for the languages that are asked for."""
+    from encdec.inference.ensemble import load_ensemble
+    from encdec.parallel.devices import chosen_precision
+    from encdec.parallel.layout import Layout
+
+    layout = Layout.parse(options.devices.layout)
+    precision = chosen_precision(options.devices.precision)
+    translator = load_ensemble(options.runs, layout, precision, options.ensemble)
+    return options.shortlist.of(options.languages.of(translator))
 
 
 def _translate(
@@ -169,18 +181,7 @@ def _translate(
     """
     lines, restore = options.markup.remove(lines)
     limit = min(member.run.config.data.max_source_length for member in translator.members)
-    for i, line in enumerate(lines):
-        length = max(member.source_length(line) for member in translator.members)
-        if length > limit:
-            message = (
-                f"line {first + i} has {length} tokens, more than the {limit} that the model was "
-                "trained for"
-            )
-            if options.too_long == "stop":
-                raise InputError(f"{message}: shorten it, or give --too-long cut, keep or empty")
-            print(f"encdec: {message}: --too-long {options.too_long}", file=sys.stderr)
-            if options.too_long == "empty":
-                lines[i] = ""
+    lines = _without_too_long(translator, lines, first, limit, options.too_long)
     found = translator.nbest(
         lines,
         options.form.nbest,
@@ -192,6 +193,31 @@ def _translate(
         max_batch_tokens=options.max_batch_tokens,
     )
     return restore(translator.run, found)
+
+
+def _without_too_long(
+    translator: "Translator", lines: list[str], first: int, limit: int, too_long: str
+) -> list[str]:
+    """The lines, empty where `too_long` says so; reports those of more than `limit` tokens.
+
+    Raises:
+      InputError: there is such a line, and `too_long` is stop.
+    """
+    kept = []
+    for number, line in enumerate(lines, first):
+        length = max(member.source_length(line) for member in translator.members)
+        if length > limit:
+            message = (
+                f"line {number} has {length} tokens, more than the {limit} that the model was "
+                "trained for"
+            )
+            if too_long == "stop":
+                raise InputError(f"{message}: shorten it, or give --too-long cut, keep or empty")
+            print(f"encdec: {message}: --too-long {too_long}", file=sys.stderr)
+            if too_long == "empty":
+                line = ""
+        kept.append(line)
+    return kept
 
 
 def _translate_paragraphs(
