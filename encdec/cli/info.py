@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from encdec.cli.parsing import parse
+from encdec.config import DataConfig
 from encdec.config.presets import preset_of
 from encdec.evaluation.metrics import METRICS, metric
 
@@ -48,64 +49,69 @@ def run(arguments: list[str]) -> None:
 
 def info(run: "Run") -> dict[str, Any]:
     """Returns the facts about a run as JSON values, without those that are not known yet."""
-    from encdec.data.pretrained_vocabulary import PretrainedVocabulary
-    from encdec.interop.hub import imported_kind
-    from encdec.runs import checkpoints
     from encdec.runs.metrics_log import metric_rows
     from encdec.runs.parameters import parameter_count
     from encdec.training.fine_tuning import trained_count
 
-    config, data, rows = run.config, run.config.data, metric_rows(run.path / "metrics.jsonl")
-    latest = checkpoints.steps(run.path, "latest")
-    facts: dict[str, Any] = {
+    rows = metric_rows(run.path / "metrics.jsonl")
+    facts = {
         "run": str(run.path),
-        "model": config.model_name,
-        "preset": preset_of(config),
+        "model": run.config.model_name,
+        "preset": preset_of(run.config),
         "corpus": _corpus(run),
         "parameters": parameter_count(run),
         "vocabulary": {"source": run.src_vocabulary.size, "target": run.tgt_vocabulary.size},
+        "tokens": _tokens(run.config.data),
+        **_progress(run),
+        "languages": _languages(run),
+        "trainable": trained_count(run) or None,
+        "init": _init(run),
+        "minutes": rows.minutes if rows.train else None,
+        "trained on": _device(rows.start),
+        "best": _best(rows.valid, run.config.training.best_metric),
+        "tested": _tested(rows.test),
     }
-    of_target = data.target_vocabulary or data.vocabulary
-    facts["tokens"] = {
-        "source": data.vocabulary,
-        "target": of_target,
-        "joint": data.joint_vocabulary,
-    }
-    if run.is_import:
-        facts["imported"] = imported_kind(run)
-    else:
-        facts["steps"] = {"done": latest[-1] if latest else 0, "of": config.training.max_steps}
-    vocabulary = run.tgt_vocabulary
-    if isinstance(vocabulary, PretrainedVocabulary) and vocabulary.languages:
-        facts["languages"] = {
-            "from": data.source_language,
-            "to": data.target_language,
-            "known": len(vocabulary.languages),
-        }
-    elif data.source_language != data.target_language:
-        facts["languages"] = {"from": data.source_language, "to": data.target_language}
-    if trained := trained_count(run):
-        facts["trainable"] = trained
-    if run.init:
-        facts["init"] = {
-            "from": config.fine_tuning.init_from or "the caller of encdec.train",
-            "sha256": run.init[:12],
-        }
-    if rows.train:
-        facts["minutes"] = rows.minutes
-    if rows.start:
-        facts["trained on"] = {k: rows.start[-1].get(k) for k in ("device", "jax", "date")}
-    name = config.training.best_metric
-    if measured := [row for row in rows.valid if row.get(name) is not None]:
-        best = _best(measured, name)
-        facts["best"] = {"step": best["step"], name: best[name]}
-    tests = {row.get("name"): row for row in rows.test}  # the last of each name
-    if tests:
-        facts["tested"] = [
-            {"name": name, "step": row["step"], "beam": row.get("beam"), **_metrics(row)}
-            for name, row in tests.items()
-        ]
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _tokens(data: DataConfig) -> dict[str, Any]:
+    """The kinds of tokens of both sides, and whether both have the same vocabulary."""
+    target = data.target_vocabulary or data.vocabulary
+    return {"source": data.vocabulary, "target": target, "joint": data.joint_vocabulary}
+
+
+def _progress(run: "Run") -> dict[str, Any]:
+    """The steps that are done, or the format that the model was imported from."""
+    from encdec.interop.hub import imported_kind
+    from encdec.runs import checkpoints
+
+    if run.is_import:
+        return {"imported": imported_kind(run)}
+    latest = checkpoints.steps(run.path, "latest")
+    done = latest[-1] if latest else 0
+    return {"steps": {"done": done, "of": run.config.training.max_steps}}
+
+
+def _languages(run: "Run") -> dict[str, Any] | None:
+    """The languages, and how many there are where a person may choose."""
+    from encdec.data.pretrained_vocabulary import PretrainedVocabulary
+
+    data, vocabulary = run.config.data, run.tgt_vocabulary
+    pair = {"from": data.source_language, "to": data.target_language}
+    if isinstance(vocabulary, PretrainedVocabulary) and vocabulary.languages:
+        return {**pair, "known": len(vocabulary.languages)}
+    return pair if data.source_language != data.target_language else None
+
+
+def _init(run: "Run") -> dict[str, Any] | None:
+    """Where the first parameters are from, if not random."""
+    origin = run.config.fine_tuning.init_from or "the caller of encdec.train"
+    return {"from": origin, "sha256": run.init[:12]} if run.init else None
+
+
+def _device(starts: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the run was last started on."""
+    return {k: starts[-1].get(k) for k in ("device", "jax", "date")} if starts else None
 
 
 def _corpus(run: "Run") -> str | None:
@@ -119,10 +125,24 @@ def _corpus(run: "Run") -> str | None:
     return ", ".join(files) or f"{data.date_sentences:,} dates, or pairs from Python"
 
 
-def _best(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The row with the best value of a metric; of equal ones by loss, then step."""
+def _best(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    """The step and value of the best validation; of equal ones by loss, then step."""
     sign = metric(name).sign
-    return max(rows, key=lambda row: (sign * row[name], -(row.get("loss") or 0), row["step"]))
+    measured = [row for row in rows if row.get(name) is not None]
+    if not measured:
+        return None
+    best = max(measured, key=lambda r: (sign * r[name], -(r.get("loss") or 0), r["step"]))
+    return {"step": best["step"], name: best[name]}
+
+
+def _tested(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """The last test of each name."""
+    last = {row.get("name"): row for row in rows}
+    each = [
+        {"name": name, "step": row["step"], "beam": row.get("beam"), **_metrics(row)}
+        for name, row in last.items()
+    ]
+    return each or None
 
 
 def _metrics(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from tyro.conf import OmitArgPrefixes, arg
 
@@ -65,27 +65,18 @@ def _train_options(kind: type[Any]) -> type[Any]:
 def _request(arguments: list[str]) -> TrainRequest:
     """The request for a run from a preset and options."""
     name, arguments = _take_preset(arguments)
-    origin_folder = value_of("--init-from", arguments)
-    origin = _origin_config(origin_folder) if origin_folder else None
-    model = value_of("--model", arguments)
-    if model is None:
-        model = origin.model_name if origin else "transformer"
-    start = preset(name or "dates", model)
-    if origin and origin.model_name == model:
-        start = _like_origin(start, origin)
-    steps = value_of("--max-steps", arguments)
-    if steps and steps.isdecimal() and int(steps) > 0:
-        start = for_steps(start, int(steps))
-        start = _as_begun(start, value_of("--run", arguments))
+    first = value_of("--init-from", arguments)
+    origin = _Origin(first, _origin_config(first)) if first else None
+    start = _start(name or "dates", origin, arguments)
     description = (
         f"Trains a run. The same command resumes a run that was stopped; so does `encdec "
         f"train --resume RUN`, which takes {resume_options()}. Presets: {', '.join(PRESETS)}. The "
-        f"defaults shown are those of {name or 'dates'}, {model}; with other --max-steps, --warmup "
-        "and --num-buckets are by default at most what suits them."
+        f"defaults shown are those of {name or 'dates'}, {start.model_name}; with other "
+        "--max-steps, --warmup and --num-buckets are by default at most what suits them."
     )
     kind = _train_options(type(start.model))
     default = kind(
-        model,
+        start.model_name,
         None,
         *(getattr(start, name) for name in ("seed", "model", "data", "training")),
         start.fine_tuning,
@@ -95,25 +86,13 @@ def _request(arguments: list[str]) -> TrainRequest:
     data = options.data
     if data.has_corpus and name is None and not origin:
         return _request(["tiny", *arguments])
-    if data.has_corpus and name == "dates":
-        raise InputError(
-            "preset dates has a built-in corpus: for another one use tiny, base or big"
-        )
-    if origin and name not in (None, "dates"):
-        raise InputError(
-            f"preset {name} cannot be used with init_from: all settings are those of "
-            f"{origin_folder} unless options say otherwise, so leave {name} out"
-        )
-    if not data.has_corpus and name not in (None, "dates"):
-        raise InputError(
-            f"preset {name} needs a corpus: give --source and --target, --tsv, or --corpus"
-        )
+    _check_preset(name, origin, has_corpus=data.has_corpus)
     init = options.fine_tuning.init_from
     init = init and str(Path(init).absolute())
     tuning = replace(options.fine_tuning, init_from=init)
     config = RunConfig(options.sizes, absolute(data), options.training, options.seed, tuning)
-    if origin and origin_folder:
-        check_model_matches(origin, config, origin_folder)
+    if origin:
+        check_model_matches(origin.config, config, origin.folder)
         if not data.has_corpus and name is None:
             raise InputError(
                 "name the corpus to fine-tune on by --source and --target, --tsv, or --corpus; the "
@@ -121,6 +100,47 @@ def _request(arguments: list[str]) -> TrainRequest:
             )
     folder = options.run or _default_folder(name or "dates", config)
     return TrainRequest(config, folder, options.devices, init)
+
+
+class _Origin(NamedTuple):
+    """The run to begin from: its folder and settings."""
+
+    folder: str
+    config: RunConfig
+
+
+def _start(name: str, origin: _Origin | None, arguments: list[str]) -> RunConfig:
+    """The defaults: those of the preset, or the settings of the run to begin from."""
+    model = value_of("--model", arguments)
+    if model is None:
+        model = origin.config.model_name if origin else "transformer"
+    start = preset(name, model)
+    if origin and origin.config.model_name == model:
+        start = _like_origin(start, origin.config)
+    steps = value_of("--max-steps", arguments)
+    if steps and steps.isdecimal() and int(steps) > 0:
+        start = for_steps(start, int(steps))
+        start = _as_begun(start, value_of("--run", arguments))
+    return start
+
+
+def _check_preset(name: str | None, origin: _Origin | None, *, has_corpus: bool) -> None:
+    """Raises InputError where the preset does not go with the corpus or the run to begin from."""
+    if has_corpus and name == "dates":
+        raise InputError(
+            "preset dates has a built-in corpus: for another one use tiny, base or big"
+        )
+    if name in (None, "dates"):
+        return
+    if origin:
+        raise InputError(
+            f"preset {name} cannot be used with init_from: all settings are those of "
+            f"{origin.folder} unless options say otherwise, so leave {name} out"
+        )
+    if not has_corpus:
+        raise InputError(
+            f"preset {name} needs a corpus: give --source and --target, --tsv, or --corpus"
+        )
 
 
 def _as_begun(start: RunConfig, folder: str | None) -> RunConfig:

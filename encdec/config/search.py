@@ -85,6 +85,22 @@ class SearchOptions:
     """Only tokens of at least this probability can be chosen (Freitag 2023), and the likeliest."""
 
     def __post_init__(self) -> None:
+        self._check_texts()
+        check_literals(self)
+        self._check_numbers()
+        if self.beam_groups > 1 and (self.sample or self.beam % self.beam_groups):
+            given = "sample" if self.sample else f"beam = {self.beam}"
+            raise InputError(
+                f"beam_groups = {self.beam_groups} cannot be used with {given}: groups are equal "
+                "parts of a beam"
+            )
+        if self.mbr > self.beam and not self.sample:
+            raise InputError(
+                f"mbr = {self.mbr} cannot be used with beam = {self.beam}: give at most "
+                f"{self.beam}, a wider beam, or sample"
+            )
+
+    def _check_texts(self) -> None:
         if isinstance(self.ban, str):
             raise InputError(f"ban = {self.ban!r} is one text: give several, as ({self.ban!r},)")
         if not isinstance(self.prefix, str):
@@ -99,7 +115,8 @@ class SearchOptions:
                 raise InputError(
                     f"ban_ids = {ids!r} cannot be used: give ids with spaces between, as in '17 4'"
                 )
-        check_literals(self)
+
+    def _check_numbers(self) -> None:
         positive, finite = "above 0 and finite in float32", "at least 0 and finite in float32"
         small = "at least 0 and below 2^31"
         checks = {
@@ -126,17 +143,6 @@ class SearchOptions:
             if not ok:
                 value = getattr(self, name)
                 raise InputError(f"{name} = {value!r} cannot be used: it must be {accepts}")
-        if self.beam_groups > 1 and (self.sample or self.beam % self.beam_groups):
-            given = "sample" if self.sample else f"beam = {self.beam}"
-            raise InputError(
-                f"beam_groups = {self.beam_groups} cannot be used with {given}: groups are equal "
-                "parts of a beam"
-            )
-        if self.mbr > self.beam and not self.sample:
-            raise InputError(
-                f"mbr = {self.mbr} cannot be used with beam = {self.beam}: give at most "
-                f"{self.beam}, a wider beam, or sample"
-            )
 
 
 @dataclass(frozen=True)

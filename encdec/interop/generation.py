@@ -56,45 +56,20 @@ def search_options(
       InputError: a setting has a value that no search of ours has.
     """
 
-    def get(name: str, default: Any) -> Any:
-        value = settings.get(name)
-        return default if value is None else value
-
-    ends = get("eos_token_id", specials.end)
-    if ends not in (specials.end, [specials.end]):
-        raise InputError(f"{path}: eos_token_id = {ends} is not supported: give one end token")
-    forced = get("forced_bos_token_id", None)
+    forced = settings.get("forced_bos_token_id")
     if forced is not None and not has_languages and before != (forced,):
         raise InputError(
             f"{path}: forced_bos_token_id = {forced} cannot be used: the tokenizer does not put "
             "that token before a target"
         )
-    forced_end = get("forced_eos_token_id", None)
-    if forced_end not in (None, specials.end, [specials.end]):
-        raise InputError(
-            f"{path}: forced_eos_token_id = {forced_end} is not the end token, {specials.end}"
-        )
-    for name, neutral in _IGNORED.items():
-        if get(name, neutral) != neutral:
-            say(f"{path}: {name} = {settings[name]} is not followed")
-    sample = bool(get("do_sample", False))
-    beam = get("num_beams", 1)
-    if sample and beam > 1:
-        say(f"{path}: do_sample with num_beams = {beam} becomes independent draws, without a beam")
+    _check_end(settings, path, specials)
+    _tell_ignored(settings, path, say)
     banned, never = _banned(settings, specials)
-    drawn: dict[str, Any] = {}
-    if sample:
-        drawn = {
-            "temperature": get("temperature", 1.0),
-            "top_k": get("top_k", 50),
-            "top_p": get("top_p", 1.0),
-            "epsilon_cutoff": get("epsilon_cutoff", 0.0),
-        }
     most = _most_tokens(settings, path, say)
     try:
         return SearchOptions(
-            beam=beam,
-            length_penalty=float(get("length_penalty", 1.0)),
+            beam=_get(settings, "num_beams", 1),
+            length_penalty=float(_get(settings, "length_penalty", 1.0)),
             length_penalty_kind="mean",
             stop=_STOPS[settings.get("early_stopping")],  # type: ignore[arg-type]
             max_ratio=0.0,
@@ -104,14 +79,54 @@ def search_options(
             ban_ids=banned,
             ban_special=never,
             force_first=forced is not None or has_languages,
-            force_end=forced_end is not None,
-            no_repeat_ngram=get("no_repeat_ngram_size", 0),
-            repetition_penalty=float(get("repetition_penalty", 1.0)),
-            sample=sample,
-            **drawn,
+            force_end=settings.get("forced_eos_token_id") is not None,
+            no_repeat_ngram=_get(settings, "no_repeat_ngram_size", 0),
+            repetition_penalty=float(_get(settings, "repetition_penalty", 1.0)),
+            **_of_sampling(settings),
         )
     except (InputError, KeyError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _get(settings: Mapping[str, Any], name: str, default: Any) -> Any:
+    """A setting, where null is as good as none."""
+    value = settings.get(name)
+    return default if value is None else value
+
+
+def _check_end(settings: Mapping[str, Any], path: str, specials: SpecialIds) -> None:
+    """Raises InputError where other tokens than ours end a translation."""
+    ends = _get(settings, "eos_token_id", specials.end)
+    if ends not in (specials.end, [specials.end]):
+        raise InputError(f"{path}: eos_token_id = {ends} is not supported: give one end token")
+    forced = settings.get("forced_eos_token_id")
+    if forced not in (None, specials.end, [specials.end]):
+        raise InputError(
+            f"{path}: forced_eos_token_id = {forced} is not the end token, {specials.end}"
+        )
+
+
+def _tell_ignored(settings: Mapping[str, Any], path: str, say: Callable[[str], None]) -> None:
+    """Says which settings change what `generate` finds, but not what we find."""
+    for name, neutral in _IGNORED.items():
+        if _get(settings, name, neutral) != neutral:
+            say(f"{path}: {name} = {settings[name]} is not followed")
+    beam = _get(settings, "num_beams", 1)
+    if settings.get("do_sample") and beam > 1:
+        say(f"{path}: do_sample with num_beams = {beam} becomes independent draws, without a beam")
+
+
+def _of_sampling(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of sampling; none where nothing is drawn."""
+    if not settings.get("do_sample"):
+        return {}
+    return {
+        "sample": True,
+        "temperature": _get(settings, "temperature", 1.0),
+        "top_k": _get(settings, "top_k", 50),
+        "top_p": _get(settings, "top_p", 1.0),
+        "epsilon_cutoff": _get(settings, "epsilon_cutoff", 0.0),
+    }
 
 
 def _most_tokens(settings: Mapping[str, Any], path: str, say: Callable[[str], None]) -> int:

@@ -17,7 +17,7 @@ from encdec.search import phrases
 from encdec.search.candidates import Candidates, Processed, Required, choose
 from encdec.search.finished import Finished, Stop, may_improve, merge
 from encdec.search.interface import History, Processor, init_states
-from encdec.search.loop import InitCache, Search, whole
+from encdec.search.loop import InitCache, Search, no_attention, whole
 from encdec.search.paths import Record, follow
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult
 from encdec.types import Array, Cache, DecodeStep, Kept, Memory, SpecialIds
@@ -99,9 +99,7 @@ def beam_parts(
     def start() -> _State:
         attention = None
         if with_attention:
-            first = jnp.zeros((max_lengths.shape[0], beams), jnp.int32)
-            shape = jax.eval_shape(step, memory, init_cache(max(max_len, 1)), first)[1].shape
-            attention = jnp.zeros((*shape[:2], max_len, *shape[2:]))
+            attention = no_attention(step, memory, init_cache, max_lengths, beams, max_len)
         first_state = _start(max_lengths, beams, max_len, specials, processors, attention)
         if required is None:
             return first_state

@@ -11,9 +11,10 @@ from functools import wraps
 from typing import Any, NamedTuple, ParamSpec
 
 import jax
+import jax.numpy as jnp
 
 from encdec.search.types import SearchResult
-from encdec.types import Array, Cache
+from encdec.types import Array, Cache, DecodeStep, Memory
 
 InitCache = Callable[[int], Cache]
 """Tokens that there is room for -> the cache of hypotheses that have none yet."""
@@ -77,6 +78,29 @@ def unroll(search: Search) -> SearchResult:
     one, two = (jax.tree.map(lambda x: x.shape, each) for each in shapes)
     # A cache whose shape does not depend on its room needs only one.
     return search.result(enter(search.start(), [first] if one == two else rooms(first)))
+
+
+def no_attention(
+    step: DecodeStep,
+    memory: Memory,
+    init_cache: InitCache,
+    max_lengths: Array,
+    width: int,
+    max_len: int,
+) -> Array:
+    """Zeros where the attention of each step is put.
+
+    Args:
+      step, memory, init_cache, max_lengths: as in the searches.
+      width: static; W, the hypotheses of a sentence.
+      max_len: static; T.
+
+    Returns:
+      float32 [B, W, T, M, S].
+    """
+    tokens = jnp.zeros((max_lengths.shape[0], width), jnp.int32)
+    shape = jax.eval_shape(step, memory, init_cache(max(max_len, 1)), tokens)[1].shape
+    return jnp.zeros((*shape[:2], max_len, *shape[2:]))
 
 
 def rooms(max_len: int) -> list[int]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from encdec.ops.selection import argmax, without
 from encdec.search.interface import History, Processor, State, init_states, process
-from encdec.search.loop import InitCache, Search, whole
+from encdec.search.loop import InitCache, Search, no_attention, whole
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult, log_probs
 from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
 
@@ -179,60 +179,23 @@ def _parts(
     """Adds token after token until every sentence has its end token or is at its limit."""
 
     def start() -> _State:
-        rows = max_lengths.shape[0]
-        nothing = jnp.full((rows, width, max_len), specials.pad, jnp.int32)
         attention = None
         if with_attention:
-            cache = init_cache(max(max_len, 1))
-            shape = jax.eval_shape(step, memory, cache, nothing[:, :, 0])[1].shape  # [B, W, M, S]
-            attention = jnp.zeros((rows, width, max_len, *shape[2:]))
-        zero = jnp.zeros((), jnp.int32)
-        return _State(
-            step=zero,
-            last=jnp.full((rows, width), specials.start, jnp.int32),
-            done=jnp.broadcast_to(max_lengths[:, None] <= 0, (rows, width)),
-            tokens=nothing,
-            log_probs=jnp.zeros((rows, width)),
-            token_log_probs=jnp.zeros((rows, width, max_len)),
-            scores=jnp.zeros((rows, width)) if processors else None,
-            attention=attention,
-            lengths=jnp.zeros((rows, width), jnp.int32),
-            processor_states=init_states(processors, History(nothing, zero)),
-            cache=None,
-        )
+            attention = no_attention(step, memory, init_cache, max_lengths, width, max_len)
+        return _start(max_lengths, width, max_len, specials, processors, attention)
 
     def advance(s: _State) -> _State:
         logits, attended, cache = step(memory, s.cache, s.last)
         ranked, model_log_probs = logits.astype(jnp.float32), log_probs(logits, banned)
-        states = s.processor_states
         if processors:
             history = History(s.tokens, s.step)
-            states, ranked = process(processors, states, model_log_probs, history, specials.end)
+            states, ranked = process(
+                processors, s.processor_states, model_log_probs, history, specials.end
+            )
+            s = s._replace(processor_states=states)
         chosen = choose(ranked, s.step).astype(jnp.int32)
-
-        def gained(by_token: Array) -> Array:
-            gain = jnp.take_along_axis(by_token, chosen[..., None], -1)[..., 0]
-            return jnp.where(s.done, 0, gain)
-
-        gain = gained(model_log_probs)
-        token = jnp.where(s.done, specials.pad, chosen)
-        attention = s.attention
-        if attention is not None:
-            attended = jnp.where(s.done[..., None, None], 0, attended)
-            attention = attention.at[:, :, s.step].set(attended)
-        return _State(
-            step=s.step + 1,
-            last=token,
-            done=s.done | (token == specials.end) | (s.step + 1 >= max_lengths[:, None]),
-            tokens=s.tokens.at[:, :, s.step].set(token),
-            log_probs=s.log_probs + gain,
-            token_log_probs=s.token_log_probs.at[:, :, s.step].set(gain),
-            scores=None if s.scores is None else s.scores + gained(ranked),
-            attention=attention,
-            lengths=jnp.where(s.done, s.lengths, s.step + 1),
-            processor_states=states,
-            cache=cache,
-        )
+        s = s._replace(cache=cache)
+        return _advance(s, chosen, ranked, model_log_probs, attended, max_lengths, specials)
 
     def result(s: _State) -> SearchResult:
         totals = s.log_probs if s.scores is None else s.scores
@@ -247,3 +210,65 @@ def _parts(
         return jnp.where(first == specials.end, specials.pad, first)
 
     return Search(init_cache, start, advance, result, so_far, max_len)
+
+
+def _start(
+    max_lengths: Array,
+    width: int,
+    max_len: int,
+    specials: SpecialIds,
+    processors: Sequence[Processor],
+    attention: Array | None,
+) -> _State:
+    """No token yet; a sentence that may have none is done."""
+    rows = max_lengths.shape[0]
+    nothing = jnp.full((rows, width, max_len), specials.pad, jnp.int32)
+    zero = jnp.zeros((), jnp.int32)
+    return _State(
+        step=zero,
+        last=jnp.full((rows, width), specials.start, jnp.int32),
+        done=jnp.broadcast_to(max_lengths[:, None] <= 0, (rows, width)),
+        tokens=nothing,
+        log_probs=jnp.zeros((rows, width)),
+        token_log_probs=jnp.zeros((rows, width, max_len)),
+        scores=jnp.zeros((rows, width)) if processors else None,
+        attention=attention,
+        lengths=jnp.zeros((rows, width), jnp.int32),
+        processor_states=init_states(processors, History(nothing, zero)),
+        cache=None,
+    )
+
+
+def _advance(
+    s: _State,
+    chosen: Array,
+    ranked: Array,
+    model_log_probs: Array,
+    attended: Array,
+    max_lengths: Array,
+    specials: SpecialIds,
+) -> _State:
+    """Adds the token `chosen`, int32 [B, W], where a hypothesis goes on."""
+
+    def gained(by_token: Array) -> Array:
+        gain = jnp.take_along_axis(by_token, chosen[..., None], -1)[..., 0]
+        return jnp.where(s.done, 0, gain)
+
+    gain = gained(model_log_probs)
+    token = jnp.where(s.done, specials.pad, chosen)
+    attention = s.attention
+    if attention is not None:
+        attended = jnp.where(s.done[..., None, None], 0, attended)
+        attention = attention.at[:, :, s.step].set(attended)
+    length = s.step + 1
+    return s._replace(
+        step=length,
+        last=token,
+        done=s.done | (token == specials.end) | (length >= max_lengths[:, None]),
+        tokens=s.tokens.at[:, :, s.step].set(token),
+        log_probs=s.log_probs + gain,
+        token_log_probs=s.token_log_probs.at[:, :, s.step].set(gain),
+        scores=None if s.scores is None else s.scores + gained(ranked),
+        attention=attention,
+        lengths=jnp.where(s.done, s.lengths, length),
+    )
