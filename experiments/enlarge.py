@@ -35,7 +35,7 @@ def enlarge(
     """A Transformer that has the logits of a small one, up to rounding.
 
     Args:
-      config, params: the small one; post-norm with tied embeddings, as in the paper.
+      config, params: the small one; post-norm, as in the paper.
       sizes: the layers, width, heads, head width and FFN hidden size; all but the layers are
         multiples of those of `config`.
 
@@ -49,11 +49,11 @@ def enlarge(
         TransformerConfig(),
         **{name: getattr(config, name) for name in ("layers", "width", "heads", "feed_forward")},
         dropout=config.dropout,
-        tie_embeddings=True,
+        tie_embeddings=config.tie_embeddings,
         share_embeddings=config.share_embeddings,
     )
     if config != form:
-        raise InputError("only a post-norm Transformer with tied embeddings can be enlarged")
+        raise InputError("only a post-norm Transformer as in the paper can be enlarged")
     pairs = {
         name: (getattr(sizes, name), getattr(config, name))
         for name in ("width", "heads", "width_of_head", "feed_forward")
@@ -78,14 +78,18 @@ def enlarge(
         if "embedding" in name:
             tiled = np.tile(module["embedding"], copies.width)
             result[name] = {"embedding": tiled / math.sqrt(copies.width)}
+        elif name == "logits":
+            kernel = np.tile(module["kernel"], (copies.width, 1)) / copies.width
+            result[name] = {**module, "kernel": kernel}
         else:
             result[name] = _layer(module, copies)
     for stack in ("encoder", "decoder"):
         _add_layers(result, stack, config.layers, sizes.layers)
-    # Tied logits add up as many copies as the width has, of embeddings divided by the root of it.
-    last = _last_norm(result[f"decoder_{sizes.layers - 1}"])
-    for name in last:
-        last[name] = last[name] / math.sqrt(copies.width)
+    if config.tie_embeddings:
+        # Logits add up as many copies as the width has, of embeddings divided by the root of it.
+        last = _last_norm(result[f"decoder_{sizes.layers - 1}"])
+        for name in last:
+            last[name] = last[name] / math.sqrt(copies.width)
     return larger, result
 
 

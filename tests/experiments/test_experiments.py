@@ -421,10 +421,11 @@ def test_a_pretrained_model_is_trained_with_settings_of_its_own_run(tmp_path: Pa
         pretrained.imported(replace(options, model=tmp_path / "none", runs=tmp_path / "runs"))
 
 
-def test_an_enlarged_transformer_computes_the_same_function() -> None:
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_enlarged_transformer_computes_the_same_function(tied: bool) -> None:
     enlarge = script("enlarge")
     small = TransformerConfig(
-        layers=1, width=8, heads=2, feed_forward=6, tie_embeddings=True, share_embeddings=True
+        layers=1, width=8, heads=2, feed_forward=6, tie_embeddings=tied, share_embeddings=tied
     )
     module = registry.build(small, 11, 11, joint=True)
     drawn, key = registry.init(module, jax.random.key(0)), jax.random.key(1)
