@@ -4,6 +4,9 @@ XLA's own `cost_analysis` counts the body of a loop once. This count follows the
 operation reads its operands and writes its result, a slice reads what it cuts out, and a fusion
 reads and writes nothing inside. Loops whose number of turns is not in the text, as that of a search
 is not, count once here too.
+
+Much of that traffic never leaves a TPU's chip: the compiler keeps arrays in a memory there, says so
+in their layouts, and copies them ahead. What goes to and from the main memory is counted apart.
 """
 
 import math
@@ -13,6 +16,8 @@ from typing import NamedTuple
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s64": 8, "u64": 8, "f64": 8}
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
+_PLACED = re.compile(r"\b[a-z]+\d*\[[\d,]*\](?:\{[^}]*\})?")
+_ON_CHIP = re.compile(r"S\([1-9]\)")  # memory that is not the default one
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\) -> .*\{")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)")
 _FREE = {
@@ -66,12 +71,14 @@ class Cost(NamedTuple):
     Attributes:
       instruction: itself.
       traffic: bytes read and written.
+      far: those of them in the main memory.
       flops: those of matrix products.
       times: how often it runs.
     """
 
     instruction: Instruction
     traffic: int
+    far: int
     flops: int
     times: int
 
@@ -79,6 +86,11 @@ class Cost(NamedTuple):
 def costs(program: Program) -> Iterator[Cost]:
     """The costs of all instructions that do something, but of loops those of their bodies."""
     yield from _costs(program, "ENTRY", 1)
+
+
+def main_memory_bytes(hlo: str) -> int:
+    """The bytes that a program reads from the main memory and writes there."""
+    return sum(c.far * c.times for c in costs(parse(hlo)))
 
 
 class LoopFactors(NamedTuple):
@@ -109,7 +121,10 @@ def _costs(program: Program, name: str, times: int) -> Iterator[Cost]:
         if called and (body := _called(one, called)):
             yield from _costs(program, body, times * _turns(program, one))
         elif one.operation not in _FREE:
-            yield Cost(one, _moved(program, one, types), _flops(program, one, types), times)
+            moved = _moved(program, one, types)
+            traffic = sum(size for size, _ in moved)
+            far = sum(size for size, kind in moved if not _ON_CHIP.search(kind))
+            yield Cost(one, traffic, far, _flops(program, one, types), times)
 
 
 def _called(one: Instruction, how: str) -> str | None:
@@ -158,21 +173,27 @@ def _axes(kind: str) -> list[int]:
     return [int(n) for n in match[2].split(",") if n] if match else []
 
 
-def _moved(program: Program, one: Instruction, types: dict[str, str]) -> int:
-    sizes = [array_bytes(types.get(name, "")) for name in one.operands]
-    result = array_bytes(one.type)
+def _moved(program: Program, one: Instruction, types: dict[str, str]) -> list[tuple[int, str]]:
+    """The bytes of each array that are read or written, and its type."""
+    read = [(array_bytes(kind), kind) for kind in (types.get(name, "") for name in one.operands)]
+    written = [(array_bytes(kind), kind) for kind in _PLACED.findall(one.type)]
     if "AllocateBuffer" in one.text or "ConcatBitcast" in one.text:
-        return 0
+        return []
     if one.operation in _SLICES:
-        return 2 * result
+        return [(size, read[0][1]) for size, _ in written] + written
     if one.operation in _COPIES:  # its type names source and target
-        return 2 * min(n for n in map(array_bytes, re.findall(r"\w+\[[\d,]+\]", one.type)))
+        (first, source), (second, target), *_ = written
+        size = min(first, second)
+        return [(size, source), (size, target)]
     if one.operation == "dynamic-update-slice":
-        return 2 * sizes[1]
+        return [read[1], (read[1][0], one.type)]
     if one.operation == "fusion" and (name := _called(one, "calls")):
-        reads = (_read(program, name, i, size) for i, size in enumerate(sizes))
-        return sum(reads) + _written(program[name], result)
-    return sum(sizes) + result
+        parts = zip(written, _written(program[name]), strict=True)
+        return [
+            *((_read(program, name, i, size), kind) for i, (size, kind) in enumerate(read)),
+            *((min(size, part), kind) for (size, kind), part in parts),
+        ]
+    return read + written
 
 
 def _read(program: Program, computation: str, index: int, size: int) -> int:
@@ -196,15 +217,13 @@ def _read(program: Program, computation: str, index: int, size: int) -> int:
     return min(size, total)
 
 
-def _written(inside: list[Instruction], size: int) -> int:
-    """The bytes that a fusion writes."""
+def _written(inside: list[Instruction]) -> Iterator[int]:
+    """The bytes that a fusion writes of each part of its result."""
     by_name = {x.name: x for x in inside}
     root = next(x for x in inside if x.is_root)
     parts = [by_name[name] for name in root.operands] if root.operation == "tuple" else [root]
-    total = 0
     for part in parts:
         while part.operation == "bitcast":
             part = by_name[part.operands[0]]
         is_update = part.operation == "dynamic-update-slice"
-        total += array_bytes(by_name[part.operands[1]].type if is_update else part.type)
-    return min(total, size)
+        yield array_bytes(by_name[part.operands[1]].type if is_update else part.type)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.hlo import array_bytes, costs, loop_factors, parse
+from experiments.hlo import array_bytes, costs, loop_factors, main_memory_bytes, parse
 
 N = 64
 
@@ -56,6 +56,26 @@ def test_a_loop_of_a_tpu() -> None:
     traffic, flops = 4 * (8 * 16 + 16 * 32 + 8 * 32), 2 * 8 * 16 * 32
     assert (cost.traffic, cost.flops, cost.times) == (traffic, flops, 6)
     assert loop_factors(LOOP) == (6, 6)
+
+
+# Half of the rows are copied to the memory on the chip, S(1), and added to others elsewhere.
+COPIED = """\
+ENTRY %main (p: bf16[8,16], q: f32[4,16]) -> f32[4,16] {
+  %p = bf16[8,16]{1,0:T(8,128)(2,1)} parameter(0)
+  %q = f32[4,16]{1,0:T(8,128)} parameter(1)
+  %start = ((bf16[8,16]{1,0:T(8,128)(2,1)}), bf16[4,16]{1,0:T(8,128)(2,1)S(1)}, s32[]{:S(2)}) slice-start(%p), slice={[0:4], [0:16]}
+  %done = bf16[4,16]{1,0:T(8,128)(2,1)S(1)} slice-done(%start)
+  %wide = f32[4,16]{1,0:T(8,128)S(1)} convert(%done)
+  ROOT %sum = f32[4,16]{1,0:T(8,128)} add(%wide, %q)
+}
+"""  # noqa: E501
+
+
+def test_what_stays_on_the_chip_is_no_traffic_of_the_main_memory() -> None:
+    half, whole = 2 * 4 * 16, 4 * 4 * 16
+    assert main_memory_bytes(COPIED) == half + 2 * whole  # the copied rows, q, and the sum
+    assert sum(cost.traffic for cost in costs(parse(COPIED))) == 3 * half + 4 * whole
+    assert main_memory_bytes(LOOP) == 6 * 4 * (8 * 16 + 16 * 32 + 8 * 32)
 
 
 def test_bytes_of_a_type() -> None:
