@@ -103,8 +103,8 @@ class Options:
     """Tokens of the joint vocabulary."""
     remat: bool = False
     """Compute layers again in the backward pass."""
-    scan: bool = True
-    """Compile the layers of a Transformer as a loop, as training on a TPU does."""
+    scan: bool = False
+    """Compile the layers of a Transformer as a loop, as programs for a TPU have more than six."""
     largest: int = 0
     """How many of the largest temporary arrays to list."""
 

@@ -53,6 +53,11 @@ class ModelConfig:
         return (1, 1) if "encoder-decoder" in self.attention_kinds else (0, 0)
 
     @property
+    def alike_layers(self) -> int:
+        """The most layers in a row that are alike, which can be a loop of a program; 0 for none."""
+        return 0
+
+    @property
     def longest_sentence(self) -> int | None:
         """The most tokens, the end token included, that a sentence may have; None for any."""
         return None

@@ -135,6 +135,10 @@ class TransformerConfig(ModelConfig):
         return self.layers if self.decoder_layers is None else self.decoder_layers
 
     @property
+    def alike_layers(self) -> int:
+        return max(self.layers, self.layers_of_decoder)
+
+    @property
     def width_of_head(self) -> int:
         """K, the width of a head."""
         return self.width // self.heads if self.head_width is None else self.head_width

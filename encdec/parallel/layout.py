@@ -18,6 +18,8 @@ from encdec.types import InputError
 
 NAME = "devices"
 """The name of the mapped axis."""
+_MOST_UNROLLED = 6
+"""Layers that are not a loop."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,15 @@ def layout_devices(layout: Layout) -> list[Any]:
     return [d for p in processes for d in jax.local_devices(process_index=p)][: layout.size]
 
 
-def scans_layers(layout: Layout) -> bool:
-    """Whether the layers of a model for these devices are a loop of the program, where they can be.
+def scans_layers(layout: Layout, config: ModelConfig) -> bool:
+    """Whether the layers of a model for these devices are a loop of the program.
 
-    Compiling for an accelerator takes a fraction of the time then; for a CPU it takes no less.
+    A loop compiles faster for an accelerator, the more so the deeper it is. But it stores and
+    slices what layers by themselves hand on: `experiments/README.md` has the price for six layers,
+    which is more than they gain.
     """
-    return bool(layout_devices(layout)[0].platform != "cpu")
+    is_cpu = layout_devices(layout)[0].platform == "cpu"
+    return not is_cpu and config.alike_layers > _MOST_UNROLLED
 
 
 def local_devices(layout: Layout) -> list[Any]:

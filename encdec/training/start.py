@@ -56,7 +56,7 @@ def begin(
     Raises:
       InputError: the latest checkpoint cannot be used, or the state does not fit into memory.
     """
-    precision, scan = chosen_precision(devices.precision), scans_layers(layout)
+    precision, scan = chosen_precision(devices.precision), scans_layers(layout, run.config.model)
     state_sharding = StateSharding(
         build_model(run),
         build_model(run, layout, remat=devices.remat, scan=scan, precision=precision),

@@ -60,7 +60,10 @@ def test_groups_of_devices() -> None:
     assert Layout().axes == (None, None)
 
 
-@pytest.mark.parametrize(("platform", "scans"), [("cpu", False), ("gpu", True), ("tpu", True)])
-def test_layers_are_a_loop_where_compiling_takes_long(platform: str, scans: bool) -> None:
-    device = SimpleNamespace(platform=platform)
-    assert scans_layers(Layout(devices=(device,))) == scans
+@pytest.mark.parametrize(("platform", "loops"), [("cpu", False), ("gpu", True), ("tpu", True)])
+def test_many_layers_are_a_loop_where_compiling_takes_long(platform: str, loops: bool) -> None:
+    layout = Layout(devices=(SimpleNamespace(platform=platform),))
+    for config in (TransformerConfig(layers=7), TransformerConfig(layers=2, decoder_layers=7)):
+        assert scans_layers(layout, config) == loops
+    for few in (TransformerConfig(layers=6), Seq2SeqConfig(layers=7)):
+        assert not scans_layers(layout, few)
