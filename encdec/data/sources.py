@@ -182,6 +182,11 @@ class GivenPairs:
 
     def __iter__(self) -> Iterator[Pair]:
         pairs = self.pairs
+        if not isinstance(pairs, Iterable):
+            raise InputError(
+                f"{self.name} is a {type(pairs).__name__}: give a list of (source, target) of two "
+                "str"
+            )
         if isinstance(pairs, Pairs):
             if len(pairs.src) != len(pairs.tgt):
                 raise InputError(

@@ -31,7 +31,7 @@ from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sources import Pairs, is_pair
 from encdec.data.text import preprocessings, with_preprocessing
 from encdec.data.vocabulary import Vocabulary
-from encdec.files import leftovers, parse_json, write_text
+from encdec.files import given_path, leftovers, parse_json, write_text
 from encdec.runs import config_file, lock
 from encdec.types import InputError
 
@@ -178,7 +178,7 @@ def load(path: str | Path) -> Run:
     Raises:
       InputError: it is not a run folder, is damaged, or has the format of another version.
     """
-    path = Path(path)
+    path = given_path("the run folder", path)
     if not path.is_dir():
         raise InputError(f"{path} is not a folder: give the run folder that `encdec train` printed")
     if not is_run(path):
