@@ -200,7 +200,21 @@ class GivenPairs:
                     "(source, target) of two str"
                 )
             source, target = pair
+            if not _is_utf8(source + target):
+                raise InputError(
+                    f"{self.name}: pair {index} (counted from 0) is {shortened(pair)}, which has "
+                    "half of a surrogate pair and cannot be written as UTF-8: decode it again"
+                )
             yield source, target
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8; surrogates alone cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_pair(pair: Any) -> bool:

@@ -56,7 +56,8 @@ def translate_paragraphs(
       how: further arguments of `Translator.translate`.
 
     Raises:
-      InputError: as in `Translator.nbest`; a prefix is set, which would begin each sentence; or sentencex is not installed.
+      InputError: as in `Translator.nbest`; a prefix is set, which would begin each sentence; or
+        sentencex is not installed.
     """
     texts = text_list(texts)
     check_search(options)

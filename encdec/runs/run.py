@@ -124,8 +124,22 @@ def is_vacant(path: Path) -> bool:
     return set(path.iterdir()) <= files | temporary
 
 
+def _check_name(path: Path) -> None:
+    """Raises InputError if the name of a run folder, or of one that it is in, is not UTF-8.
+
+    Checkpoints could not be written there, nor read.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"run folder {path} cannot be used: its path is not UTF-8; rename it"
+        ) from error
+
+
 def check_folder(path: Path) -> None:
     """Raises InputError if a folder holds something else than a run, or cannot be one."""
+    _check_name(path)
     try:
         is_usable = is_run(path) or is_vacant(path)
     except OSError as error:  # its name is too long, say
@@ -183,6 +197,7 @@ def load(path: str | Path) -> Run:
         raise InputError(f"{path} is not a folder: give the run folder that `encdec train` printed")
     if not is_run(path):
         raise InputError(f"{path} is not a run folder: it has no config.json")
+    _check_name(path)
     tree, config = config_file.read(path / "config.json")
     held_out = _read_held_out(path / "heldout.jsonl", tree.get("checksums", {}))
     files = (path / name for name in ("source.vocab", "target.vocab"))
