@@ -35,3 +35,11 @@ def test_text_that_is_not_utf8_is_refused_at_once(
     with pytest.raises(InputError, match=r"pair 9 .*surrogate"):
         encdec.train(config, corpus, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_validation_pairs_have_text(tmp_path: Path) -> None:
+    for name, text in {"train": "a\tb\n" * 3, "valid": "\n \t \nx\t\n"}.items():
+        (tmp_path / name).write_text(text)
+    data = DataConfig(tsv=(str(tmp_path / "train"),), valid_tsv=(str(tmp_path / "valid"),))
+    with pytest.raises(InputError, match="no pair to validate on has text"):
+        read_corpus(RunConfig(data=data), lambda line: None)
