@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from encdec.types import InputError
+
 _SUFFIX = ".tmp"
 _DESCRIPTOR = re.compile(r"(?:/dev|/dev/fd|/proc/self/fd)/(\d+|(?<=/dev/)std(?:out|err))")
 """The names of what this process has open."""
@@ -95,6 +97,19 @@ def leftovers(path: Path) -> list[Path]:
     """
     name = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(_SUFFIX)}")
     return [file for file in path.parent.iterdir() if name.fullmatch(file.name)]
+
+
+def given_path(name: str, path: Any) -> Path:
+    """The path that a caller passes as `name`.
+
+    Raises:
+      InputError: it is neither a str nor a path of text.
+    """
+    if not isinstance(path, str | Path):
+        raise InputError(
+            f"{name} = {shortened(path)} is a {type(path).__name__}: give a str or a Path"
+        )
+    return Path(path)
 
 
 def one_line(text: str) -> str:

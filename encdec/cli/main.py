@@ -7,6 +7,7 @@ It imports JAX after it has parsed its options, so that help texts and refusals 
 """
 
 import importlib
+import io
 import keyword
 import os
 import signal
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
       arguments: the command and its options; those of this process if None.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does: what it cannot write is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return

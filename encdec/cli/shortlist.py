@@ -115,6 +115,11 @@ def run(arguments: list[str]) -> None:
         for line in table_lines(lexicon, src, tgt, options.best):
             out.write(line)
             lines += 1
+        if not lines:
+            raise InputError(
+                f"the {lexicon.sentences} pairs have no token on both sides that the vocabularies "
+                "know, so that the table would be empty: give text of the run's languages"
+            )
     print(f"{options.out}: {lines} lines, learnt from {lexicon.sentences} pairs", file=sys.stderr)
 
 

@@ -97,6 +97,8 @@ def nearest(word: str, options: typing.Iterable[str], prefix: str = "") -> str:
       prefix: is written before the option, such as "--".
     """
     known = list(options)
+    if not isinstance(word, str):
+        return ""
     parts = (one for one in known if one.startswith(word) or one.endswith(f"-{word}"))
     close = sorted(parts, key=len) if len(word) > 1 else []
     close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.7)

@@ -177,6 +177,8 @@ def _split_text(
     given_digest: str | None = None,
 ) -> TrainingText:
     """Leaves out blank pairs and, if there are no pairs to validate on, holds some out."""
+    if valid is not None and not any(map(_has_text, *valid)):
+        raise InputError("no pair to validate on has text on both sides: give some, or none at all")
     count = config.data.holdout if valid is None else None
     statistics, held_out = read_once(readers, config.seed, count, files.cache_folder() / "corpora")
     if note := describe_blank_pairs(statistics):
@@ -187,6 +189,10 @@ def _split_text(
         say(f"{len(valid.src)} of {statistics.nonblank.sum()} pairs are held out to validate on")
     corpus_digest = _digest(given_digest or statistics.digest, keep, valid)
     return TrainingText(SelectedPairs(readers, keep), valid, valid, corpus_digest)
+
+
+def _has_text(source: str, target: str) -> bool:
+    return bool(source.strip() and target.strip())
 
 
 def training_readers(data: DataConfig) -> tuple[PairReader, ...]:

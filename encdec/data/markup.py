@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,8 +70,12 @@ def keep_patterns(patterns: Sequence[str]) -> list[re.Pattern[str]]:
     Raises:
       InputError: one is not a regular expression, or fits the empty text.
     """
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        raise InputError(f"keep = {patterns!r} is not a list of regular expressions: give one")
     compiled = []
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise InputError(f"keep has {pattern!r}, which is not a str")
         try:
             compiled.append(re.compile(pattern))
         except re.error as error:

@@ -182,6 +182,11 @@ class GivenPairs:
 
     def __iter__(self) -> Iterator[Pair]:
         pairs = self.pairs
+        if not isinstance(pairs, Iterable):
+            raise InputError(
+                f"{self.name} is a {type(pairs).__name__}: give a list of (source, target) of two "
+                "str"
+            )
         if isinstance(pairs, Pairs):
             if len(pairs.src) != len(pairs.tgt):
                 raise InputError(
@@ -195,7 +200,21 @@ class GivenPairs:
                     "(source, target) of two str"
                 )
             source, target = pair
+            if not _is_utf8(source + target):
+                raise InputError(
+                    f"{self.name}: pair {index} (counted from 0) is {shortened(pair)}, which has "
+                    "half of a surrogate pair and cannot be written as UTF-8: decode it again"
+                )
             yield source, target
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8; surrogates alone cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_pair(pair: Any) -> bool:

@@ -77,7 +77,9 @@ def compute_metrics(
 
 
 def several(names: Iterable[str]) -> Iterable[str]:
-    """The names of metrics; raises InputError if they are one string."""
+    """The names of metrics; raises InputError if they are one string, or no names."""
+    if not isinstance(names, Iterable):
+        raise InputError(f"metrics is a {type(names).__name__}: give a list of names")
     if isinstance(names, str):
         raise InputError(f"metrics = {names!r} is one string: give a list of names, [{names!r}]")
     return names

@@ -181,6 +181,8 @@ def metric(name: str) -> Metric:
     Raises:
       InputError: there is no such metric.
     """
+    if not isinstance(name, str):
+        raise InputError(f"metrics has {name!r}, which is not a name")
     if name not in METRICS:
         raise InputError(
             f"metric {name!r} is unknown{nearest(name, METRICS)} (one of {', '.join(METRICS)})"

@@ -7,6 +7,7 @@ import numpy as np
 
 from encdec.config.search import EnsembleOptions
 from encdec.data import vocabulary
+from encdec.files import shortened
 from encdec.inference.translator import Translator, load
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
 from encdec.types import Batch, InputError, Precision
@@ -95,6 +96,10 @@ def load_ensemble(
       InputError: no folder is given, one cannot be opened (see `load`), target vocabularies differ,
         or the weights do not fit.
     """
+    if isinstance(paths, str | Path) or not isinstance(paths, Sequence):
+        raise InputError(
+            f"paths = {shortened(paths)} is a {type(paths).__name__}: give a list of run folders"
+        )
     if not paths:
         raise InputError("an ensemble needs runs: give at least one run folder")
     options.weights_of(len(paths))  # refused before anything is opened

@@ -15,6 +15,7 @@ from encdec.evaluation.compute import Metrics, compute_metrics, make_metrics, se
 from encdec.evaluation.metrics import metric, text_metrics
 from encdec.evaluation.options import MetricOptions, metric_options
 from encdec.evaluation.tables import metrics_text
+from encdec.inference.arguments import check_search, check_translator
 from encdec.inference.scoring import score
 from encdec.inference.translation import Translation
 from encdec.inference.translator import Translator
@@ -23,6 +24,10 @@ from encdec.types import InputError
 
 ReferencedPair = tuple[str, str | Sequence[str]]
 """A source sentence and its reference, or its several references."""
+
+
+_UNORDERED = (str, set, dict)
+"""One text, and what has no first and second item."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +134,12 @@ def evaluate(
       InputError: there are no pairs, their numbers of references differ, a metric is unknown, or a
         tokenizer is not installed. All of this is checked before anything is translated.
     """
+    check_translator(translator)
+    check_search(search, "search")
     if isinstance(options, SearchOptions):
         raise InputError("options say how metrics compare texts: pass SearchOptions as search")
+    if options is not None and not isinstance(options, MetricOptions):
+        raise InputError(f"options is a {type(options).__name__}: give MetricOptions")
     sources, references = split_references(pairs)
     options = options or metric_options(translator.run.config)
     names = text_metrics() if metrics is None else [n for n in several(metrics) if metric(n).make]
@@ -180,6 +189,10 @@ def split_references(
     if isinstance(pairs, Pairs):
         sources, references = list(pairs.src), [list(pairs.tgt)]
     else:
+        if not isinstance(pairs, Iterable):
+            raise InputError(
+                f"the pairs are a {type(pairs).__name__}: give a list of (source, reference)"
+            )
         both = [_referenced(number, pair) for number, pair in enumerate(pairs, 1)]
         sources = [source for source, _ in both]
         counts = [len(texts) for _, texts in both]
@@ -197,9 +210,10 @@ def split_references(
 
 def _referenced(number: int, pair: Any) -> tuple[str, tuple[str, ...]]:
     """A pair's source and its references."""
-    if not isinstance(pair, str) and len(pair) == 2:
+    if hasattr(pair, "__len__") and not isinstance(pair, _UNORDERED) and len(pair) == 2:
         source, target = pair
-        references = (target,) if isinstance(target, str) else tuple(target)
+        several = isinstance(target, Iterable) and not isinstance(target, _UNORDERED)
+        references = tuple(target) if several else (target,)
         if all(isinstance(text, str) for text in (source, *references)):
             return source, references
     raise InputError(

@@ -1,7 +1,7 @@
 """Translation of text with markup, which comes out as it is, where the words around it are."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from encdec.data.vocabulary import Vocabulary
 from encdec.data.word_spans import word_spans
 from encdec.data.words import SPACE, renumber
 from encdec.inference.alignment import Link, align_words
+from encdec.inference.arguments import text_list
 from encdec.inference.translation import Translation
 from encdec.inference.translator import Translator
 from encdec.runs.run import Run
@@ -24,7 +25,7 @@ _TENSION = 4.0
 
 def translate_markup(
     translator: Translator,
-    texts: Sequence[str],
+    texts: Iterable[str],
     count: int = 1,
     options: SearchOptions | None = None,
     *,
@@ -49,7 +50,7 @@ def translate_markup(
       InputError: a pattern of `keep` cannot be used; or as in `Translator.nbest`.
     """
     patterns: list[re.Pattern[str]] = keep_patterns(keep)
-    removed = [remove_markup(text, patterns, tags=tags) for text in texts]
+    removed = [remove_markup(text, patterns, tags=tags) for text in text_list(texts)]
     plain = [one.text for one in removed]
     found = translator.nbest(plain, count, options, **{**how, "alignments": True})
     return [

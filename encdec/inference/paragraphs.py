@@ -1,10 +1,11 @@
 """Texts of several sentences: split, translated in one batch, and put together again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from encdec.config.search import SearchOptions
 from encdec.data.sentences import Paragraph, join_paragraph, split_paragraph
+from encdec.inference.arguments import check_search, text_list
 from encdec.inference.translation import Translation, blank_translation
 from encdec.inference.translator import Translator
 from encdec.types import InputError
@@ -33,7 +34,7 @@ class TranslatedParagraph(NamedTuple):
 
 def translate_paragraphs(
     translator: Translator,
-    texts: Sequence[str],
+    texts: Iterable[str],
     options: SearchOptions | None = None,
     *,
     first: int = 0,
@@ -55,8 +56,11 @@ def translate_paragraphs(
       how: further arguments of `Translator.translate`.
 
     Raises:
-      InputError: a prefix is set, which would begin each sentence; or sentencex is not installed.
+      InputError: as in `Translator.nbest`; a prefix is set, which would begin each sentence; or
+        sentencex is not installed.
     """
+    texts = text_list(texts)
+    check_search(options)
     options = options or translator.run.config.search
     if options.prefix or how.get("prefixes") is not None:
         raise InputError("a prefix begins one sentence: it cannot be used with paragraphs")

@@ -17,6 +17,7 @@ import numpy as np
 from encdec.data.batches import MostRows, round_length, scoring_batches
 from encdec.data.sources import GivenPairs, Pair, Pairs, read_all
 from encdec.data.tokens import Examples, encode_pairs
+from encdec.inference.arguments import check_translator, given_integer
 from encdec.inference.program_memory import peak_bytes, scaled_bytes
 from encdec.models import registry
 from encdec.models.interface import EncoderDecoder, bind
@@ -76,8 +77,11 @@ def score(
       progress: called after each batch with the number of its pairs.
 
     Raises:
-      InputError: a pair is not a (source, target) of two str, or does not fit into memory.
+      InputError: a pair is not a (source, target) of two str, or does not fit into memory; or
+        another argument is of another type.
     """
+    check_translator(translator)
+    max_batch_tokens = given_integer("max_batch_tokens", max_batch_tokens)
     sources, targets = read_all(GivenPairs(pairs, "the pairs"))
     scores = [np.zeros(0, np.float32) for _ in sources]
     real = [

@@ -1,6 +1,6 @@
 """From texts and what belongs to each of them to the arrays that a search begins with."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from encdec.data.batches import round_length
 from encdec.data.shortlist import Shortlist
 from encdec.data.tokens import Tokens, tokens_of
+from encdec.inference.arguments import given_integer
 from encdec.inference.decoding import Source
 from encdec.runs.run import Run
 from encdec.search.constraints import Constraints
@@ -49,11 +50,11 @@ def example_numbers(given: Sequence[int] | None, count: int) -> np.ndarray:
     """The numbers of texts, uint32 [count]; by default their indices."""
     if given is None:
         return np.arange(count, dtype=np.uint32)
-    if len(given) != count:
-        raise InputError(
-            f"there are {count} texts, but {len(given)} example_ids: give one for each"
-        )
-    return np.array([number & 0xFFFFFFFF for number in given], np.uint32)
+    if not isinstance(given, Sized) or len(given) != count:
+        several = len(given) if isinstance(given, Sized) else f"a {type(given).__name__} as"
+        raise InputError(f"there are {count} texts, but {several} example_ids: give one for each")
+    numbers = [given_integer("an item of example_ids", one, least=-(2**64)) for one in given]
+    return np.array([number & 0xFFFFFFFF for number in numbers], np.uint32)
 
 
 def sentences_of(

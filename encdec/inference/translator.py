@@ -4,13 +4,15 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from encdec.config import DeviceConfig
 from encdec.config.search import SearchOptions
 from encdec.data.shortlist import BEST, Shortlist, read_shortlist
+from encdec.files import given_path
+from encdec.inference.arguments import check_search, given_integer, text_list
 from encdec.inference.batch_search import BatchSearch, How
 from encdec.inference.beam_memory import free_memory
 from encdec.inference.decoding import Model
@@ -105,7 +107,7 @@ class Translator:
                 )
         other = copy.copy(self)
         other._shortlist = read_shortlist(
-            path, self.run.src_vocabulary, self.run.tgt_vocabulary, best
+            given_path("path", path), self.run.src_vocabulary, self.run.tgt_vocabulary, best
         )
         return other
 
@@ -178,16 +180,20 @@ class Translator:
             likeliest unfinished translation so far, which may still change.
 
         Raises:
-          InputError: count is not between 1 and the beam width or `options.mbr`, or a text with
-            its beam does not fit into memory; or a banned text, a phrase, a prefix or a minimum
-            length cannot be used with this vocabulary or these texts, or they contradict each
-            other.
+          InputError: count is not between 1 and the beam width or `options.mbr`, or an argument has
+            another type; a text with its beam does not fit into memory; or a banned text, a phrase,
+            a prefix or a minimum length cannot be used with this vocabulary or these texts, or they
+            contradict each other.
           TypeError: texts is a single string: call the translator itself with it.
         """
-        if isinstance(texts, str):
-            raise TypeError("texts must be several strings: for one, call translator(text)")
+        texts = text_list(texts)
+        check_search(options)
+        count = given_integer("nbest", count)
+        max_batch_tokens = given_integer("max_batch_tokens", max_batch_tokens)
+        if max_source_length is not None:
+            max_source_length = given_integer("max_source_length", max_source_length)
         check_processors(processors)
-        options, texts = options or self.run.config.search, list(texts)
+        options = options or self.run.config.search
         candidates = _candidates(count, options)
         if options.sample:
             options = replace(options, beam=candidates)
@@ -333,8 +339,8 @@ def _candidates(count: int, options: SearchOptions) -> int:
     if options.mbr:
         most, name = options.mbr, "mbr"
     elif options.sample:
-        most, name = max(count, 1), "sample"
-    if not 1 <= count <= most:
+        return count
+    if count > most:
         raise InputError(
             f"nbest = {count} cannot be used with {name} = {most}: give 1 to {most}, or a "
             f"larger {name}"
@@ -357,6 +363,14 @@ def load(
         model cannot be split over these devices.
     """
     run = runs.load(path)
+    if not isinstance(layout, Layout):
+        raise InputError(
+            f"layout = {layout!r} is no Layout: Layout.parse({str(layout)!r}) makes one"
+        )
+    if precision not in get_args(Precision):
+        raise InputError(
+            f"precision = {precision!r} is unknown: give one of {', '.join(get_args(Precision))}"
+        )
     layout.check_model(run.config.model)
     params, step = best_params(run)
     split = sharding.shard_specs(params, registry.split_axes(build_model(run)), layout)

@@ -26,7 +26,7 @@ from safetensors.numpy import save_file
 
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.vocabulary import Vocabulary
-from encdec.files import atomic_folder
+from encdec.files import atomic_folder, given_path
 from encdec.interop import ctranslate2, hub_export
 from encdec.interop.stablehlo import greedy_program
 from encdec.runs import checkpoints
@@ -37,10 +37,13 @@ from encdec.types import InputError, Params
 
 Say = Callable[[str], None]
 
+FORMATS = ("transformers", "ctranslate2", "stablehlo", "safetensors")
+"""What a run can be written as."""
+
 
 def export_run(
-    path: Path,
-    out: Path,
+    path: str | Path,
+    out: str | Path,
     to: str,
     *,
     source_length: int = 64,
@@ -62,6 +65,9 @@ def export_run(
       InputError: there is no run or no checkpoint, the folder `out` exists, or the format cannot
         hold the run.
     """
+    path, out = given_path("path", path), given_path("out", out)
+    if to not in FORMATS:
+        raise InputError(f"to = {to!r} is none of {', '.join(FORMATS)}")
     if out.exists():
         raise InputError(f"{out} is there already: name a folder that does not exist yet")
     run = runs.load(path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from encdec.config import DataConfig, RunConfig, SearchOptions
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sources import Pairs
-from encdec.files import write_text
+from encdec.files import given_path, write_text
 from encdec.interop import hub
 from encdec.interop.array_files import StoredArray
 from encdec.interop.generation import search_options
@@ -55,7 +55,8 @@ def import_model(
       InputError: a file is missing or damaged, the model is of a kind that is not supported or
         larger than the memory, a language is missing or unknown, or the run folder exists.
     """
-    folder, path = find_folder(model), Path(run)
+    path = given_path("run", run)
+    folder = find_folder(given_path("model", model))
     _check_free(path)  # before a folder is made
     with locked(path):
         _check_free(path)  # another import may have ended since

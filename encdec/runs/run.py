@@ -31,7 +31,7 @@ from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sources import Pairs, is_pair
 from encdec.data.text import preprocessings, with_preprocessing
 from encdec.data.vocabulary import Vocabulary
-from encdec.files import leftovers, parse_json, write_text
+from encdec.files import given_path, leftovers, parse_json, write_text
 from encdec.runs import config_file, lock
 from encdec.types import InputError
 
@@ -124,8 +124,22 @@ def is_vacant(path: Path) -> bool:
     return set(path.iterdir()) <= files | temporary
 
 
+def _check_name(path: Path) -> None:
+    """Raises InputError if the name of a run folder, or of one that it is in, is not UTF-8.
+
+    Checkpoints could not be written there, nor read.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"run folder {path} cannot be used: its path is not UTF-8; rename it"
+        ) from error
+
+
 def check_folder(path: Path) -> None:
     """Raises InputError if a folder holds something else than a run, or cannot be one."""
+    _check_name(path)
     try:
         is_usable = is_run(path) or is_vacant(path)
     except OSError as error:  # its name is too long, say
@@ -178,11 +192,12 @@ def load(path: str | Path) -> Run:
     Raises:
       InputError: it is not a run folder, is damaged, or has the format of another version.
     """
-    path = Path(path)
+    path = given_path("the run folder", path)
     if not path.is_dir():
         raise InputError(f"{path} is not a folder: give the run folder that `encdec train` printed")
     if not is_run(path):
         raise InputError(f"{path} is not a run folder: it has no config.json")
+    _check_name(path)
     tree, config = config_file.read(path / "config.json")
     held_out = _read_held_out(path / "heldout.jsonl", tree.get("checksums", {}))
     files = (path / name for name in ("source.vocab", "target.vocab"))

@@ -1,7 +1,7 @@
 """What users say about translations as text, as token ids and automata: forced prefixes, phrases
 that must appear and texts that must not."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,10 @@ class TextConstraints(NamedTuple):
           InputError: there are not as many as texts.
         """
         for name, one_each in self._asdict().items():
-            if one_each is not None and (isinstance(one_each, str) or len(one_each) != count):
+            if one_each is None:
+                continue
+            is_several = isinstance(one_each, Sized) and not isinstance(one_each, str | dict | set)
+            if not is_several or len(one_each) != count:
                 raise InputError(f"there are {count} texts: give as many {name}, one for each")
 
         def some(one_each: Any) -> Any:
@@ -161,7 +164,9 @@ def allowed_texts(
     Raises:
       InputError: a text has no tokens, or one that the vocabulary does not know.
     """
-    texts = (phrase,) if isinstance(phrase, str) else tuple(phrase)
+    given: Any = phrase
+    is_one = isinstance(given, str) or not isinstance(given, Iterable)
+    texts = (given,) if is_one else tuple(given)
     return tuple(
         text
         for text in texts
@@ -173,9 +178,10 @@ def allowed_texts(
 
 
 def _several(name: str, texts: Sequence[Any]) -> Sequence[Any]:
-    """The texts of one translation; raises InputError if they are a single text."""
-    if isinstance(texts, str):
-        raise InputError(f"{name} has {texts!r} for a text: give a list, [{texts!r}]")
+    """The texts of one translation; raises InputError if they are a single text, or no texts."""
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        some = repr(texts) if isinstance(texts, str) else "..."
+        raise InputError(f"{name} has {texts!r} for a text: give a list, [{some}]")
     return texts
 
 
@@ -261,7 +267,7 @@ def check_min_length(options: SearchOptions, max_lengths: np.ndarray) -> None:
       options: how to search.
       max_lengths: int [B], the most tokens of each translation.
     """
-    limit = max_lengths.min(initial=np.iinfo(np.int32).max)
+    limit = int(max_lengths.min(initial=np.iinfo(np.int32).max))  # one more would overflow int32
     if options.min_length > limit + (options.max_ratio == 0):
         raise InputError(
             f"min_length = {options.min_length} is more than the {limit} tokens that the "

@@ -10,7 +10,7 @@ it remembers of a hypothesis is its state, which beam search reorders together w
 Axes: see `encdec.types`; T is here the most tokens that a hypothesis may have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, dataclass_transform
 
@@ -93,6 +93,9 @@ def check_processors(processors: Sequence[Processor]) -> None:
     """Raises InputError if something else than processors is among the processors."""
     if isinstance(processors, Processor):
         raise InputError("processors is one processor: give a list of them, [processor]")
+    if not isinstance(processors, Iterable):
+        kind = type(processors).__name__
+        raise InputError(f"processors is a {kind}: give a list of encdec.Processor")
     for processor in processors:
         if isinstance(processor, type):
             raise InputError(

@@ -57,6 +57,8 @@ class PhraseReader:
           InputError: a text has no tokens, or one that the vocabulary does not know; or there is
             none.
         """
+        if not isinstance(phrase, str | tuple):
+            raise InputError(f"{name} = {phrase!r} is not a text")
         if phrase not in self._automata:
             texts = phrase if isinstance(phrase, tuple) else (phrase,)
             if not texts:

@@ -117,6 +117,7 @@ def train(
       Exception: any exception of a callback, after the run was saved.
     """
     _check_config(config)
+    run = run if run is None else files.given_path("run", run)
     devices = devices or TrainingDeviceConfig()
     connection.connect(devices, say)
     say = say if processes.is_main_process() else _silent

@@ -38,6 +38,10 @@ def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path, encdec) -> No
     refused(
         encdec("shortlist", run, "--out", tmp_path / "table"), "was not trained on text in files"
     )
+    unknown = tmp_path / "unknown.tsv"
+    unknown.write_text("\u0416\t\u0416\n")
+    nothing = encdec("shortlist", run, "--out", tmp_path / "table", "--tsv", unknown)
+    refused(nothing, "the table would be empty")
     other = tmp_path / "other"
     other.write_text("▁Hund ▁dog 0.5\n")
     translated = encdec("translate", run, "--shortlist", other, stdin=b"x\n")
