@@ -62,7 +62,9 @@ class Translator:
         self.step = step
         self._params, self._layout = params, layout
         self._memory = memory
-        self._model = build_model(run, layout, scan=scans_layers(layout, run.config.model), precision=precision)
+        self._model = build_model(
+            run, layout, scan=scans_layers(layout, run.config.model), precision=precision
+        )
         self._specials = run.tgt_vocabulary.specials
         self._mean, self._weights = "probabilities", np.ones(1, np.float32)
         self._shortlist: Shortlist | None = None

@@ -100,7 +100,9 @@ def loss_on_batches(
 
     Arguments and result are those of `translation_metrics`, with batches for pairs.
     """
-    model = build_model(run, layout, scan=scans_layers(layout, run.config.model), precision=precision)
+    model = build_model(
+        run, layout, scan=scans_layers(layout, run.config.model), precision=precision
+    )
     program = log_probs_program(layout, model)
 
     def on_devices(batch: Batch) -> Any:
