@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from encdec.config.checks import fits, nearest, require
+from encdec.config.checks import check_types, fits, nearest, require, type_name
 from encdec.config.data import DataConfig
 from encdec.config.devices import DeviceConfig, TrainingDeviceConfig
 from encdec.config.families import family, family_name, family_names
@@ -61,6 +61,7 @@ class RunConfig:
     """How the trained run translates where nothing else is asked for."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         require(0 <= self.seed < 2**64, self, "seed", "at least 0 and below 2^64")
         longest = self.model.longest_sentence
         for name in ("max_source_length", "max_target_length"):
@@ -136,5 +137,5 @@ def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
         if name not in hints:
             raise InputError(f"unknown field {where}{name}{nearest(name, hints)}")
         if not fits(value, hints[name]):
-            raise InputError(f"{where}{name} = {value!r} is not of type {hints[name]}")
+            raise InputError(f"{where}{name} = {value!r} is not of type {type_name(hints[name])}")
     return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})

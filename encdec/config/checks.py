@@ -19,18 +19,39 @@ def require(ok: bool, owner: object, name: str, accepts: str) -> None:
         raise InputError(f"{name} = {value!r} cannot be used: it must be {accepts}")
 
 
-def check_literals(owner: Any) -> None:
-    """Raises InputError if a field has a value that its Literal type (or None) does not list."""
+def check_types(owner: Any) -> None:
+    """Raises InputError if a field has a value that its type does not have.
+
+    A list in the place of a tuple becomes one, so that settings can be compared and hashed.
+    """
     hints = typing.get_type_hints(type(owner))
     for spec in dataclasses.fields(owner):
-        hint = hints[spec.name]
-        if typing.get_origin(hint) in (typing.Union, types.UnionType):
-            if getattr(owner, spec.name) is None:
-                continue
-            hint = typing.get_args(hint)[0]
-        if typing.get_origin(hint) is Literal:
-            accepts = "one of " + ", ".join(map(str, typing.get_args(hint)))
-            require(getattr(owner, spec.name) in typing.get_args(hint), owner, spec.name, accepts)
+        value, hint = getattr(owner, spec.name), hints[spec.name]
+        if isinstance(value, list):
+            value = tuple(value)
+            object.__setattr__(owner, spec.name, value)
+        if isinstance(value, str) and typing.get_origin(hint) is tuple:
+            raise InputError(f"{spec.name} = {value!r} is one text: give several, as ({value!r},)")
+        require(fits(value, hint), owner, spec.name, f"of type {type_name(hint)}")
+        kinds = typing.get_args(hint) if _is_union(hint) else (hint,)
+        listed = [one for kind in kinds for one in _listed(kind)]
+        if listed and not (value is None and type(None) in kinds):
+            accepts = "one of " + ", ".join(map(str, listed))
+            require(value in listed, owner, spec.name, accepts)
+
+
+def _listed(hint: Any) -> tuple[Any, ...]:
+    """The values of a Literal type; none of another."""
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def type_name(hint: Any) -> str:
+    """A type as it is written: `int`, `str | None`, `tuple[str, ...]`."""
+    return hint.__name__ if type(hint) is type else str(hint)
 
 
 LARGEST = 3.4e38
@@ -72,7 +93,7 @@ def fits(value: Any, hint: Any) -> bool:
     """Whether a JSON value can be the value of a field with this type; true is no integer."""
     if typing.get_origin(hint) is Literal:
         return True  # the dataclass itself checks it, with a better message
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+    if _is_union(hint):
         return any(fits(value, option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
         types_of_items = typing.get_args(hint)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from encdec.config.checks import check_literals, check_ranges, require
+from encdec.config.checks import check_ranges, check_types, require
 from encdec.types import InputError
 
 VocabularyKind = Literal["chars", "words", "bytes", "sentencepiece", "pretrained"]
@@ -104,7 +104,7 @@ class DataConfig:
     """Most buckets of sentences by length; each has one batch shape, which is compiled once."""
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_types(self)
         check_ranges(
             self,
             positive="date_sentences max_source_length max_target_length batch_tokens num_buckets "

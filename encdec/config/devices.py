@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from encdec.config.checks import check_literals, check_ranges, require
+from encdec.config.checks import check_ranges, check_types, require
 from encdec.types import InputError
 
 
@@ -22,7 +22,7 @@ class DeviceConfig:
     Parameters, states, sums and softmax are always float32."""
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_types(self)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from encdec.config.checks import check_finite, require
+from encdec.config.checks import check_finite, check_types, require
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class FineTuningConfig:
     default all matrices except embeddings and the output projection."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_finite(self)
         require(self.lora_rank >= 0, self, "lora_rank", "at least 1, or 0 for no additions")
         if self.lora_alpha is not None:

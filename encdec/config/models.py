@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from encdec.config.checks import check_literals, check_ranges, require
+from encdec.config.checks import check_ranges, check_types, require
 from encdec.types import InputError, MapKind
 
 _MOST_LAYERS = 1000
@@ -101,7 +101,7 @@ class Seq2SeqConfig(ModelConfig):
     """The encoder reads the source backwards (Sutskever 2014, section 3.3)."""
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_types(self)
         self.check_sizes(layers="layers", widths="embed hidden")
         check_ranges(
             self,
@@ -145,7 +145,7 @@ class AttentionConfig(ModelConfig):
     """Target embedding and output projection share one matrix (Press 2017)."""
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_types(self)
         self.check_sizes(layers="layers", widths="embed hidden")
         check_ranges(
             self,

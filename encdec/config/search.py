@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from encdec.config.checks import LARGEST, check_literals
+from encdec.config.checks import LARGEST, check_types
 from encdec.types import InputError
 
 _SMALLEST = 2.0**-126
@@ -86,7 +86,6 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         self._check_texts()
-        check_literals(self)
         self._check_numbers()
         if self.beam_groups > 1 and (self.sample or self.beam % self.beam_groups):
             given = "sample" if self.sample else f"beam = {self.beam}"
@@ -101,15 +100,13 @@ class SearchOptions:
             )
 
     def _check_texts(self) -> None:
-        if isinstance(self.ban, str):
-            raise InputError(f"ban = {self.ban!r} is one text: give several, as ({self.ban!r},)")
+        """Checks the types of all fields too."""
         if not isinstance(self.prefix, str):
             raise InputError(
                 f"prefix = {self.prefix!r} is not a text: give one for all translations; "
                 "`prefixes` of `translate` has one for each"
             )
-        if isinstance(self.ban_ids, str):
-            raise InputError(f"ban_ids = {self.ban_ids!r} is one text: give ({self.ban_ids!r},)")
+        check_types(self)
         for ids in self.ban_ids:
             if not ids.split() or not all(map(str.isdecimal, ids.split())):
                 raise InputError(
@@ -157,7 +154,7 @@ class EnsembleOptions:
     equal."""
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_types(self)
 
     def weights_of(self, members: int) -> tuple[float, ...]:
         """The weight of each of so many members.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from encdec.config.checks import check_literals, check_ranges, require
+from encdec.config.checks import check_ranges, check_types, require
 from encdec.types import InputError
 
 BleuTokenizer = Literal[
@@ -79,7 +79,7 @@ class TrainingConfig:
     """Validation sentences that are decoded each time."""
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_types(self)
         check_ranges(
             self,
             positive="max_steps gradient_accumulation evaluate_every log_every evaluate_sentences "

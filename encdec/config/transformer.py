@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from encdec.config.checks import check_literals, check_ranges, require
+from encdec.config.checks import check_ranges, check_types, require
 from encdec.config.models import ModelConfig
 from encdec.types import InputError
 
@@ -92,7 +92,7 @@ class TransformerConfig(ModelConfig):
     projection does."""
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_types(self)
         self.check_sizes(
             layers="layers decoder_layers",
             widths="width feed_forward heads head_width max_positions relative_buckets",

@@ -126,6 +126,15 @@ def test_no_number_may_be_infinite_or_nan(owner: Any, value: float) -> None:
         (lambda: TrainingConfig(clip_norm=-1.0), "clip_norm = -1.0 .* at least 0"),
         (lambda: TrainingConfig(weight_decay=0.1), "weight_decay needs optimizer = 'adamw'"),
         (lambda: RunConfig(seed=-1), "seed = -1"),
+        (partial(TrainingConfig, max_steps="3"), "max_steps = '3' .* of type int"),
+        (partial(TrainingConfig, max_steps=1e3), "max_steps = 1000.0 .* of type int"),
+        (partial(TrainingConfig, max_steps=True), "max_steps = True .* of type int"),
+        (partial(TrainingConfig, bleu_tokenizer=3), "bleu_tokenizer = 3 .* one of 13a, intl"),
+        (partial(FineTuningConfig, freeze="enc*"), r"freeze = 'enc\*' is one text: .*\('enc\*',\)"),
+        (partial(DataConfig, tsv="a.tsv"), "tsv = 'a.tsv' is one text"),
+        (partial(DataConfig, tsv_columns=(1,)), r"tsv_columns = \(1,\) .* tuple\[int, int\]"),
+        (partial(SearchOptions, max_extra="3"), r"max_extra = '3' .* of type int \| None"),
+        (partial(RunConfig, model="transformer"), "model = 'transformer' .* of type ModelConfig"),
         (lambda: preset("dats", "attention"), "unknown preset 'dats'; did you mean dates"),
         (lambda: preset("dates", "transfomer"), "unknown model .* did you mean transformer"),
     ],
@@ -150,6 +159,12 @@ def test_what_cannot_be_used_is_named(make, message: str) -> None:
 def test_json_from_elsewhere_is_checked(change: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         from_json(to_json(preset("dates", "transformer")) | change)
+
+
+def test_a_list_will_do_for_a_tuple() -> None:
+    given: Any = ["a.tsv", "b.tsv"]
+    assert DataConfig(tsv=given) == DataConfig(tsv=("a.tsv", "b.tsv"))
+    assert hash(DataConfig(tsv=given)) == hash(DataConfig(tsv=("a.tsv", "b.tsv")))
 
 
 def test_an_int_will_do_for_a_float() -> None:
