@@ -152,9 +152,17 @@ def check_only_corpus(data: DataConfig) -> None:
 def _given_text(given: Corpus, config: RunConfig, say: Callable[[str], None]) -> TrainingText:
     for name in ("train", "valid", "held_out"):
         side = getattr(given, name)
-        if side is not None and (not isinstance(side, Iterable) or iter(side) is side):
+        if side is None:
+            continue
+        kind = type(side).__name__
+        if not isinstance(side, Iterable):
             raise InputError(
-                f"{name} of the corpus is a {type(side).__name__}, which can be read only once: "
+                f"{name} of the corpus is a {kind}, which has no __iter__: give a list of pairs, "
+                "or an object whose __iter__ begins with the first pair each time"
+            )
+        if iter(side) is side:
+            raise InputError(
+                f"{name} of the corpus is a {kind}, which can be read only once: "
                 "give a list of pairs, or an object whose __iter__ starts again at the first"
             )
     valid = None

@@ -43,6 +43,18 @@ class Verdict(NamedTuple):
         return Verdict(self.stop or other.stop, self.error or other.error)
 
 
+def check_callbacks(callbacks: Any) -> None:
+    """Raises InputError unless it is a sequence of functions."""
+    if not isinstance(callbacks, Sequence):
+        kind = type(callbacks).__name__
+        raise InputError(f"callbacks is a {kind}: give a list of functions, [callback]")
+    for callback in callbacks:
+        if not callable(callback):
+            raise InputError(
+                f"callbacks has {callback!r}, which is no function of (step, metrics, state)"
+            )
+
+
 def call_all(
     callbacks: Sequence[Callback], step: int, row: dict[str, Any], state: TrainState
 ) -> Verdict:

@@ -27,7 +27,7 @@ from encdec.runs import run as runs
 from encdec.runs.lock import locked
 from encdec.runs.parameters import digest
 from encdec.runs.run import Run
-from encdec.training.callbacks import Callback
+from encdec.training.callbacks import Callback, check_callbacks
 from encdec.training.initial import Init, Initial, name_origin, read_initial
 from encdec.training.memory import check_parameters
 from encdec.training.pipeline import Pipeline, Say, open_pipeline, read_data
@@ -118,6 +118,7 @@ def train(
     """
     _check_config(config)
     run = run if run is None else files.given_path("run", run)
+    check_callbacks(callbacks)
     devices = devices or TrainingDeviceConfig()
     connection.connect(devices, say)
     say = say if processes.is_main_process() else _silent

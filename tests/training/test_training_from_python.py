@@ -322,6 +322,29 @@ def test_parameters_of_another_model_are_refused(trained: Path, tmp_path: Path) 
 # --- bad input -----------------------------------------------------------------------------------
 
 
+class MapStyle:
+    """A data set as PyTorch has them, which cannot be iterated over."""
+
+    def __getitem__(self, index: int) -> tuple[str, str]:
+        return PAIRS[index]
+
+    def __len__(self) -> int:
+        return len(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "says"),
+    [
+        (lambda *_: True, r"callbacks is a function: give a list of functions, \[callback\]"),
+        ([17], r"callbacks has 17, which is no function of \(step, metrics, state\)"),
+    ],
+)
+def test_what_is_no_callback_is_refused(callbacks: Any, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        train(config(), PAIRS, run=tmp_path / "run", callbacks=callbacks)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("corpus", "says"),
     [
@@ -336,6 +359,10 @@ def test_parameters_of_another_model_are_refused(trained: Path, tmp_path: Path) 
         (SimpleNamespace(pairs=PAIRS), "SimpleNamespace, with no attribute 'train' or 'valid'"),
         ("a text", "the corpus is a str"),
         (17, "the corpus is a int"),
+        (
+            encdec.Corpus(MapStyle(), PAIRS),
+            "train of the corpus is a MapStyle, which has no __iter",
+        ),
     ],
 )
 def test_what_is_no_corpus_is_refused(corpus: Any, says: str, tmp_path: Path) -> None:
