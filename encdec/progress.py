@@ -43,10 +43,11 @@ class Counter:
         last = self._done >= self._total
         if not self._terminal and (last or now - self._printed > _LINE_SECONDS):
             self._printed = now
-            seconds_each = (now - self._started) / max(self._done - self._start, 1)
-            left = seconds_each * (self._total - self._done)
-            line = f"{self._what} {self._done}/{self._total}, {left:.0f} s left"
-            self.say(f"{line}, {note}" if note else line)
+            parts = [f"{self._what} {self._done}/{self._total}"]
+            if (done := self._done - self._start) > 0:  # before that nothing tells how fast it is
+                left = (now - self._started) / done * (self._total - self._done)
+                parts.append(f"{left:.0f} s left")
+            self.say(", ".join([*parts, note] if note else parts))
 
     def discount(self, seconds: float) -> None:
         """Takes time that will not come again out of the estimate of the time that is left."""

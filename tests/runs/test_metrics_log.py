@@ -81,6 +81,18 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert lines[1] == "step 100/100, 0 s left, loss 0.2500, 1,234 tokens/s, rate 1.00e-03"
 
 
+def test_time_left_is_not_guessed_before_anything_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("encdec.progress._LINE_SECONDS", -1.0)
+    with Counter(2000, "translated") as count:
+        count.add(0)  # no text was blank
+        count.add(1000)
+    none, half = capsys.readouterr().err.splitlines()
+    assert none == "translated 0/2000"
+    assert half.startswith("translated 1000/2000, ")
+
+
 BAD = [
     b"null",
     b"{}",
