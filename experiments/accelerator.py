@@ -18,7 +18,6 @@ are in `experiments/README.md`.
 
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ import numpy as np
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.config import TrainingConfig, TrainingDeviceConfig, TransformerConfig
 from encdec.config.presets import preset
 from encdec.files import cache_folder
@@ -226,7 +226,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("accelerator.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"accelerator.py: {error}")

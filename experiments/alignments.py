@@ -28,6 +28,7 @@ import numpy as np
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.inference.alignment import Link, align_words, chosen_maps
 from experiments.hmm_aligner import align, symmetric
 
@@ -169,4 +170,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    with one_line_errors("alignments.py"):
+        main(tyro.cli(Options, description=__doc__))

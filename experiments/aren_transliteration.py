@@ -14,7 +14,6 @@ Duration: 25 s on 2 CPU cores, most of it importing and compiling.
 """
 
 import struct
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
+from encdec.cli.main import one_line_errors
 from encdec.config import TransformerConfig
 from encdec.models import registry
 from encdec.search.beam import beam_search
@@ -229,7 +229,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("aren_transliteration.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"aren_transliteration: {error}")

@@ -48,6 +48,7 @@ import numpy as np
 import optax
 import tyro
 
+from encdec.cli.main import one_line_errors
 from encdec.config import (
     AttentionConfig,
     ModelConfig,
@@ -397,7 +398,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("benchmark.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"benchmark: {error}")

@@ -19,7 +19,6 @@ Sentences are all equally long. Commands, duration and results are in `experimen
 
 import os
 import re
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ import tyro
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from encdec.cli.main import one_line_errors
 from encdec.config import SearchOptions, TrainingConfig
 from encdec.config.presets import preset
 from encdec.inference.decoding import Model, Shared
@@ -343,8 +343,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("compile_for_tpu.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        print(f"compile_for_tpu.py: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -20,7 +20,6 @@ The machine must be idle. Results, with devices and dates, stand in `experiments
 
 import importlib.util
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -33,6 +32,7 @@ import jax
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.files import cache_folder
 from encdec.interop.export import export_run
 from encdec.parallel.devices import core_count, keep_compiled_programs
@@ -236,7 +236,5 @@ def agreement(found: list[list[encdec.Translation]], theirs: Found) -> str:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("decode_speed.py"):
         main(tyro.cli(Options, description=__doc__))
-    except (InputError, OSError) as error:
-        sys.exit(f"decode_speed.py: {error}")

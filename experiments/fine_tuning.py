@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -112,4 +113,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    with one_line_errors("fine_tuning.py"):
+        main(tyro.cli(Options, description=__doc__))

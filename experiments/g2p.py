@@ -14,13 +14,13 @@ hin 6.67, hun 5.33, kor 46.89, vie 4.67, mean 18.19. `experiments/README.md` has
 devices, durations and results.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -117,7 +117,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("g2p.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"g2p.py: {error}")

@@ -12,7 +12,6 @@ Expected: AE2 K T IH0 V EY1 SH AH0 N IH0 S T for "activationist", as the package
 Duration: 10 s on 2 CPU cores, most of it importing and compiling.
 """
 
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
+from encdec.cli.main import one_line_errors
 from encdec.config import Seq2SeqConfig
 from encdec.interop.torch_rnn import recurrent_params
 from encdec.models import registry
@@ -117,7 +117,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("g2p_en.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"g2p_en: {error}")

@@ -22,7 +22,6 @@ unigram with `--data.subword-regularization 0.2` makes 33 k, and 0.842 are not.
 """
 
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import tyro
 
+from encdec.cli.main import one_line_errors
 from encdec.config import DataConfig, RunConfig
 from encdec.data.batches import SubwordSampling, training_iterator
 from encdec.data.bucketing import Bucketing
@@ -42,7 +42,7 @@ from encdec.data.sources import read_lines
 from encdec.data.token_cache import cached_examples
 from encdec.data.tokens import Examples
 from encdec.progress import Counter
-from encdec.types import Batch, InputError
+from encdec.types import Batch
 
 Sentences = list[list[str]]
 
@@ -165,7 +165,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("input_speed.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"input_speed.py: {error}")

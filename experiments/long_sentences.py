@@ -12,7 +12,6 @@ BLEU up to 60 words, without it falling from 22 at 20 words to 6.5 at 60. `exper
 has the commands, devices, durations and results.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,7 @@ import numpy as np
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -38,7 +38,6 @@ from encdec.inference.evaluate import log_evaluation
 from encdec.plots.attention import save_figure
 from encdec.plots.curves import length_figure
 from encdec.runs.metrics_log import read_metrics
-from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
 MOST_JOINED = 6
@@ -174,7 +173,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("long_sentences.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"long_sentences.py: {error}")

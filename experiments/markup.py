@@ -30,6 +30,7 @@ import numpy as np
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.data.markup import remove_markup
 from encdec.data.word_spans import word_spans
 from encdec.inference.alignment import Link
@@ -223,4 +224,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    with one_line_errors("markup.py"):
+        main(tyro.cli(Options, description=__doc__))

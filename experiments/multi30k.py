@@ -12,7 +12,6 @@ durations and results. Set GLIBC_TUNABLES=glibc.malloc.hugetlb=1 on a CPU: a ste
 sixth less time.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from typing import Literal
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -31,7 +31,6 @@ from encdec.config import (
 )
 from encdec.data.sources import read_pairs
 from encdec.inference.evaluate import log_evaluation
-from encdec.types import InputError
 
 ENDINGS = (".lc.norm.tok.en", ".lc.norm.tok.de")
 
@@ -129,7 +128,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("multi30k.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"multi30k.py: {error}")

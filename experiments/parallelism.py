@@ -15,7 +15,6 @@ durations and results are in `experiments/README.md`.
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import jax
 import numpy as np
 import tyro
 
+from encdec.cli.main import one_line_errors
 from encdec.config import TrainingConfig
 from encdec.config.presets import preset
 from encdec.models import registry
@@ -120,7 +120,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("parallelism.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"parallelism.py: {error}")

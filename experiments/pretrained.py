@@ -12,7 +12,6 @@ Expected: both ways of fine-tuning beat the model that begins from nothing. Figu
 duration stand in `experiments/README.md`.
 """
 
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import jax
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.config import FineTuningConfig, RunConfig
 from encdec.data.sources import Pairs, read_pairs
 from encdec.evaluation.options import metric_options
@@ -34,7 +34,6 @@ from encdec.runs import run as runs
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.training.initial import Initial
-from encdec.types import InputError
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,5 @@ def report(name: str, translator: encdec.Translator, test: Pairs, seconds: float
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("pretrained.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"pretrained.py: {error}")

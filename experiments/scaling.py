@@ -17,7 +17,6 @@ be compared. Commands, devices, durations and results are in `experiments/README
 import json
 import re
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ import jax
 import tyro
 
 from encdec.cli.doctor import matmul_rate
+from encdec.cli.main import one_line_errors
 from encdec.config import TrainingConfig, TransformerConfig
 from encdec.config.presets import preset
 from encdec.models import registry
@@ -36,7 +36,6 @@ from encdec.parallel.devices import chosen_precision
 from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
-from encdec.types import InputError
 from experiments.benchmark import forward_flops, random_batch
 
 TRAINING = TrainingConfig(warmup=10)
@@ -195,7 +194,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("scaling.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"scaling.py: {error}")

@@ -10,7 +10,6 @@ length_split, where training has at most 22 actions and the test 24 to 48. Publi
 `experiments/README.md` has the commands, devices, durations and results.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from typing import Literal
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -110,7 +110,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("scan.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"scan.py: {error}")

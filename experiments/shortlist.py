@@ -22,6 +22,7 @@ import sacrebleu
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.data.shortlist import BEST
 from encdec.files import cache_folder
 from encdec.parallel.devices import core_count, keep_compiled_programs
@@ -85,4 +86,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    with one_line_errors("shortlist.py"):
+        main(tyro.cli(Options, description=__doc__))

@@ -40,6 +40,7 @@ import jax
 import numpy as np
 import tyro
 
+from encdec.cli.main import one_line_errors
 from encdec.data.dates import dates
 from encdec.parallel.layout import SINGLE_DEVICE
 from encdec.runs import checkpoints
@@ -342,7 +343,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("soak.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"soak.py: {error}")

@@ -12,7 +12,6 @@ of the score, and its least and greatest value.
 import json
 import re
 import statistics
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
+from encdec.cli.main import one_line_errors
 from encdec.runs import run as runs
 from encdec.runs.metrics_log import metric_rows
 from encdec.runs.parameters import parameter_count
@@ -279,7 +279,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("table.py"):
         main(tyro.cli(Options, description=__doc__))
-    except InputError as error:
-        sys.exit(f"table.py: {error}")

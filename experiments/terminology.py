@@ -14,7 +14,6 @@ the forbidden ones, and a higher BLEU with words of the references.
 """
 
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,9 +26,9 @@ import sacrebleu
 import tyro
 
 import encdec
+from encdec.cli.main import one_line_errors
 from encdec.files import cache_folder
 from encdec.parallel.devices import core_count, keep_compiled_programs
-from encdec.types import InputError
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("terminology.py"):
         main(tyro.cli(Options, description=__doc__))
-    except (InputError, OSError) as error:
-        sys.exit(f"terminology.py: {error}")

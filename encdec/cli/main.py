@@ -12,8 +12,8 @@ import keyword
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import encdec
@@ -56,22 +56,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[0] == "--version":
         print(f"encdec {encdec.__version__}")
         return
-    try:
+    with one_line_errors("encdec"):
         name, *rest = arguments
         if name not in COMMANDS:
             raise InputError(f"unknown command {name!r}{nearest(name, COMMANDS)} (encdec --help)")
         module = f"{name}_" if keyword.iskeyword(name) else name
         importlib.import_module(f"encdec.cli.{module}").run(rest)
+
+
+@contextmanager
+def one_line_errors(program: str) -> Iterator[None]:
+    """Ends the process with one line on stderr and an exit code where its body fails.
+
+    Args:
+      program: the name that the line begins with.
+    """
+    try:
+        yield
         _flush()
     except InputError as error:
-        _end(f"error: {' '.join(str(error).split())}", 2)
+        _end(program, f"error: {' '.join(str(error).split())}", 2)
     except BrokenPipeError:
-        _end("the reader of the output has closed it: the rest was not written", 141)
+        _end(program, "the reader of the output has closed it: the rest was not written", 141)
     except OSError as error:
-        _end(f"error: {error}", 2)
+        _end(program, f"error: {error}", 2)
     except KeyboardInterrupt as error:
         # Training says where it was interrupted, and by which signal.
-        _end(str(error) or "interrupted", 128 + getattr(error, "signal", signal.SIGINT))
+        _end(program, str(error) or "interrupted", 128 + getattr(error, "signal", signal.SIGINT))
 
 
 def _flush() -> None:
@@ -85,10 +96,10 @@ def _flush() -> None:
         raise InputError(f"stdout cannot be written: {error.strerror}") from error
 
 
-def _end(line: str, code: int) -> NoReturn:
+def _end(program: str, line: str, code: int) -> NoReturn:
     """Prints a line on stderr and exits."""
     with suppress(OSError, ValueError):
-        print(f"encdec: {line}", file=sys.stderr)
+        print(f"{program}: {line}", file=sys.stderr)
     try:
         _flush()
     except (OSError, ValueError, InputError):
