@@ -48,7 +48,11 @@ def run(arguments: list[str]) -> None:
 
 
 def info(run: "Run") -> dict[str, Any]:
-    """Returns the facts about a run as JSON values, without those that are not known yet."""
+    """Returns the facts about a run as JSON values, without those that are not known yet.
+
+    `training` and `validation` are the last rows of measurements, `best` and `tested` are those of
+    the parameters to translate with. Losses are in nats per token.
+    """
     from encdec.runs.metrics_log import metric_rows
     from encdec.runs.parameters import parameter_count
     from encdec.training.fine_tuning import trained_count
@@ -67,6 +71,8 @@ def info(run: "Run") -> dict[str, Any]:
         "trainable": trained_count(run) or None,
         "init": _init(run),
         "minutes": rows.minutes if rows.train else None,
+        "training": _last(rows.train),
+        "validation": _last(rows.valid),
         "trained on": _device(rows.start),
         "best": _best(rows.valid, run.config.training.best_metric),
         "tested": _tested(rows.test),
@@ -145,6 +151,12 @@ def _tested(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
     return each or None
 
 
+def _last(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The step and the metrics of the last row that has any."""
+    measured = [row for row in rows if _metrics(row)]
+    return {"step": measured[-1]["step"], **_metrics(measured[-1])} if measured else None
+
+
 def _metrics(row: dict[str, Any]) -> dict[str, Any]:
     """The metrics in a row, in the order of `METRICS`."""
     return {name: row[name] for name in METRICS if row.get(name) is not None}
@@ -155,4 +167,6 @@ def _text(value: Any) -> str:
         return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)

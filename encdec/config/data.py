@@ -179,8 +179,10 @@ class DataConfig:
 
     @property
     def has_files(self) -> bool:
+        """Whether files of training text are named."""
         return bool(self.source or self.tsv)
 
     @property
     def has_validation_files(self) -> bool:
+        """Whether files of validation text are named."""
         return bool(self.valid_source or self.valid_tsv)

@@ -23,10 +23,19 @@ def test_what_a_run_is_and_how_it_scored(encdec, measured: Path) -> None:
     assert info["steps"] == {"done": 0, "of": 1}  # it has only the best parameters
     assert info["minutes"] == 3.0
     assert info["trained on"]["device"] == "1 x abacus"
+    assert info["training"] == {"step": 10, "loss": 3.0}
+    assert info["validation"] == {"step": 10, "bleu": 10.0, "loss": 3.25}
     assert info["best"] == {"step": 5, "bleu": 11.0}
     assert info["tested"] == [{"name": "a", "step": 5, "beam": 5, "bleu": 12.0}]
     text = encdec("info", measured).out
-    for part in ("transformer", "1 x abacus", "step 5, bleu 11", "name a, step 5, beam 5, bleu 12"):
+    for part in (
+        "transformer",
+        "joint no",
+        "1 x abacus",
+        "training      step 10, loss 3\n",
+        "step 5, bleu 11",
+        "name a, step 5, beam 5, bleu 12",
+    ):
         assert part in text
 
 
