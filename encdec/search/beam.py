@@ -138,7 +138,7 @@ def beam_parts(
     return Search(init_cache, start, advance, result, so_far, max_len)
 
 
-beam_search = whole(beam_parts)
+beam_search = whole("beam_search", beam_parts)
 
 
 def _start(

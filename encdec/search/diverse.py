@@ -135,4 +135,4 @@ def diverse_parts(
     return Search(init_cache, start, advance, result, so_far, options["max_len"])
 
 
-diverse_beam_search = whole(diverse_parts)
+diverse_beam_search = whole("diverse_beam_search", diverse_parts)

@@ -6,6 +6,7 @@ with a small one: it goes on to the next only where some sentence needs it.
 are done leave the batch.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, ParamSpec
 import jax
 import jax.numpy as jnp
 
+from encdec.search.checks import check_limits, check_step
 from encdec.search.types import SearchResult
 from encdec.types import Array, Cache, DecodeStep, Memory
 
@@ -50,13 +52,26 @@ class Search(NamedTuple):
     max_len: int
 
 
-def whole(parts: Callable[Parameters, Search]) -> Callable[Parameters, SearchResult]:
-    """The search that `parts` returns the parts of, from its first step to its last."""
+def whole(name: str, parts: Callable[Parameters, Search]) -> Callable[Parameters, SearchResult]:
+    """The search `name`, whose parts `parts` returns, from its first step to its last.
+
+    It checks the model that a caller gives: one of the package is not searched by this function.
+    """
+    signature = inspect.signature(parts)
 
     @wraps(parts)
     def search(*args: Parameters.args, **kwargs: Parameters.kwargs) -> SearchResult:
+        given = signature.bind(*args, **kwargs).arguments
+        given |= given.get("options", {})
+        check_limits(given["max_lengths"])
+        rows, width = given["max_lengths"].size, given.get("beams", given.get("samples", 1))
+        step, memory, init_cache = (given[part] for part in ("step", "memory", "init_cache"))
+        check_step(step, memory, init_cache, rows, width, given.get("max_len", 1))
         return unroll(parts(*args, **kwargs))
 
+    search.__name__ = search.__qualname__ = name
+    shown = signature.replace(return_annotation=SearchResult)
+    search.__signature__ = shown  # type: ignore[attr-defined]
     return search
 
 

@@ -158,7 +158,7 @@ def sample_parts(
     return parts._replace(result=result)
 
 
-greedy, sample = whole(greedy_parts), whole(sample_parts)
+greedy, sample = whole("greedy", greedy_parts), whole("sample", sample_parts)
 
 
 def _parts(
