@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from encdec.ops.cross_entropy import LogitFactors
 from encdec.ops.products import ALGORITHMS
-from encdec.types import Array, Cache, MapKind, Memory, Params, Precision
+from encdec.types import Array, Cache, InputError, MapKind, Memory, Params, Precision
 
 
 class EncoderDecoder(nn.Module):
@@ -49,11 +49,17 @@ class EncoderDecoder(nn.Module):
         Returns:
           float32 [B, T, V].
         """
-        return self.logit_factors(src, src_mask, tgt_in).logits(self.precision)
+        factors: Any = self.logit_factors(src, src_mask, tgt_in)
+        if not isinstance(factors, LogitFactors):
+            raise InputError(
+                f"{type(self).__name__}.logit_factors returned a {type(factors).__name__}: it must "
+                "return encdec.LogitFactors(features, kernel, bias)"
+            )
+        return factors.logits(self.precision)
 
     def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array) -> LogitFactors:
         """As `__call__` without the last matrix product, which training does part by part."""
-        raise NotImplementedError
+        raise self._undefined("logit_factors")
 
     def encode(self, src: Array, src_mask: Array) -> Memory:
         """Reads the source.
@@ -62,7 +68,7 @@ class EncoderDecoder(nn.Module):
           A pytree of arrays, all with leading axis B: what depends on the source alone. A search
           takes rows out of it.
         """
-        raise NotImplementedError
+        raise self._undefined("encode")
 
     def init_cache(self, memory: Memory, beams: int, max_len: int) -> Cache:
         """The state of hypotheses that have no token yet.
@@ -76,7 +82,7 @@ class EncoderDecoder(nn.Module):
           A pytree of arrays with leading axes [B, W]. Its shapes are what a cache costs:
           `jax.eval_shape` gives them without computing.
         """
-        raise NotImplementedError
+        raise self._undefined("init_cache")
 
     def init_beam_cache(self, memory: Memory, beams: int, max_len: int) -> Cache:
         """As `init_cache`, for hypotheses of which one may continue another one.
@@ -116,7 +122,7 @@ class EncoderDecoder(nn.Module):
         The kernel and the bias do not depend on cache and tokens. Where the vocabulary is split
         over devices, they are this device's columns.
         """
-        raise NotImplementedError
+        raise self._undefined("decode_step or decode_factors")
 
     def self_attention_maps(self, intermediates: Any) -> dict[MapKind, Array]:
         """The maps of kinds "encoder" and "decoder", for settings that declare them.
@@ -127,7 +133,10 @@ class EncoderDecoder(nn.Module):
         Returns:
           float32 [B, L, H, S, S] and [B, L, H, T, T].
         """
-        raise NotImplementedError
+        raise self._undefined("self_attention_maps")
+
+    def _undefined(self, method: str) -> NotImplementedError:
+        return NotImplementedError(f"{type(self).__name__} must define {method}")
 
     def example_source(self) -> Array:
         """A source of the smallest shape, from which parameters are declared: int32 [1, 1]."""

@@ -8,8 +8,10 @@ from encdec.data.bucketing import Bucketing
 from encdec.data.sources import Pairs
 from encdec.ops.seeds import key_from_words, seed_words
 from encdec.parallel import processes, sharding
+from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.training.compiled_step import CompiledStep
+from encdec.training.family_check import check_family
 from encdec.training.loop import Evaluate
 from encdec.training.memory import check_memory
 from encdec.training.pipeline import Pipeline, Say, local_rows
@@ -38,13 +40,16 @@ def prepare(pipeline: Pipeline, state_sharding: StateSharding, start: Start, say
     known. A run that has ended needs neither program, so nothing is compiled or checked.
 
     Raises:
-      InputError: a batch, or the search of a validation, does not fit.
+      InputError: a batch, or the search of a validation, does not fit; or a model of a new run
+        cannot be searched.
     """
     bucketing = pipeline.bucketing
     shapes = bucketing and len(bucketing.buckets)
     step = CompiledStep(state_sharding, shapes, lambda line, _: say(line))
     if start.has_ended(pipeline.run.config.training):
         return Programs(step, None)
+    if pipeline.is_new:
+        check_family(build_model(pipeline.run))
     evaluate = _evaluate(pipeline, state_sharding, start.state)
     if bucketing is not None:
         _compile_largest(step, pipeline.run, bucketing, state_sharding, start.state, say)

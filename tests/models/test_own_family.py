@@ -21,6 +21,7 @@ from encdec.config.presets import preset
 from encdec.models import registry
 from encdec.parallel.layout import Layout
 from encdec.search.sampling import greedy
+from encdec.training.family_check import check_family
 from encdec.training.step import init_state, train_step
 from encdec.types import Array, Batch, InputError, SpecialIds
 from tests.commands import refused
@@ -132,6 +133,61 @@ def test_nobody_asks_which_family_a_model_is_of() -> None:
                 assert not literals & names, where
             if isinstance(node, ast.Name) and node.id in classes:
                 assert file.parent.name in ("models", "interop"), where
+
+
+class TwoResults(BagOfWords):
+    def decode_step(self, memory, cache, tokens):
+        return super().decode_step(memory, cache, tokens)[:2]
+
+
+class NoBeams(BagOfWords):
+    def init_cache(self, memory, beams: int, max_len: int) -> Array:
+        return memory[0]
+
+
+class NoRows(BagOfWords):
+    def encode(self, src: Array, src_mask: Array):
+        bag, mask = super().encode(src, src_mask)
+        return bag, mask[0]
+
+
+class Logits(BagOfWords):
+    def logit_factors(self, src: Array, src_mask: Array, tgt_in: Array):
+        return super().logit_factors(src, src_mask, tgt_in).logits("float32")
+
+
+class Unfinished(library.EncoderDecoder):
+    def encode(self, src: Array, src_mask: Array) -> Array:
+        return src
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        (TwoResults, r"TwoResults: the step returned 2 values: .*\(logits, attention, cache\)"),
+        (NoBeams, r"NoBeams: init_cache returned float32\[2, 8\]: .*\[B, W\] = \[2, 3\]"),
+        (NoRows, r"NoRows: encode returned bool\[1\] for B = 2 sentences"),
+        (Logits, r"Logits.logit_factors returned .*: it must return encdec.LogitFactors"),
+    ],
+)
+def test_a_family_that_cannot_be_searched_is_refused(module, says: str) -> None:
+    check_family(BagOfWords(BagOfWordsConfig(width=8), 7, 7))
+    with pytest.raises(InputError, match=says):
+        check_family(module(BagOfWordsConfig(width=8), 7, 7))
+
+
+def test_it_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BagOfWords, "init_cache", lambda self, memory, *_: memory[0])
+        with pytest.raises(InputError, match="the model cannot be searched: BagOfWords: init_cac"):
+            library.train(settings(), library.Corpus(PAIRS, PAIRS), run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_that_is_missing_is_named() -> None:
+    model = Unfinished(BagOfWordsConfig(), 7, 7)
+    with pytest.raises(NotImplementedError, match="Unfinished must define logit_factors"):
+        registry.abstract(model)
 
 
 # --- a source of features ------------------------------------------------------------------------
