@@ -22,14 +22,13 @@ def require(ok: bool, owner: object, name: str, accepts: str) -> None:
 def check_types(owner: Any) -> None:
     """Raises InputError if a field has a value that its type does not have.
 
-    A list in the place of a tuple becomes one, so that settings can be compared and hashed.
+    A list becomes a tuple, and a number of NumPy one of Python, so that settings can be compared,
+    hashed and written as JSON.
     """
     hints = typing.get_type_hints(type(owner))
     for spec in dataclasses.fields(owner):
-        value, hint = getattr(owner, spec.name), hints[spec.name]
-        if isinstance(value, list):
-            value = tuple(value)
-            object.__setattr__(owner, spec.name, value)
+        value, hint = _plain(getattr(owner, spec.name)), hints[spec.name]
+        object.__setattr__(owner, spec.name, value)
         if isinstance(value, str) and typing.get_origin(hint) is tuple:
             raise InputError(f"{spec.name} = {value!r} is one text: give several, as ({value!r},)")
         require(fits(value, hint), owner, spec.name, f"of type {type_name(hint)}")
@@ -38,6 +37,13 @@ def check_types(owner: Any) -> None:
         if listed and not (value is None and type(None) in kinds):
             accepts = "one of " + ", ".join(map(str, listed))
             require(value in listed, owner, spec.name, accepts)
+
+
+def _plain(value: Any) -> Any:
+    """The value of a field in Python's own types."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _listed(hint: Any) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 from encdec.config import (
@@ -165,6 +166,14 @@ def test_a_list_will_do_for_a_tuple() -> None:
     given: Any = ["a.tsv", "b.tsv"]
     assert DataConfig(tsv=given) == DataConfig(tsv=("a.tsv", "b.tsv"))
     assert hash(DataConfig(tsv=given)) == hash(DataConfig(tsv=("a.tsv", "b.tsv")))
+
+
+def test_numbers_of_numpy_will_do_for_those_of_python() -> None:
+    given: Any = SearchOptions(beam=np.int64(3), temperature=np.float64(0.5), sample=np.bool_(True))
+    expected = SearchOptions(beam=3, temperature=0.5, sample=True)
+    assert (given, hash(given), repr(given)) == (expected, hash(expected), repr(expected))
+    with pytest.raises(InputError, match="beam = 0 cannot be used"):
+        SearchOptions(beam=np.int64(0))
 
 
 def test_an_int_will_do_for_a_float() -> None:
