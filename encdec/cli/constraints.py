@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,21 @@ class LineConstraints:
             if left:
                 name = self._source or Path("stdin")
                 raise _different(name, self._read, self._options.prefixes, self._read + left)
+
+
+@contextmanager
+def naming_lines(first: int) -> Iterator[None]:
+    """An error within that belongs to one of several texts names its line instead.
+
+    Args:
+      first: the number of the line of the first text.
+    """
+    from encdec.search.constraints import TextError
+
+    try:
+        yield
+    except TextError as error:
+        raise InputError(f"line {first + error.index}: {error.problem}") from error
 
 
 def _different(source: Path, lines: int, prefixes: Path | None, others: int) -> InputError:

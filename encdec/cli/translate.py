@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from encdec.cli.constraints import ConstraintOptions, LineConstraints
+from encdec.cli.constraints import ConstraintOptions, LineConstraints, naming_lines
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.markup_options import MarkupOptions
 from encdec.cli.output import STDIN, writer
@@ -182,16 +182,17 @@ def _translate(
     lines, restore = options.markup.remove(lines)
     limit = min(member.run.config.data.max_source_length for member in translator.members)
     lines = _without_too_long(translator, lines, first, limit, options.too_long)
-    found = translator.nbest(
-        lines,
-        options.form.nbest,
-        options.search,
-        alignments=options.markup.is_on or options.form.needs_attention,
-        example_ids=range(first - 1, first - 1 + len(lines)),
-        **constraints.of_lines(lines, first),
-        max_source_length=limit if options.too_long == "cut" else None,
-        max_batch_tokens=options.max_batch_tokens,
-    )
+    with naming_lines(first):
+        found = translator.nbest(
+            lines,
+            options.form.nbest,
+            options.search,
+            alignments=options.markup.is_on or options.form.needs_attention,
+            example_ids=range(first - 1, first - 1 + len(lines)),
+            **constraints.of_lines(lines, first),
+            max_source_length=limit if options.too_long == "cut" else None,
+            max_batch_tokens=options.max_batch_tokens,
+        )
     return restore(translator.run, found)
 
 

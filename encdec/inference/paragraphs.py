@@ -8,6 +8,7 @@ from encdec.data.sentences import Paragraph, join_paragraph, split_paragraph
 from encdec.inference.arguments import check_search, text_list
 from encdec.inference.translation import Translation, blank_translation
 from encdec.inference.translator import Translator
+from encdec.search.constraints import TextError
 from encdec.types import InputError
 
 _LINES = 1 << 22
@@ -77,14 +78,18 @@ def translate_paragraphs(
         for place in range(len(paragraph.sentences))
     ]
     sentences = [sentence for paragraph in split for sentence in paragraph.sentences]
+    names = [
+        f"line {first + line + 1}, sentence {place + 1}"
+        for line, paragraph in enumerate(split)
+        for place in range(len(paragraph.sentences))
+    ]
     if constraints is not None:
-        names = [
-            f"line {first + line + 1}, sentence {place + 1}"
-            for line, paragraph in enumerate(split)
-            for place in range(len(paragraph.sentences))
-        ]
         how |= constraints(sentences, names)
-    translations = iter(translator.translate(sentences, options, example_ids=numbers, **how))
+    try:
+        translated = translator.translate(sentences, options, example_ids=numbers, **how)
+    except TextError as error:
+        raise InputError(f"{names[error.index]}: {error.problem}") from error
+    translations = iter(translated)
     found = []
     for paragraph in split:
         own = [next(translations) for _ in paragraph.sentences]

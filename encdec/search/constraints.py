@@ -1,7 +1,8 @@
 """What users say about translations as text, as token ids and automata: forced prefixes, phrases
 that must appear and texts that must not."""
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,19 @@ from encdec.search.phrases import PhraseTable
 from encdec.types import InputError
 
 
+class TextError(InputError):
+    """What is wanted of one of several translations cannot be.
+
+    Attributes:
+      index: which of the texts, counted from 0.
+      problem: what is wrong with it.
+    """
+
+    def __init__(self, index: int, problem: str) -> None:
+        super().__init__(f"text {index}: {problem}")
+        self.index, self.problem = index, problem
+
+
 class TextConstraints(NamedTuple):
     """What a caller wants of the translation of each of n texts, beyond the search options.
 
@@ -23,11 +37,13 @@ class TextConstraints(NamedTuple):
       prefixes: the text that each begins with; None for `options.prefix`.
       phrases: the phrases that each must contain; None for no phrases.
       bans: the texts that each must not contain, besides `options.ban`; None for no others.
+      indices: which text each is, for errors; None if they are all.
     """
 
     prefixes: Sequence[str] | None = None
     phrases: Sequence[Sequence[Phrase]] | None = None
     bans: Sequence[Sequence[str]] | None = None
+    indices: Sequence[int] | None = None
 
     def of(self, indices: Sequence[int], count: int) -> "TextConstraints":
         """Those of some of `count` texts.
@@ -45,7 +61,18 @@ class TextConstraints(NamedTuple):
         def some(one_each: Any) -> Any:
             return None if one_each is None else [one_each[i] for i in indices]
 
-        return TextConstraints(*map(some, self))
+        return TextConstraints(some(self.prefixes), some(self.phrases), some(self.bans), indices)
+
+    @contextmanager
+    def blame(self, row: int, given: object) -> Iterator[None]:
+        """Errors within name the text of this row; not where all have the same: `given` is None."""
+        try:
+            yield
+        except InputError as error:
+            if given is None:
+                raise
+            index = row if self.indices is None else self.indices[row]
+            raise TextError(index, str(error)) from error
 
 
 NO_CONSTRAINTS = TextConstraints()
@@ -84,18 +111,22 @@ def constrain(
       given: for each of the n translations.
 
     Raises:
-      InputError: a text, or the minimum length, cannot be used, or they contradict each other.
+      InputError: a text, or the minimum length, cannot be used, or they contradict each other; a
+        TextError where it is one of `given`.
     """
     check_min_length(options, max_lengths)
     reader = PhraseReader(vocabulary)
     ids = banned_ids(options, vocabulary)
-    count = len(max_lengths)
-    banned = [
-        [reader.automaton("ban", text) for text in (*options.ban, *_several("bans", more))]
-        for more in given.bans or [()] * count
-    ]
-    texts = [options.prefix] * count if given.prefixes is None else given.prefixes
-    prefixes = prefix_ids(texts, ids, banned, max_lengths, vocabulary)
+    banned: list[list[Automaton]] = []
+    prefixes: list[list[int]] = []
+    of_all = [reader.automaton("ban", text) for text in options.ban]
+    for row, limit in enumerate(max_lengths):
+        with given.blame(row, given.bans):
+            more = _several("bans", given.bans[row]) if given.bans else ()
+            banned.append(of_all + [reader.automaton("ban", text) for text in more])
+        with given.blame(row, given.prefixes):
+            prefix = options.prefix if given.prefixes is None else given.prefixes[row]
+            prefixes.append(prefix_ids(prefix, ids, banned[row], int(limit), vocabulary))
     if options.force_first:
         prefixes = [one or [*vocabulary.before] for one in prefixes]
     phrases: list[list[Automaton]] = [[] for _ in max_lengths]
@@ -104,7 +135,8 @@ def constrain(
             raise InputError("phrases cannot be used with sample: they need a beam search")
         for row, wanted in enumerate(given.phrases):
             left = int(max_lengths[row]) - len(prefixes[row]) - options.force_end
-            phrases[row] = _required(wanted, ids, banned[row], left, reader)
+            with given.blame(row, wanted):
+                phrases[row] = _required(wanted, ids, banned[row], left, reader)
     longest = max(map(len, prefixes), default=0)
     # A length of few, so that few programs are compiled; none where nothing is forced.
     table = prefix_table(prefixes, round_length(longest) if longest else 0)
@@ -217,37 +249,35 @@ def banned_ids(options: SearchOptions, vocabulary: Vocabulary) -> list[list[int]
 
 
 def prefix_ids(
-    prefixes: Sequence[str],
+    text: str,
     banned_ids: Sequence[Sequence[int]],
-    banned: Sequence[Sequence[Automaton]],
-    max_lengths: Sequence[int] | np.ndarray,
+    banned: Sequence[Automaton],
+    limit: int,
     vocabulary: Vocabulary,
-) -> list[list[int]]:
-    """The ids of the prefix of each sentence; those of "" are [].
+) -> list[int]:
+    """The ids of a prefix; those of "" are [].
 
     Args:
-      prefixes: text, one for each sentence.
-      banned_ids, banned: see `Constraints`.
-      max_lengths: the most tokens that each translation may have.
+      text: the prefix.
+      banned_ids, banned: what the translation must not contain.
+      limit: the most tokens that it may have.
       vocabulary: of the target.
 
     Raises:
-      InputError: a prefix has a token that the vocabulary does not know, contains what is banned,
-        or is longer than its sentence's translation may be.
+      InputError: the prefix has a token that the vocabulary does not know, contains what is banned,
+        or is longer than the translation may be.
     """
-    known = {text: known_ids("prefix", text, vocabulary) for text in {*prefixes} - {""}}
-    result = [known.get(text, []) for text in prefixes]
-    for text, ids, texts, limit in zip(prefixes, result, banned, max_lengths, strict=True):
-        if _contains_banned(ids, banned_ids, texts, vocabulary):
-            raise InputError(
-                f"prefix = {text!r} contains what ban forbids: give another prefix, or ban less"
-            )
-        if len(ids) > limit:
-            raise InputError(
-                f"prefix = {text!r} has {len(ids)} tokens, but the translation may have at most "
-                f"{limit}: give a shorter prefix, or a larger max_extra or max_ratio"
-            )
-    return result
+    ids = known_ids("prefix", text, vocabulary) if text else []
+    if _contains_banned(ids, banned_ids, banned, vocabulary):
+        raise InputError(
+            f"prefix = {text!r} contains what ban forbids: give another prefix, or ban less"
+        )
+    if len(ids) > limit:
+        raise InputError(
+            f"prefix = {text!r} has {len(ids)} tokens, but the translation may have at most "
+            f"{limit}: give a shorter prefix, or a larger max_extra or max_ratio"
+        )
+    return ids
 
 
 def prefix_table(prefixes: Sequence[Sequence[int]], columns: int) -> np.ndarray:

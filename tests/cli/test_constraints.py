@@ -77,6 +77,16 @@ def test_bad_files_are_named_before_anything_is_translated(run: Path, files: Pat
     ]
     for arguments, parts in cases:
         refused(encdec("translate", run, *arguments, stdin=b"1\n2\n"), *parts)
+    unknown = write("1\nω\n")
+    refused(
+        encdec("translate", run, "--prefixes", unknown, stdin=b"1\n2\n"),
+        "line 2: prefix = 'ω' has a token",
+    )
+    limit = ["--max-ratio", 0, "--max-extra", 3]
+    refused(
+        encdec("translate", run, "--terms", write("2\t12345\n"), *limit, stdin=b"1\n2\n"),
+        "line 2: phrases = [('12345',)] may need 5 tokens, but there is room for",
+    )
     for text, part in (
         ("mai 05\n", "bad, line 1 has 1 column"),
         ("mai\t05\nmai\t06\n", "bad, line 1 and"),

@@ -127,13 +127,16 @@ def test_phrases_and_bans_of_each_text(translator: Translator, beam: int) -> Non
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"phrases": [["1" * 99], [], []]}, "may need 99 tokens, but there is room for"),
+        ({"phrases": [["1" * 99], [], []]}, "text 0: .* may need 99 tokens, but there is room"),
+        ({"prefixes": ["", "", "1" * 99]}, "text 2: prefix = '1+' has 99 tokens"),
+        ({"prefixes": ["", "", "ω"]}, "text 2: prefix = 'ω' has a token"),
+        ({"options": SearchOptions(prefix="1" * 99)}, "^prefix = '1+' has 99 tokens"),
         ({"phrases": [["ω"], [], []]}, "phrases = 'ω' has a token that the target vocabulary"),
         ({"phrases": [[""], [], []]}, "phrases = '' has no tokens"),
         ({"phrases": [[()], [], []]}, "without a text"),
         ({"phrases": ["12", [], []]}, r"phrases has '12' for a text: give a list"),
         ({"phrases": [["12"], []]}, "3 texts: give as many phrases, one for each"),
-        ({"bans": [["ω"], [], []]}, "ban = 'ω' has a token"),
+        ({"bans": [[], [], ["ω"]]}, "text 2: ban = 'ω' has a token"),
         ({"phrases": [["12"], [], []], "bans": [["2"], [], []]}, "'12', which cannot be written"),
         ({"phrases": [[("12", "52")], [], []], "bans": [["2"], [], []]}, "which cannot be written"),
         ({"phrases": [["12"], [], []], "options": SearchOptions(sample=True)}, "with sample"),
