@@ -12,13 +12,15 @@ from typing import BinaryIO, TextIO
 from encdec.files import atomic_write
 from encdec.types import InputError
 
+DASH = Path("-")
+"""What people call stdin and stdout where a file is asked for."""
 STDIN = Path("/dev/stdin")
 """An input, where no file is named: stdin may be one."""
 
 
 @contextmanager
 def writer(path: Path | None, inputs: Iterable[Path] = ()) -> Iterator[TextIO]:
-    """Opens the UTF-8 text that a command writes.
+    """Opens the UTF-8 text that a command writes; the path `-` is stdout.
 
     A file is there when the block ends without an error, and not before; what is no regular file is
     written to as the block goes on. The file is compressed if its name ends in `.gz`.
@@ -31,6 +33,7 @@ def writer(path: Path | None, inputs: Iterable[Path] = ()) -> Iterator[TextIO]:
       InputError: see `check_output`; or the output cannot be written.
       BrokenPipeError: the reader of the output has closed it.
     """
+    path = None if path == DASH else path
     if path is not None:
         check_output(path, inputs)
     elif sys.stdout is None:

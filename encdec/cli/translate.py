@@ -1,7 +1,7 @@
 """`encdec translate`: reads lines of text and writes their translations."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from encdec.cli.constraints import ConstraintOptions, LineConstraints, naming_lines
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.markup_options import MarkupOptions
-from encdec.cli.output import STDIN, writer
+from encdec.cli.output import DASH, STDIN, writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.cli.shortlist import ShortlistOptions
 from encdec.cli.translate_output import OutputOptions, TranslationLines
@@ -37,11 +37,13 @@ class _TranslateOptions:
     input: Annotated[
         Path | None,
         arg(
-            help="File of lines to translate (.gz too); by default stdin. The lines of a pipe or a "
-            "terminal are translated as they arrive."
+            help="File of lines to translate (.gz too); by default, or with -, stdin. The lines of "
+            "a pipe or a terminal are translated as they arrive."
         ),
     ] = None
-    output: Annotated[Path | None, arg(help="File to write (.gz too); by default stdout.")] = None
+    output: Annotated[
+        Path | None, arg(help="File to write (.gz too); by default, or with -, stdout.")
+    ] = None
     form: Annotated[OutputOptions, OmitArgPrefixes] = field(default_factory=OutputOptions)
     paragraphs: Annotated[
         bool,
@@ -90,6 +92,8 @@ def run(arguments: list[str]) -> None:
         lambda parsed: parsed.runs[0] if parsed.runs else None,
     )
     _check(options)
+    if options.input == DASH:
+        options = replace(options, input=None)
 
     from encdec.parallel.devices import keep_compiled_programs
     from encdec.parallel.process_memory import trim_heap

@@ -22,7 +22,8 @@ def test_lines_in_lines_out_in_order(trained, encdec) -> None:
     lines = ["drei vier", "", "eins", "   ", "zwei eins drei"]
     stdin = "".join(f"{line}\n" for line in lines).encode()
     expected = [" ".join(WORDS[w] for w in line.split()) for line in lines]
-    for options in ([], ["--beam", 1], ["--max-batch-tokens", 1]):
+    dashes = ["--input", "-", "--output", "-"]
+    for options in ([], ["--beam", 1], ["--max-batch-tokens", 1], dashes):
         found = encdec("translate", run, *options, stdin=stdin)
         assert (found.code, found.out.split("\n"), found.err) == (0, [*expected, ""], "")
     assert encdec("translate", run, stdin=b"").out == ""
