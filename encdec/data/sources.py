@@ -294,7 +294,7 @@ def stream_lines(path: str | Path) -> Iterator[str]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if empty:
-        raise InputError(f"{path} is empty: give a file with one sentence in each line")
+        raise InputError(f"{path} is empty: give a file that has lines")
 
 
 def _open(path: Path) -> BinaryIO | gzip.GzipFile:

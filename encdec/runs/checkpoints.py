@@ -212,10 +212,16 @@ def load(run: Path, kind: Kind, like: Any, step: int | None = None) -> tuple[Any
     except InputError:
         raise
     except Exception as error:  # TensorStore raises errors of many types
-        raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__})") from error
+        raise InputError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}): its files are damaged or "
+            "missing; copy the run folder again"
+        ) from error
     for name, leaf in leaves.items():
         if _crc32(leaf) != saved["leaves"][name]["crc"]:
-            raise InputError(f"checkpoint {path} is damaged: {name} has changed since it was saved")
+            raise InputError(
+                f"checkpoint {path} is damaged: {name} has changed since it was saved; copy the "
+                "run folder again"
+            )
     tree = jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])
     return tree, saved["note"]
 
