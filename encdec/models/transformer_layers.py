@@ -28,7 +28,7 @@ from encdec.models.layers import (
     split_init,
     zeros,
 )
-from encdec.ops import flash_attention, masks
+from encdec.ops import flash_attention, masks, packed_heads
 from encdec.ops.attention import attend, dot_product_attention_weights
 from encdec.ops.products import einsum, input_dtype, kept
 from encdec.parallel import collectives
@@ -132,6 +132,11 @@ class Attention(nn.Module):
         fits = flash_attention.fits(queries, past.keys, self.precision)
         if fits and bias is None and not is_used:
             read = flash_attention.attend(queries, *past, mask, is_scaled=is_scaled)
+            return self._join(kept(read, self.precision))
+        if packed_heads.fits(queries) and bias is None and not is_used:
+            read = packed_heads.attend(
+                queries, *past, mask, is_scaled=is_scaled, precision=self.precision
+            )
             return self._join(kept(read, self.precision))
         if mask is None:
             mask = masks.causal(queries.shape[1])[None, None]  # [1, 1, T, T]

@@ -93,6 +93,30 @@ def dot_product_attention_weights(
     return masked_softmax(scores, mask)
 
 
+def dot_product_attention(
+    queries: Array,
+    keys: Array,
+    values: Array,
+    mask: Array,
+    *,
+    is_scaled: bool = True,
+    precision: Precision = "float32",
+) -> Array:
+    """softmax(Q K^T / sqrt(K)) V of each head.
+
+    Args:
+      queries, keys, mask, is_scaled: as in `dot_product_attention_weights`.
+      values: float [B, S, H, K].
+
+    Returns:
+      float32 [B, T, H, K]; 0 where the mask keeps no key.
+    """
+    attention = dot_product_attention_weights(
+        queries, keys, mask, is_scaled=is_scaled, precision=precision
+    )
+    return einsum("bhts,bshk->bthk", attention, values, precision)
+
+
 def attend(
     queries: Array,
     keys: Array,

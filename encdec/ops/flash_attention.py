@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from encdec.ops import masks
-from encdec.ops.attention import dot_product_attention_weights
-from encdec.ops.products import einsum
+from encdec.ops.attention import dot_product_attention
 from encdec.types import Array, Precision
 
 SHORTEST = 512
@@ -60,10 +59,9 @@ def _plain(
 ) -> Array:
     if mask is None:
         mask = masks.causal(queries.shape[1])[None, None]
-    attention = dot_product_attention_weights(
-        queries, keys, mask, is_scaled=is_scaled, precision="bfloat16"
+    return dot_product_attention(
+        queries, keys, values, mask, is_scaled=is_scaled, precision="bfloat16"
     )
-    return einsum("bhts,bshk->bthk", attention, values, "bfloat16")
 
 
 def _on_tpu(
