@@ -71,7 +71,7 @@ def packed(
 
 
 class _Kept(NamedTuple):
-    """What the gradient needs, as products read it: [B, T, P, 128], and attention [B, P, T, g S]."""
+    """What the gradient needs, as products read it: [B, T, P, 128]; attention [B, P, T, g S]."""
 
     queries: Array
     keys: Array
