@@ -8,8 +8,8 @@ libtpu, the compiler of TPUs, runs on any machine. This script compiles the trai
 beam search of a preset for chips that it describes to the compiler, and prints for each layout what
 the compiler says: the memory that each chip needs, FLOPs and bytes of traffic of a step, how much
 of that is with the main memory and not on the chip, the time that FLOPs and main memory alone would
-take, the collectives by kind, the CPU seconds of all cores that compiling took, and with
-`--largest` the largest arrays.
+take, its own estimate of cycles, the collectives by kind, the CPU seconds of all cores that
+compiling took, and with `--largest` the largest arrays.
 Nothing runs, so no time is measured. XLA counts the body of a loop once; FLOPs and traffic here are
 those of all turns, see `experiments.hlo`, but not those of a search, whose turns are not known: its
 numbers are those of about one step for each size of its cache.
@@ -44,7 +44,7 @@ from encdec.search.methods import Sentences, split
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
 from encdec.types import Array, Batch, InputError, Precision, SpecialIds
-from experiments.hlo import array_bytes, loop_factors, main_memory_bytes
+from experiments.hlo import array_bytes, estimated_cycles, loop_factors, main_memory_bytes
 from experiments.scaling import count_collectives
 
 
@@ -118,6 +118,7 @@ class Row(NamedTuple):
       temporary: those of them that are neither.
       flops, traffic: FLOPs of a chip, and bytes that it reads and writes, of a run of the program.
       main: bytes that go to or from the main memory.
+      cycles: the compiler's own estimates for fusions, added up; 0 where it has none.
       collectives: by kind.
       seconds: of compilation, of all cores together.
       largest: the largest temporary arrays, as text.
@@ -130,6 +131,7 @@ class Row(NamedTuple):
     flops: float
     traffic: float
     main: float
+    cycles: int
     collectives: dict[str, int]
     seconds: float
     largest: tuple[str, ...]
@@ -219,6 +221,7 @@ def measure(options: Options, text: str, program: str, chips: Sequence[Any]) -> 
         flops=costs.get("flops", 0.0) * loops.flops,
         traffic=costs.get("bytes accessed", 0.0) * loops.traffic,
         main=main_memory_bytes(hlo),
+        cycles=estimated_cycles(hlo),
         collectives=count_collectives(compiled),
         seconds=seconds,
         largest=largest_arrays(hlo, options.largest),
@@ -311,9 +314,9 @@ def table(rows: Sequence[Row], chip: Chip) -> str:
     """The rows as a Markdown table."""
     lines = [
         "| program | layout | GiB per chip | of them temporary | TFLOP | GB of traffic | "
-        "of main memory | ms for FLOPs | ms for main memory | all-reduce | reduce-scatter | "
-        "all-gather | CPU s of compilation |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "of main memory | ms for FLOPs | ms for main memory | million cycles | all-reduce | "
+        "reduce-scatter | all-gather | CPU s of compilation |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         counts = " | ".join(map(str, row.collectives.values()))
@@ -322,7 +325,7 @@ def table(rows: Sequence[Row], chip: Chip) -> str:
             f"| {row.program} | {row.layout} | {row.memory / 2**30:.2f}{fits} | "
             f"{row.temporary / 2**30:.2f} | {row.flops / 1e12:.2f} | {row.traffic / 1e9:.1f} | "
             f"{row.main / 1e9:.1f} | {1e3 * row.flops / chip.flops:.1f} | "
-            f"{1e3 * row.main / chip.bandwidth:.1f} | "
+            f"{1e3 * row.main / chip.bandwidth:.1f} | {row.cycles / 1e6:.1f} | "
             f"{counts} | {row.seconds:.0f} |"
         )
     return "\n".join(lines)

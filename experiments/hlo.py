@@ -20,6 +20,7 @@ _PLACED = re.compile(r"\b[a-z]+\d*\[[\d,]*\](?:\{[^}]*\})?")
 _ON_CHIP = re.compile(r"S\([1-9]\)")  # memory that is not the default one
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.-]+) \(.*\) -> .*\{")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _FREE = {
     *("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "copy-done"),
     *("partition-id", "replica-id", "opt-barrier", "async-done", "slice-done"),
@@ -91,6 +92,15 @@ def costs(program: Program) -> Iterator[Cost]:
 def main_memory_bytes(hlo: str) -> int:
     """The bytes that a program reads from the main memory and writes there."""
     return sum(c.far * c.times for c in costs(parse(hlo)))
+
+
+def estimated_cycles(hlo: str) -> int:
+    """The cycles that a TPU's compiler estimates for all fusions of a program, added up.
+
+    Copies that go on beside them have no estimate.
+    """
+    estimates = ((_CYCLES.search(c.instruction.text), c.times) for c in costs(parse(hlo)))
+    return sum(int(match[1]) * times for match, times in estimates if match)
 
 
 class LoopFactors(NamedTuple):

@@ -128,25 +128,36 @@ class Attention(nn.Module):
         """
         queries, past = jax.tree.map(partial(kept, precision=self.precision), (queries, past))
         is_scaled = self.config.scale_scores
-        is_used = self.is_mutable_collection("intermediates") or self.dropout.is_active
-        fits = flash_attention.fits(queries, past.keys, self.precision)
-        if fits and bias is None and not is_used:
+        has_maps = self.is_mutable_collection("intermediates") or self.dropout.is_active
+        if has_maps or bias is not None:
+            read = self._read_by_maps(queries, past, mask, bias)
+        elif flash_attention.fits(queries, past.keys, self.precision):
             read = flash_attention.attend(queries, *past, mask, is_scaled=is_scaled)
-            return self._join(kept(read, self.precision))
-        if packed_heads.fits(queries) and bias is None and not is_used:
+        elif packed_heads.fits(queries):
             read = packed_heads.attend(
                 queries, *past, mask, is_scaled=is_scaled, precision=self.precision
             )
-            return self._join(kept(read, self.precision))
+        else:
+            read = self._read_by_maps(queries, past, mask, bias)
+        return self._join(kept(read, self.precision))
+
+    def _read_by_maps(
+        self, queries: Array, past: KeyValue, mask: Array | None, bias: Array | None
+    ) -> Array:
+        """What the heads read, [B, T, H, K]; their maps are sown and may have dropout."""
         if mask is None:
             mask = masks.causal(queries.shape[1])[None, None]  # [1, 1, T, T]
         attention = dot_product_attention_weights(
-            queries, past.keys, mask, bias=bias, is_scaled=is_scaled, precision=self.precision
+            queries,
+            past.keys,
+            mask,
+            bias=bias,
+            is_scaled=self.config.scale_scores,
+            precision=self.precision,
         )
         self.sow("intermediates", "attention", attention)
         dropped = self.dropout(attention)
-        read = einsum("bhts,bshk->bthk", dropped, past.values, self.precision)
-        return self._join(kept(read, self.precision))
+        return einsum("bhts,bshk->bthk", dropped, past.values, self.precision)
 
     def step(
         self, queries: Array, past: KeyValue, mask: Array, bias: Array | None = None

@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.hlo import array_bytes, costs, loop_factors, main_memory_bytes, parse
+from experiments.hlo import (
+    array_bytes,
+    costs,
+    estimated_cycles,
+    loop_factors,
+    main_memory_bytes,
+    parse,
+)
 
 N = 64
 
@@ -76,6 +83,15 @@ def test_what_stays_on_the_chip_is_no_traffic_of_the_main_memory() -> None:
     assert main_memory_bytes(COPIED) == half + 2 * whole  # the copied rows, q, and the sum
     assert sum(cost.traffic for cost in costs(parse(COPIED))) == 3 * half + 4 * whole
     assert main_memory_bytes(LOOP) == 6 * 4 * (8 * 16 + 16 * 32 + 8 * 32)
+
+
+def test_estimates_count_in_every_turn() -> None:
+    noted = ', backend_config={"estimated_cycles":"120"}'
+    assert (
+        estimated_cycles(LOOP.replace("dim_labels=bf_io->bf", f"dim_labels=bf_io->bf{noted}"))
+        == 720
+    )
+    assert estimated_cycles(COPIED) == 0
 
 
 def test_bytes_of_a_type() -> None:
