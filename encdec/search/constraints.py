@@ -267,7 +267,7 @@ def prefix_ids(
       InputError: the prefix has a token that the vocabulary does not know, contains what is banned,
         or is longer than the translation may be.
     """
-    ids = known_ids("prefix", text, vocabulary) if text else []
+    ids = [] if text == "" else known_ids("prefix", text, vocabulary)
     if _contains_banned(ids, banned_ids, banned, vocabulary):
         raise InputError(
             f"prefix = {text!r} contains what ban forbids: give another prefix, or ban less"
