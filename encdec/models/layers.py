@@ -12,15 +12,8 @@ import jax.numpy as jnp
 
 from encdec.ops import dropout as dropout_ops
 from encdec.ops.products import matmul, with_gradients_at_once
-from encdec.ops.recurrence import (
-    CELLS,
-    CellConstants,
-    Weights,
-    initial,
-    output,
-    unroll,
-    with_constants,
-)
+from encdec.ops.recurrence import CELLS, CellConstants, initial, output, unroll, with_constants
+from encdec.ops.scan import Weights
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
 from encdec.types import Array, Precision

@@ -26,8 +26,9 @@ from encdec.models.layers import (
 )
 from encdec.ops import products, recurrence
 from encdec.ops.cross_entropy import LogitFactors
-from encdec.ops.recurrence import CELLS, Step, Weights, output
+from encdec.ops.recurrence import CELLS, output
 from encdec.ops.rnn_attention import Constants, InputFeedingCarry, Source, step_of
+from encdec.ops.scan import Step, Weights, scan
 from encdec.types import Array
 
 
@@ -137,7 +138,7 @@ class RNNAttention(EncoderDecoder):
         """The outputs of the step at all time steps, with leading axis T."""
         weights = self._weights(memory)
         consts = self._constants(memory, memory.values.shape[0], 1)
-        return recurrence.scan(self._step, False, self.precision, weights, consts, start, xs)[1]
+        return scan(self._step, False, self.precision, weights, consts, start, xs)[1]
 
     def encode(self, src: Array, src_mask: Array) -> RNNAttentionMemory:
         """As in `EncoderDecoder`: src int32 [B, S], src_mask bool [B, S]."""

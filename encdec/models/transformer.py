@@ -14,13 +14,8 @@ from encdec.config import TransformerConfig
 from encdec.models import layer_stack
 from encdec.models.interface import EncoderDecoder
 from encdec.models.layers import Dropout, Embedding, Output, OutputBias, rate
-from encdec.models.transformer_layers import (
-    DecoderLayer,
-    EncoderLayer,
-    KeyValue,
-    for_search,
-    make_norm,
-)
+from encdec.models.transformer_attention import KeyValue, for_search
+from encdec.models.transformer_layers import DecoderLayer, EncoderLayer, make_norm
 from encdec.models.transformer_positions import PositionEncoding, RelativeBias
 from encdec.ops.cross_entropy import LogitFactors
 from encdec.parallel import collectives

@@ -1,6 +1,6 @@
 """Recurrent decoder steps that attend to a source: three orders of cell and attention.
 
-Each step is a `recurrence.Step`. Training scans it over the target with W = 1; decoding calls the
+Each step is a `scan.Step`. Training scans it over the target with W = 1; decoding calls the
 same function once for a token of each of W hypotheses.
 
 Axes: see `encdec.types`. A is the width of the space in which scores are computed, and G is the
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from encdec.ops.attention import additive_scores, dot_scores, masked_softmax
-from encdec.ops.recurrence import CELLS, CellConstants, Matmul, Step, keep, output, with_constants
+from encdec.ops.recurrence import CELLS, CellConstants, output, with_constants
+from encdec.ops.scan import Matmul, Step, keep
 from encdec.types import Array, Precision
 
 
@@ -76,7 +77,7 @@ def attend(matmul: Matmul, source: Source, h: Array, precision: Precision) -> tu
     else:
         scores = additive_scores(matmul("query", h), source.keys, source.v, precision)
     attention = masked_softmax(keep(scores), source.mask[:, None])
-    # The sum over s is a product with the values, so `recurrence.scan` gives its gradient too.
+    # The sum over s is a product with the values, so `scan` gives its gradient too.
     return matmul("values", attention), attention
 
 

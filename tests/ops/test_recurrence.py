@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from encdec.ops import recurrence
 from encdec.ops.recurrence import CELLS, CellConstants, unroll
@@ -133,22 +132,3 @@ def test_no_product_is_computed_again_for_the_gradient(cell: str) -> None:
 
     program = jax.jit(jax.grad(loss, (0, 1, 2))).lower(weights, carry, x).as_text()
     assert program.count("stablehlo.dot_general") == 3 * len(weights)
-
-
-def test_scan_gradients_against_finite_differences() -> None:
-    """Of matrices [n, m] and [B, n, m], constants, the initial carry and the inputs."""
-    rng = np.random.default_rng(1)
-    W, V, c, h, xs = (
-        rng.normal(size=size).astype(np.float32) * 0.5
-        for size in ((H, H), (B, H, 2), (B, 2), (B, H), (T, B, H))
-    )
-
-    def step(matmul, const, carry, x):
-        carry = jnp.tanh(x + matmul("W", carry))
-        return carry, matmul("V", carry[:, None])[:, 0] * const
-
-    def loss(W, V, c, h, xs):
-        last, ys = recurrence.scan(step, False, "float32", {"W": W, "V": V}, c, h, xs)
-        return (last**2).sum() + jnp.sin(ys).sum()
-
-    check_grads(jax.jit(loss), (W, V, c, h, xs), order=1, modes=["rev"], rtol=2e-2, atol=2e-2)
