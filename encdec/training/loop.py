@@ -4,12 +4,10 @@ It knows neither the model nor the validation: both are functions that the calle
 """
 
 import math
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from signal import Signals
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import optax
@@ -17,12 +15,13 @@ import optax
 from encdec.config import TrainingConfig
 from encdec.evaluation.metrics import metric
 from encdec.training.callbacks import Callback, Verdict, call_all
-from encdec.training.compiled_step import CompiledStep, Devices
+from encdec.training.compiled_step import CompiledStep
 from encdec.training.early_stopping import EarlyStopping
 from encdec.training.interruption import Interruption
-from encdec.training.resume_point import ResumePoint, WindowSums
+from encdec.training.resume_point import ResumePoint
 from encdec.training.saving import Saver
-from encdec.training.step import StepReport, TrainState
+from encdec.training.step import TrainState
+from encdec.training.step_reports import DivergedError, StepReports
 from encdec.types import Array, Batch, Params
 
 _AHEAD = 2
@@ -32,91 +31,12 @@ Evaluate = Callable[[Params], dict[str, float]]
 """From parameters on their devices to validation metrics, `loss` (nats per token) among them."""
 
 
-class DivergedError(Exception):
-    """A loss or gradient is not finite; the message says which.
-
-    Attributes:
-      step: the update that the loss or gradient belongs to; for a validation loss the update before
-        the validation.
-      batch: the batch of that update.
-    """
-
-    def __init__(self, step: int, batch: Batch, what: str) -> None:
-        super().__init__(what)
-        self.step, self.batch = step, batch
-
-
 class LoopEnd(NamedTuple):
     """The step at which training ended, the reason, and the signal where that is the reason."""
 
     step: int
     reason: Literal["max_steps", "patience", "callback", "batches", "signal"]
     signal: Signals | None = None
-
-
-class _Pending(NamedTuple):
-    """A step whose report the device may not have computed yet."""
-
-    step: int
-    batch: Batch
-    report: StepReport
-
-
-class _Reports:
-    """The reports of the steps in flight, and sums of those that have arrived.
-
-    Args:
-      devices: copies a report to the host.
-      window: the sums of the steps before, which are not in a row yet.
-    """
-
-    def __init__(self, devices: Devices, window: WindowSums) -> None:
-        self._devices = devices
-        self._pending: deque[_Pending] = deque()
-        self._sums = window
-        self._since = time.perf_counter() - window.seconds
-
-    def add(self, step: int, batch: Batch, report: StepReport) -> None:
-        """Adds the report of a step, which the device may not have computed yet."""
-        self._pending.append(_Pending(step, batch, report))
-
-    def settle(self, at_most: int) -> None:
-        """Waits until at most `at_most` steps are in flight; raises DivergedError."""
-        while len(self._pending) > at_most:
-            first = self._pending[0]
-            self._add(first, self._devices.unreplicate(first.report))
-            self._pending.popleft()
-
-    def _add(self, done: _Pending, report: StepReport) -> None:
-        loss, correct, tokens = map(float, report.sums)
-        norm = float(report.gradient_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            what = f"the loss is {loss / max(tokens, 1):.4g} and its gradient's norm {norm:.4g}"
-            raise DivergedError(done.step, done.batch, what)
-        sums = self._sums
-        self._sums = sums._replace(
-            loss=sums.loss + loss,
-            correct=sums.correct + correct,
-            tokens=sums.tokens + tokens,
-            gradient_norm=norm,
-        )
-
-    def window(self) -> WindowSums:
-        """The sums since the last row."""
-        return self._sums._replace(seconds=time.perf_counter() - self._since)
-
-    def row(self, step: int, rate: float) -> dict[str, Any]:
-        """The row of metrics since the last row."""
-        row = self.window().row(step, rate)
-        self._sums, self._since = WindowSums(), time.perf_counter()
-        return row
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """The time within does not count as training."""
-        start = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - start
 
 
 def train(
@@ -155,118 +75,151 @@ def train(
         checkpoints are kept.
       Exception: any exception of a callback or of `batches`, after the state was saved.
     """
-    reports, saved = _Reports(step.devices, start.window), done
-    stopping = start.stopping
+    position = _Position(state, done, start.stopping, done)
+    reports = StepReports(step.devices, start.window)
+    fixed = (step, key, config, schedule, evaluate, saver, interruption, callbacks)
+    return _Loop(*fixed, reports, position).run(batches)
 
-    def save_unvalidated() -> None:
-        """Saves the state. No validation: a resumed run must equal one that was never stopped."""
-        nonlocal saved
-        reports.settle(0)
-        if saved < done:
-            _check_params(saver.devices, state, done, batch)
-            saver.save_unvalidated(state, done, ResumePoint(stopping, reports.window()))
-        saved = done
-        interruption.saved()
 
-    def next_batch() -> Batch | None:
+@dataclass
+class _Position:
+    """Where a training stands.
+
+    Attributes:
+      state: the newest; its step may still be running.
+      done: the updates that it has had.
+      stopping: early stopping after the last validation.
+      saved: the updates at the last checkpoint.
+      batch: that of the last update.
+    """
+
+    state: TrainState
+    done: int
+    stopping: EarlyStopping
+    saved: int
+    batch: Batch | None = None
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """A training: what stays the same in it, see `train`, and where it stands."""
+
+    step: CompiledStep
+    key: Array
+    config: TrainingConfig
+    schedule: optax.Schedule
+    evaluate: Evaluate | None
+    saver: Saver
+    interruption: Interruption
+    callbacks: Sequence[Callback]
+    reports: StepReports
+    at: _Position
+
+    def run(self, batches: Iterator[Batch]) -> LoopEnd:
+        """Trains to an end."""
+        at, patience = self.at, self.config.patience
+        upcoming = self._next(batches)
+        while upcoming is not None and not at.stopping.is_over(patience):
+            self._update(upcoming)
+            upcoming = self._next(batches)
+            verdict = self._after_update(is_last=upcoming is None)
+            pause = self.interruption.after(at.done)
+            if pause.save or verdict.stop or verdict.error:
+                with self.reports.paused():
+                    self._save_unvalidated()
+            if verdict.error:
+                raise verdict.error
+            if verdict.stop:
+                return LoopEnd(at.done, "callback")
+            if pause.signal:
+                return LoopEnd(at.done, "signal", pause.signal)
+        self.saver.checkpoints.wait()
+        if at.done >= self.config.max_steps:
+            return LoopEnd(at.done, "max_steps")
+        return LoopEnd(at.done, "patience" if at.stopping.is_over(patience) else "batches")
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
         """The next batch, None after the last; saves the state before an error is raised."""
         try:
-            return next(batches, None) if done < config.max_steps else None
+            return next(batches, None) if self.at.done < self.config.max_steps else None
         except Exception:
             # Saving needs all processes, and the others may have no error.
             if jax.process_count() == 1:
-                save_unvalidated()
+                self._save_unvalidated()
             raise
 
-    upcoming = next_batch()
-    while upcoming is not None and not stopping.is_over(config.patience):
-        batch = upcoming
-        if step.is_new(batch):
-            reports.settle(0)
-            with reports.paused():
-                step.compile(state, batch, key)
-        state, report = step(state, batch, key)
-        done += 1
-        reports.add(done, batch, report)
-        upcoming = next_batch()
-        logs = upcoming is None or done % config.log_every == 0
-        validates = upcoming is None or done % config.evaluate_every == 0
+    def _update(self, batch: Batch) -> None:
+        """Starts the step of a batch, which is compiled first where its shape is new."""
+        at = self.at
+        if self.step.is_new(batch):
+            self.reports.settle(0)
+            with self.reports.paused():
+                self.step.compile(at.state, batch, self.key)
+        at.state, report = self.step(at.state, batch, self.key)
+        at.done, at.batch = at.done + 1, batch
+        self.reports.add(at.done, batch, report)
+
+    def _after_update(self, *, is_last: bool) -> Verdict:
+        """Logs, validates and saves where it is time to; returns what the callbacks want."""
+        done = self.at.done
+        logs = is_last or done % self.config.log_every == 0
+        validates = is_last or done % self.config.evaluate_every == 0
         # Callbacks get the state of the row, so no step may still be running.
-        reports.settle(0 if logs or validates else _AHEAD)
+        self.reports.settle(0 if logs or validates else _AHEAD)
         verdict = Verdict()
         if logs:
-            row = reports.row(done, float(schedule(done - 1)))
-            with reports.paused():
-                verdict = call_all(callbacks, done, row, state)
+            row = self.reports.row(done, float(self.schedule(done - 1)))
+            with self.reports.paused():
+                verdict = call_all(self.callbacks, done, row, self.at.state)
         if validates:
-            with reports.paused():
-                point = ResumePoint(stopping, reports.window())
-                stopping, after_validation = _validate_and_save(
-                    state, done, batch, config, evaluate, saver, point, callbacks
-                )
-            saved, verdict = done, verdict.joined(after_validation)
-            interruption.saved()
-        pause = interruption.after(done)
-        if pause.save or verdict.stop or verdict.error:
-            with reports.paused():
-                save_unvalidated()
-        if verdict.error:
-            raise verdict.error
-        if verdict.stop:
-            return LoopEnd(done, "callback")
-        if pause.signal:
-            return LoopEnd(done, "signal", pause.signal)
-    saver.checkpoints.wait()
-    if done >= config.max_steps:
-        return LoopEnd(done, "max_steps")
-    return LoopEnd(done, "patience" if stopping.is_over(config.patience) else "batches")
+            with self.reports.paused():
+                verdict = verdict.joined(self._validate_and_save())
+        return verdict
 
+    def _save_unvalidated(self) -> None:
+        """Saves the state. No validation: a resumed run must equal one that was never stopped."""
+        at = self.at
+        self.reports.settle(0)
+        if at.saved < at.done:
+            self._check_params()
+            point = ResumePoint(at.stopping, self.reports.window())
+            self.saver.save_unvalidated(at.state, at.done, point)
+        at.saved = at.done
+        self.interruption.saved()
 
-def _check_params(devices: Devices, state: TrainState, done: int, batch: Batch) -> None:
-    """Raises DivergedError before parameters that are not finite replace a checkpoint."""
-    if not devices.all_finite(state.params):
-        raise DivergedError(done, batch, "after it a parameter is not finite")
+    def _validate_and_save(self) -> Verdict:
+        """Validates and saves the state, and the parameters if they are the best."""
+        at = self.at
+        point = ResumePoint(at.stopping, self.reports.window())
+        self._check_params()
+        params = self.saver.averaged(at.state, at.done)
+        at.stopping, verdict = self._validate(params)
+        self.saver.save_latest(at.state, at.done, point._replace(stopping=at.stopping))
+        if at.stopping.step == at.done:
+            self.saver.save_best(params, at.done)
+        at.saved = at.done
+        self.interruption.saved()
+        return verdict
 
+    def _validate(self, params: Params) -> tuple[EarlyStopping, Verdict]:
+        """Evaluates parameters; returns the state of early stopping and the callbacks' verdict."""
+        done, stopping = self.at.done, self.at.stopping
+        if self.evaluate is None:  # equal values: the latest parameters are the best
+            return stopping.after(0.0, 0.0, done), Verdict()
+        metrics = self.evaluate(params)
+        row = {"kind": "valid", "step": done, **metrics}
+        verdict = call_all(self.callbacks, done, row, self.at.state)
+        if not math.isfinite(metrics["loss"]):
+            raise self._diverged(f"the validation loss is {metrics['loss']:.4g}")
+        value = metric(self.config.best_metric).sign * metrics[self.config.best_metric]
+        return stopping.after(value, metrics["loss"], done), verdict
 
-def _validate_and_save(
-    state: TrainState,
-    done: int,
-    batch: Batch,
-    config: TrainingConfig,
-    evaluate: Evaluate | None,
-    saver: Saver,
-    point: ResumePoint,
-    callbacks: Sequence[Callback],
-) -> tuple[EarlyStopping, Verdict]:
-    """Validates and saves the state, and the parameters if they are the best."""
-    _check_params(saver.devices, state, done, batch)
-    params = saver.averaged(state, done)
-    stopping, verdict = _validate(
-        params, state, done, batch, config, evaluate, point.stopping, callbacks
-    )
-    saver.save_latest(state, done, point._replace(stopping=stopping))
-    if stopping.step == done:
-        saver.save_best(params, done)
-    return stopping, verdict
+    def _check_params(self) -> None:
+        """Raises DivergedError before parameters that are not finite replace a checkpoint."""
+        if not self.saver.devices.all_finite(self.at.state.params):
+            raise self._diverged("a parameter is not finite")
 
-
-def _validate(
-    params: Params,
-    state: TrainState,
-    done: int,
-    batch: Batch,
-    config: TrainingConfig,
-    evaluate: Evaluate | None,
-    stopping: EarlyStopping,
-    callbacks: Sequence[Callback],
-) -> tuple[EarlyStopping, Verdict]:
-    """Evaluates parameters; returns the state of early stopping and the callbacks' verdict."""
-    if evaluate is None:  # equal values: the latest parameters are the best
-        return stopping.after(0.0, 0.0, done), Verdict()
-    metrics = evaluate(params)
-    verdict = call_all(callbacks, done, {"kind": "valid", "step": done, **metrics}, state)
-    if not math.isfinite(metrics["loss"]):
-        raise DivergedError(done, batch, f"after it the validation loss is {metrics['loss']:.4g}")
-    sign = metric(config.best_metric).sign
-    value = sign * metrics[config.best_metric]
-    return stopping.after(value, metrics["loss"], done), verdict
+    def _diverged(self, what: str) -> DivergedError:
+        """What happened after the last update."""
+        assert self.at.batch is not None
+        return DivergedError(self.at.done, self.at.batch, f"after it {what}")

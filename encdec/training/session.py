@@ -21,13 +21,14 @@ from encdec.runs.run import Run
 from encdec.training import loop
 from encdec.training.callbacks import Callback, log_rows, show_progress
 from encdec.training.interruption import Interrupted, Interruption
-from encdec.training.loop import DivergedError, LoopEnd
+from encdec.training.loop import LoopEnd
 from encdec.training.optimizer import schedule
 from encdec.training.pipeline import Pipeline, Say
 from encdec.training.programs import Programs
 from encdec.training.saving import Saver
 from encdec.training.sharded_state import StateSharding
 from encdec.training.start import Start
+from encdec.training.step_reports import DivergedError
 from encdec.types import InputError
 
 

@@ -24,6 +24,7 @@ from encdec.training.interruption import Interruption
 from encdec.training.resume_point import ResumePoint
 from encdec.training.saving import Saver
 from encdec.training.step import StepReport, TrainState
+from encdec.training.step_reports import DivergedError
 from encdec.types import Array, Batch
 from tests.batches import padded_batch
 
@@ -287,7 +288,7 @@ def test_what_is_not_finite_stops_training_at_its_batch(tmp_path: Path, which: s
             return after, StepReport(sums._replace(loss=sums.loss + wrong), norm)
         return after, StepReport(sums, norm + wrong)
 
-    with pytest.raises(loop.DivergedError) as caught:
+    with pytest.raises(DivergedError) as caught:
         train(tmp_path, [1.0], breaks)
     assert caught.value.step == 8
     assert caught.value.batch.src == 8
@@ -305,7 +306,7 @@ def test_parameters_that_are_not_finite_are_neither_validated_nor_saved(
         wrong = jnp.where(after.step == last, jnp.nan, 0)
         return after._replace(params={"sum": after.params["sum"] + wrong}), report
 
-    with pytest.raises(loop.DivergedError, match="a parameter is not finite") as caught:
+    with pytest.raises(DivergedError, match="a parameter is not finite") as caught:
         train(tmp_path, [1.0, 2.0], breaks)  # a validation more would end the scores
     assert caught.value.step == last
     assert checkpoints.steps(tmp_path, "latest") == [5 * ((last - 1) // 5)]
@@ -313,7 +314,7 @@ def test_parameters_that_are_not_finite_are_neither_validated_nor_saved(
 
 def test_a_validation_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
     """The state that the batch of step 10 left is not saved in place of step 5's."""
-    with pytest.raises(loop.DivergedError, match="validation loss is nan") as caught:
+    with pytest.raises(DivergedError, match="validation loss is nan") as caught:
         train(tmp_path, [1.0, np.nan, 2.0])
     assert (caught.value.step, caught.value.batch.src) == (10, 10)
     assert checkpoints.steps(tmp_path, "latest") == checkpoints.steps(tmp_path, "best") == [5]
