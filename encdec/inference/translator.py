@@ -13,7 +13,7 @@ from encdec.config.search import SearchOptions
 from encdec.data.shortlist import BEST, Shortlist, read_shortlist
 from encdec.files import given_path
 from encdec.inference.arguments import check_search, given_integer, text_list
-from encdec.inference.batch_search import BatchSearch, How
+from encdec.inference.batch_search import BatchSearch, How, See
 from encdec.inference.beam_memory import free_memory
 from encdec.inference.decoding import Model
 from encdec.inference.limits import target_limits
@@ -197,8 +197,7 @@ class Translator:
         check_processors(processors)
         options = options or self.run.config.search
         candidates = _candidates(count, options)
-        if options.sample:
-            options = replace(options, beam=candidates)
+        options = replace(options, beam=candidates) if options.sample else options
         results = [[blank_translation()] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
         numbers = example_numbers(example_ids, len(texts))[real]
@@ -216,24 +215,27 @@ class Translator:
         )
         if progress:
             progress(len(texts) - len(real))
-
-        def see(index: int, ids: np.ndarray) -> None:
-            assert watch
-            tokens = ids[ids != self._specials.pad].tolist()
-            watch(real[index], self.run.tgt_vocabulary.decode(tokens))
-
         how = How(options, constraints, processors, alignments, max_batch_tokens)
-        for rows, result in batches.search(sources, numbers, how, see if watch else None):
+        for rows, result in batches.search(sources, numbers, how, self._see(watch, real)):
             for row, index in enumerate(rows):
-                translations = read_translations(
-                    result, row, sources[0][index], candidates, self.run
-                )
+                found = read_translations(result, row, sources[0][index], candidates, self.run)
                 if options.mbr:
-                    translations = by_expected_utility(translations, count, drawn=options.sample)
-                results[real[index]] = translations
+                    found = by_expected_utility(found, count, drawn=options.sample)
+                results[real[index]] = found
             if progress:
                 progress(len(rows))
         return results
+
+    def _see(self, watch: Callable[[int, str], None] | None, real: Sequence[int]) -> See | None:
+        """What gives `watch` the text of tokens; `real` are the indices of the searched texts."""
+        if watch is None:
+            return None
+
+        def see(index: int, ids: np.ndarray) -> None:
+            tokens = ids[ids != self._specials.pad].tolist()
+            watch(real[index], self.run.tgt_vocabulary.decode(tokens))
+
+        return see
 
     def log_probs(self, batch: Batch) -> np.ndarray:
         """Computes the log-probability of each target token of a batch, see `scoring.log_probs`.

@@ -220,15 +220,6 @@ def _advance(
     if progress is not None:
         chosen = jax.tree.map(lambda x: jnp.take_along_axis(x, order[..., None], 1), best.progress)
         progress = jax.tree.map(unless_done, chosen, progress)
-    attention = s.record.attention
-    if attention is not None:
-        attention = attention.at[:, :, s.step].set(attended)
-    record = Record(
-        s.record.tokens.at[:, :, s.step].set(tokens),
-        s.record.parents.at[:, :, s.step].set(parents),
-        s.record.log_probs.at[:, :, s.step].set(sums),
-        attention,
-    )
     improves = may_improve(live, finished, length, max_lengths, penalty, stop)
     return _State(
         step=length,
@@ -236,10 +227,23 @@ def _advance(
         live=live,
         finished=finished,
         done=s.done | ~improves | at_limit[:, 0],
-        record=record,
+        record=_recorded(s, tokens, parents, sums, attended),
         cache=cache,
         processed=processed,
         progress=progress,
+    )
+
+
+def _recorded(s: _State, tokens: Array, parents: Array, sums: Array, attended: Array) -> Record:
+    """The record with one more token; all [B, W], `attended` [B, W, M, S]."""
+    attention = s.record.attention
+    if attention is not None:
+        attention = attention.at[:, :, s.step].set(attended)
+    return Record(
+        s.record.tokens.at[:, :, s.step].set(tokens),
+        s.record.parents.at[:, :, s.step].set(parents),
+        s.record.log_probs.at[:, :, s.step].set(sums),
+        attention,
     )
 
 

@@ -104,48 +104,16 @@ def application(
       search: the search options of a request that does not set them; None for those of the run.
       log: gets a line for each request; None for none.
     """
-    search = served_search(search or translator.run.config.search, limits)
-    batcher, waiting = Batcher(translator), 0
-
-    async def translate(request: Request) -> Response:
-        nonlocal waiting
-        # The body is read first: a client that sends it slowly takes no place in the queue.
-        asked = check(await read_json(request, limits), translator, limits, search)
-        if waiting >= limits.most_waiting:
-            raise RefusalError(
-                503, f"{waiting} requests are waiting already: try again in a moment"
-            )
-        waiting += 1
-
-        def leave() -> None:
-            nonlocal waiting
-            waiting -= 1
-
-        if asked.stream:
-            return _Stream(_json_lines(batcher, asked), leave)
-        try:
-            found = await _unless_left(batcher.translate(asked), request)
-        except InputError as error:
-            raise RefusalError(400, str(error)) from error
-        finally:
-            leave()
-        return JSONAnswer(answer(found, asked.map), headers=_HEADERS)
-
-    async def about(_: Request) -> Response:
-        return JSONAnswer(_about(translator, limits, search), headers=_HEADERS)
-
-    async def health(_: Request) -> Response:
-        return JSONAnswer({"status": "ok", "waiting": waiting}, headers=_HEADERS)
-
+    service = _Service(translator, limits, search or translator.run.config.search)
     guards = [Middleware(Hosts, hosts, _HEADERS)]
     if log:
         guards.insert(0, Middleware(RequestLog, log))
     return Starlette(
         routes=[
             *(Route(path, partial(_asset, *asset)) for path, asset in _ASSETS.items()),
-            Route("/about", about),
-            Route("/health", health),
-            Route("/translate", translate, methods=["POST"]),
+            Route("/about", service.about),
+            Route("/health", service.health),
+            Route("/translate", service.translate, methods=["POST"]),
         ],
         middleware=guards,
         exception_handlers={
@@ -154,6 +122,62 @@ def application(
             ClientDisconnect: _client_left,
         },
     )
+
+
+class _Service:
+    """The answers of a server.
+
+    Args:
+      translator, limits: see `application`.
+      search: the default search options.
+    """
+
+    def __init__(self, translator: Translator, limits: Limits, search: SearchOptions) -> None:
+        self._translator, self._limits = translator, limits
+        self._search = served_search(search, limits)
+        self._batcher = Batcher(translator)
+        self._waiting = 0
+
+    async def translate(self, request: Request) -> Response:
+        """The translations that a request asks for."""
+        # The body is read first: a client that sends it slowly takes no place in the queue.
+        fields = await read_json(request, self._limits)
+        asked = check(fields, self._translator, self._limits, self._search)
+        if self._waiting >= self._limits.most_waiting:
+            raise RefusalError(
+                503, f"{self._waiting} requests are waiting already: try again in a moment"
+            )
+        self._waiting += 1
+        if asked.stream:
+            return _Stream(_json_lines(self._batcher, asked), self._leave)
+        try:
+            found = await _unless_left(self._batcher.translate(asked), request)
+        except InputError as error:
+            raise RefusalError(400, str(error)) from error
+        finally:
+            self._leave()
+        return JSONAnswer(answer(found, asked.map), headers=_HEADERS)
+
+    def _leave(self) -> None:
+        self._waiting -= 1
+
+    async def about(self, _: Request) -> Response:
+        """The run and the limits."""
+        run = self._translator.run
+        fields = {
+            "run": run.path.resolve().name,
+            "model": run.config.model_name,
+            "step": self._translator.step,
+            "maps": self._translator.map_names,
+            "example": example(self._translator, self._limits),
+            "beam": self._search.beam,
+            "most_beam": self._limits.most_beam,
+        }
+        return JSONAnswer(fields, headers=_HEADERS)
+
+    async def health(self, _: Request) -> Response:
+        """How many requests wait."""
+        return JSONAnswer({"status": "ok", "waiting": self._waiting}, headers=_HEADERS)
 
 
 class _Stream(StreamingResponse):
@@ -239,16 +263,3 @@ async def _unknown(request: Request, error: Any) -> Response:
 
 async def _client_left(_: Request, __: Exception) -> Response:
     return Response(status_code=499)  # the client is gone, so nobody reads the response
-
-
-def _about(translator: Translator, limits: Limits, search: SearchOptions) -> dict[str, Any]:
-    run = translator.run
-    return {
-        "run": run.path.resolve().name,
-        "model": run.config.model_name,
-        "step": translator.step,
-        "maps": translator.map_names,
-        "example": example(translator, limits),
-        "beam": search.beam,
-        "most_beam": limits.most_beam,
-    }
