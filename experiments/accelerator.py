@@ -41,8 +41,7 @@ from encdec.runs.metrics_log import metric_rows
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
 from encdec.types import Batch, InputError, Precision
-from experiments.benchmark import Options as Workload
-from experiments.benchmark import forward_flops, matmul_peak, random_batch
+from experiments.workload import Shape, forward_flops, matmul_peak, random_batch
 
 Family = Literal["seq2seq", "attention", "transformer"]
 
@@ -116,13 +115,8 @@ def training_speed(options: Options, name: str, precision: Precision, peak: floa
         size, options.vocabulary, options.vocabulary, joint=True, precision=precision
     )
     states = StateSharding(model, model, optimizer(training), training, SINGLE_DEVICE)
-    work = Workload(
-        sentences=options.sentences,
-        source_length=options.length,
-        target_length=options.length,
-        vocabulary=options.vocabulary,
-    )
-    batch: Batch = states.shard_batch(random_batch(work))
+    shape = Shape(options.sentences, options.length, options.length, options.vocabulary)
+    batch: Batch = states.shard_batch(random_batch(shape))
     key = jax.random.key(1)
     state = states.init(jax.random.key(0))
     start = time.perf_counter()
@@ -139,7 +133,7 @@ def training_speed(options: Options, name: str, precision: Precision, peak: floa
     if not np.isfinite(sums.loss):
         raise InputError(f"{name} {precision}: the loss is {sums.loss}")
     median = statistics.median(seconds)
-    flops = 3 * forward_flops(size, work) if isinstance(size, TransformerConfig) else None
+    flops = 3 * forward_flops(size, shape) if isinstance(size, TransformerConfig) else None
     memory = jax.devices()[0].memory_stats() or {}
     return Row(
         name,

@@ -1,29 +1,28 @@
 """How fast are training and search, compared with the same workload in plain PyTorch?
 
     pip install "encdec[peers]"   # PyTorch; without it only encdec is timed
-    python experiments/benchmark.py --json benchmark.json
+    python -m experiments.benchmark --source multi30k/train.en --target multi30k/train.de
+    python -m experiments.benchmark --json benchmark.json
 
-Workload: float32, vocabulary 8,000, 128 sentences of 32 source and 32 target tokens. Models: the
-`tiny` preset's, with dropout 0.1 everywhere that nn.Transformer has it. Training: label smoothing
-0.1, clipping at 1.0, Adam, inverse square root after a warm-up. Search: random parameters, with
-probability 0 for the end token, so that every sentence runs to its limit in both frameworks. The
-docstring of `torch_peers.py` lists the differences of the PyTorch models.
+Workload: with `--source` and `--target` random pairs of a text, subwords of 8,000 on each side,
+sorted by the length of their sources and cut into batches, as both frameworks' users would; without
+them one batch of random sentences of one length. Float32; models of the `tiny` preset's sizes, with
+dropout 0.1 everywhere that nn.Transformer has it. Training: label smoothing 0.1, clipping at 1.0,
+Adam, inverse square root after a warm-up. Search: random parameters, where the end token is never
+likely, so that each translation has as many tokens as the target of its pair. PyTorch searches a
+batch until its last sentence has ended, with the keys and values of earlier tokens kept; `encdec`
+searches it as `translate` does. The docstring of `torch_peers.py` lists the differences of the
+models.
 
 After two calls each, the frameworks run in turn; figures are medians. The "first call" includes
-compilation. Model FLOPs are computed from matrix shapes, as 3 times the forward pass (one product
-per matrix forwards, two backwards); their rate is given as a fraction of that of the fastest
-float32 matrix product of JAX in the same run. The machine must be idle: another busy process makes
-both frameworks several times slower. On a GPU set XLA_PYTHON_CLIENT_PREALLOCATE=false, so that both
-frameworks find memory.
+compilation, of a program for each shape. Model FLOPs are computed from the shapes of the matrices,
+padding included, as 3 times the forward pass (one product per matrix forwards, two backwards);
+their rate is given as a fraction of that of the fastest float32 matrix product of JAX in the same
+run. The machine must be idle: another busy process makes both frameworks several times slower. On a
+GPU set XLA_PYTHON_CLIENT_PREALLOCATE=false, so that both frameworks find memory.
 
-Device: 2 cores of an AMD EPYC with AVX-512, 2026-11-25, jax 0.10.2, torch 2.13.0.
-Duration: 5 minutes, most of it beam search in PyTorch.
-Results, the speed of encdec divided by that of PyTorch: training 2.23 (seq2seq), 1.78 (attention)
-and 2.07 (transformer); greedy 0.95, 1.29 and 4.0; beam 1.39, 1.70 and 5.2. Training ran at 48, 30
-and 32 % of the matmul peak of 491 GFLOP/s. On 2026-11-24, on a machine without AVX-512: training
-1.87, 1.40 and 1.67; greedy 0.98, 1.10 and 3.6; beam 1.07, 1.12 and 4.2. Page faults are part of the
-times: with huge pages for malloc (GLIBC_TUNABLES=glibc.malloc.hugetlb=1) the Transformer's step
-took 490 ms there instead of 600.
+Results, with device and date, stand in `README.md`. Page faults are part of the times: with huge
+pages for malloc (GLIBC_TUNABLES=glibc.malloc.hugetlb=1) a step of training takes less.
 """
 
 import dataclasses
@@ -33,8 +32,7 @@ import os
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -49,41 +47,36 @@ import optax
 import tyro
 
 from encdec.cli.main import one_line_errors
-from encdec.config import (
-    AttentionConfig,
-    ModelConfig,
-    Seq2SeqConfig,
-    TrainingConfig,
-    TransformerConfig,
-)
+from encdec.config import ModelConfig, SearchOptions, TrainingConfig, TransformerConfig
 from encdec.config.presets import preset
+from encdec.inference.decoding import Model, Shared, cache_bytes
+from encdec.inference.segments import find
 from encdec.models import registry
-from encdec.ops.products import matmul
-from encdec.search.beam import beam_search
-from encdec.search.sampling import greedy
+from encdec.parallel import sharding
+from encdec.parallel.layout import SINGLE_DEVICE
+from encdec.search.methods import Sentences, split
 from encdec.search.types import SearchResult
 from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, init_state, train_step
-from encdec.types import (
-    Array,
-    Batch,
-    Cache,
-    DecodeStep,
-    InputError,
-    Memory,
-    Params,
-    Precision,
-    SpecialIds,
+from encdec.types import Batch, InputError, Params, SpecialIds
+from experiments.workload import (
+    END,
+    UNKNOWN,
+    Run,
+    Shape,
+    clock,
+    forward_flops,
+    matmul_peak,
+    random_batch,
+    shape_of,
+    text_batches,
 )
-
-_, START, END, UNKNOWN = SpecialIds()
 
 DROPOUT = 0.1
 BEAMS = 5
 TRAINING = TrainingConfig()  # label smoothing 0.1, clip 1.0, inverse-sqrt
-
-Run = Callable[[], Any]
-"""One training step or one search; it returns when the device has finished."""
+NEVER = -1e9
+"""The bias of a token that is never chosen."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +89,18 @@ class Options:
         "transformer",
     )
     """Model families."""
+    source: Path | None = None
+    """Text of real sentences, one in each line."""
+    target: Path | None = None
+    """Its translation."""
+    batches: int = 8
+    """Batches of that text; without one there is a single batch."""
     sentences: int = 128
     """Sentences per batch."""
     source_length: int = 32
-    """Source tokens per sentence."""
+    """Source tokens per sentence, where there is no text."""
     target_length: int = 32
-    """Target tokens per sentence."""
+    """Target tokens per sentence, where there is no text."""
     vocabulary: int = 8000
     """Tokens in each vocabulary."""
     rounds: int = 10
@@ -112,16 +111,19 @@ class Options:
     """JSON file for the results, with the time of every run."""
 
     def __post_init__(self) -> None:
-        least = {"sentences": 1, "source_length": 1, "target_length": 1, "rounds": 1}
-        for name, minimum in (least | {"vocabulary": BEAMS + UNKNOWN}).items():
+        ones = ("batches", "sentences", "source_length", "target_length", "rounds")
+        least = dict.fromkeys(ones, 1) | {"vocabulary": BEAMS + UNKNOWN}
+        for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise InputError(
                     f"{name} = {getattr(self, name)} cannot be used: give at least {minimum}"
                 )
+        if (self.source is None) != (self.target is None):
+            raise InputError("source and target go together: give both, or neither")
 
 
-MakeRuns = Callable[[ModelConfig, Batch, Options], dict[str, Run]]
-"""Makes the runs of one framework, by task."""
+MakeRuns = Callable[[ModelConfig, Sequence[Batch], Options], dict[str, Run]]
+"""Makes the runs of one framework, by task; each goes through all batches."""
 
 
 class Row(NamedTuple):
@@ -152,134 +154,123 @@ def model_config(name: str) -> ModelConfig:
     return replace(size, dropout=DROPOUT)
 
 
-def random_batch(options: Options) -> Batch:
-    """Random sentences of equal length: src [B, S] and tgt [B, T + 1], with the end token."""
-    random = np.random.default_rng(0)
-    src, tgt = (
-        random.integers(UNKNOWN + 1, options.vocabulary, (options.sentences, length), np.int32)
-        for length in (options.source_length, options.target_length + 1)
-    )
-    src[:, -1] = tgt[:, -1] = END
-    tgt[:, 0] = START
-    return Batch(src, np.ones(src.shape, bool), tgt, np.ones(tgt[:, 1:].shape, bool))
-
-
-def forward_flops(config: ModelConfig, options: Options) -> int:
-    """FLOPs of a forward pass: 2 n m for each product of a row with a matrix [n, m]."""
-    S, T, V = options.source_length, options.target_length, options.vocabulary
-    if isinstance(config, TransformerConfig):
-        D, F = config.width, config.feed_forward
-        encoder = S * (4 * D * D + 2 * S * D + 2 * D * F)
-        cross = T * (2 * D * D + 2 * S * D) + S * 2 * D * D
-        decoder = T * (4 * D * D + 2 * T * D + 2 * D * F) + cross
-        products = config.layers * (encoder + decoder) + T * D * V
-    elif isinstance(config, Seq2SeqConfig):
-        E, H = config.embed, config.hidden
-        products = (S + T) * (E + H) * 3 * H + T * H * V
-    else:
-        products = _attention_products(config, S, T, V)
-    return 2 * options.sentences * products
-
-
-def _attention_products(config: AttentionConfig, S: int, T: int, V: int) -> int:
-    E, H = config.embed, config.hidden
-    encoder = 2 * S * (E + H) * 3 * H
-    bridge_and_keys = (1 + S) * 2 * H * H
-    attention = H * H + S * H + S * 2 * H  # query, scores, weighted sum
-    cell = (E + 2 * H + H) * 3 * H
-    readout = (H + E + 2 * H) * E + E * V
-    return encoder + bridge_and_keys + T * (attention + cell + readout)
+def make_batches(options: Options) -> list[Batch]:
+    """The batches of the workload."""
+    if options.source is not None and options.target is not None:
+        return text_batches(
+            options.source,
+            options.target,
+            sentences=options.sentences,
+            batches=options.batches,
+            vocabulary=options.vocabulary,
+        )
+    lengths = options.source_length, options.target_length
+    return [random_batch(Shape(options.sentences, *lengths, options.vocabulary))]
 
 
 def training_run(
-    model: nn.Module, adam: optax.GradientTransformation, state: TrainState, batch: Batch
+    model: nn.Module,
+    adam: optax.GradientTransformation,
+    state: TrainState,
+    batches: Sequence[Batch],
 ) -> Run:
-    """A training step of `encdec`; it donates the state."""
+    """Training steps of `encdec`; they donate the state."""
     update = jax.jit(partial(train_step, model, adam, TRAINING), donate_argnums=0)
-    batch, key = jax.device_put((batch, jax.random.key(1)))
+    batches, key = jax.device_put(([*batches], jax.random.key(1)))
 
     def run() -> TrainState:
         nonlocal state
-        state, _ = update(state, batch, key)
+        for batch in batches:
+            state, _ = update(state, batch, key)
         return jax.block_until_ready(state)
 
     return run
 
 
-def endless(step: DecodeStep) -> DecodeStep:
-    """The step with an end token of probability 0."""
-
-    def without_end(memory: Memory, cache: Cache, tokens: Array) -> tuple[Array, Array, Cache]:
-        logits, attention, cache = step(memory, cache, tokens)
-        return logits.at[..., END].set(-jnp.inf), attention, cache
-
-    return without_end
+def endless(params: Params) -> Params:
+    """Parameters with which the end token is never likely."""
+    logits = params["logits"]
+    return params | {"logits": logits | {"bias": logits["bias"].at[END].set(NEVER)}}
 
 
-@partial(jax.jit, static_argnames=("model", "beams", "max_len"))
-def search(
-    model: nn.Module, params: Params, src: Array, *, beams: int, max_len: int
-) -> SearchResult:
-    """Searches translations of exactly max_len tokens; one beam is greedy search."""
-    bound = partial(model.apply, {"params": params})
-    memory = bound(src, jnp.ones(src.shape, bool), method="encode")
-    init_cache: Any = partial(bound, memory, beams, method="init_beam_cache")
-    one_token: Any = partial(bound, method="decode_step")
-    step = endless(one_token)
-    max_lengths = jnp.full(len(src), max_len)
-    common: dict[str, Any] = {
-        "max_len": max_len,
-        "specials": SpecialIds(),
-        "banned": SpecialIds()[:2],
-    }
-    if beams == 1:
-        return greedy(step, memory, init_cache, max_lengths, **common)
-    return beam_search(step, memory, init_cache, max_lengths, beams=beams, **common)
+def search(model: nn.Module, params: Params, batch: Batch, beams: int) -> SearchResult:
+    """Searches a batch for translations of as many tokens as the targets have.
+
+    Returns:
+      NumPy arrays [B, ...]; one beam is greedy search.
+    """
+    limits = np.asarray(batch.tgt_mask).sum(1).astype(np.int32)
+    options = SearchOptions(beam=beams, length_penalty=0.0)
+    static, arrays = split(options, SpecialIds(), max_len=int(limits.max()))
+    sentences: Any = Sentences(
+        limits, np.arange(len(limits), dtype=np.uint32), np.zeros((len(limits), 0), np.int32)
+    )
+    rows = sharding.shard_rows((((batch.src, batch.src_mask),), sentences), SINGLE_DEVICE)
+    return find(
+        SINGLE_DEVICE,
+        Model((model,), "probabilities"),
+        static,
+        (params,),
+        Shared(arrays, np.ones(1, np.float32)),
+        *rows,
+        cache_grows=cache_bytes(model) > 0,
+        gather=partial(sharding.gather_batch, layout=SINGLE_DEVICE),
+    )
 
 
-def search_run(model: nn.Module, params: Params, batch: Batch, beams: int) -> Run:
-    """A search of `encdec`."""
-    src, max_len = jax.device_put(batch.src), batch.tgt.shape[1] - 1
-    return lambda: jax.block_until_ready(search(model, params, src, beams=beams, max_len=max_len))
+def each(work: Callable[[Any], Any], batches: Sequence[Any]) -> Run:
+    """One piece of work after another."""
+    return lambda: [work(batch) for batch in batches]
 
 
-def torch_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str, Run]:
+def torch_runs(config: ModelConfig, batches: Sequence[Batch], options: Options) -> dict[str, Run]:
     """The same tasks in PyTorch."""
     import torch
-    import torch_peers
+
+    from experiments import torch_peers
 
     torch_peers.prepare(options.precision)
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-    length = max(options.source_length, options.target_length)
-    model = torch_peers.build(config, options.vocabulary, length).to(device)
-    src, tgt = (torch.from_numpy(x).long().to(device) for x in (batch.src, batch.tgt))
-    max_len = options.target_length
+    shapes = [shape_of(batch, options.vocabulary) for batch in batches]
+    longest = max(max(shape.source, shape.target) for shape in shapes)
+    trained, searched = (
+        torch_peers.build(config, options.vocabulary, longest).to(device) for _ in range(2)
+    )
+    torch_peers.make_endless(searched, NEVER)
+    pairs = [
+        tuple(torch.from_numpy(np.asarray(x)).long().to(device) for x in (batch.src, batch.tgt))
+        for batch in batches
+    ]
+    greedy = partial(torch_peers.greedy, searched)
+    beam_search = partial(torch_peers.beam_search, searched, beams=BEAMS)
+    sources = [(src, torch_peers.lengths(tgt[:, 1:])) for src, tgt in pairs]
 
-    def finished(call: Run) -> Any:
-        result = call()
+    def finished(run: Run) -> Any:
+        result = run()
         if device == "cuda":
             torch.cuda.synchronize()
         return result
 
     calls: dict[str, Run] = {
-        "training": torch_peers.trainer(model, TRAINING, src, tgt),
-        "greedy": partial(torch_peers.greedy, model, src, max_len),
-        f"beam {BEAMS}": partial(torch_peers.beam_search, model, src, max_len, BEAMS),
+        "training": each(torch_peers.trainer(trained, TRAINING), pairs),
+        "greedy": each(lambda one: greedy(*one), sources),
+        f"beam {BEAMS}": each(lambda one: beam_search(*one), sources),
     }
     return {task: partial(finished, call) for task, call in calls.items()}
 
 
-def encdec_runs(config: ModelConfig, batch: Batch, options: Options) -> dict[str, Run]:
+def encdec_runs(config: ModelConfig, batches: Sequence[Batch], options: Options) -> dict[str, Run]:
     """All tasks in `encdec`."""
     model = registry.build(
         config, options.vocabulary, options.vocabulary, precision=options.precision
     )
     adam = optimizer(TRAINING)
     state = init_state(registry.init(model, jax.random.key(0)), adam, TRAINING)
+    params = endless(state.params)
     return {
-        "training": training_run(model, adam, jax.tree.map(jnp.copy, state), batch),
-        "greedy": search_run(model, state.params, batch, 1),
-        f"beam {BEAMS}": search_run(model, state.params, batch, BEAMS),
+        "training": training_run(model, adam, jax.tree.map(jnp.copy, state), batches),
+        "greedy": each(partial(search, model, params, beams=1), batches),
+        f"beam {BEAMS}": each(partial(search, model, params, beams=BEAMS), batches),
     }
 
 
@@ -297,13 +288,6 @@ def available_frameworks() -> dict[str, MakeRuns]:
     return frameworks | {"PyTorch": torch_runs}
 
 
-def clock(run: Run) -> float:
-    """The duration of one call in seconds."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 def in_turn(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, list[float]]]:
     """Times each framework: seconds of its first call, and of each later round."""
     firsts = {name: clock(run) for name, run in runs.items()}
@@ -316,40 +300,27 @@ def in_turn(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, list[fl
     return {name: (firsts[name], times[name]) for name in runs}
 
 
-def product_run(size: int, precision: Precision) -> Run:
-    """A square matrix product."""
-    x = jax.random.normal(jax.random.key(0), (size, size))
-    multiply = jax.jit(partial(matmul, precision=precision))
-    return lambda: jax.block_until_ready(multiply(x, x))
-
-
-def matmul_peak(precision: Precision) -> float:
-    """FLOP/s of the fastest square float32 product, of sizes doubled until one takes 50 ms."""
-    best, size, seconds = 0.0, 256, 0.0
-    while seconds < 0.05 and size < 8192:
-        size *= 2
-        run = product_run(size, precision)
-        run()
-        seconds = statistics.median(clock(run) for _ in range(10))
-        best = max(best, 2 * size**3 / seconds)
-    return best
-
-
 def compare(
-    name: str, config: ModelConfig, options: Options, peak: float, frameworks: dict[str, MakeRuns]
+    name: str,
+    batches: Sequence[Batch],
+    options: Options,
+    peak: float,
+    frameworks: dict[str, MakeRuns],
 ) -> Iterator[Row]:
     """The rows of one model: training, greedy, beam; the frameworks in turn."""
-    batch = random_batch(options)
+    config = model_config(name)
     by_framework = {
-        framework: make(config, batch, options) for framework, make in frameworks.items()
+        framework: make(config, batches, options) for framework, make in frameworks.items()
     }
-    flops = 3 * forward_flops(config, options)
+    shapes = [shape_of(batch, options.vocabulary) for batch in batches]
+    flops = 3 * sum(forward_flops(config, shape) for shape in shapes)
+    tokens = sum(int(np.sum(batch.tgt_mask)) for batch in batches)
     for task in by_framework["encdec"]:
         runs = {framework: of_task[task] for framework, of_task in by_framework.items()}
         for framework, (first, seconds) in in_turn(runs, options.rounds).items():
             median = statistics.median(seconds)
             is_training = task == "training"
-            units = options.sentences * (options.target_length if is_training else 1)
+            units = tokens if is_training else sum(shape.sentences for shape in shapes)
             fraction = flops / median / peak if is_training else None
             yield Row(name, task, framework, seconds, units / median, fraction, first)
 
@@ -385,8 +356,9 @@ def main(options: Options) -> None:
     peak = matmul_peak(options.precision)
     about = machine(peak)
     print(*(f"{name}: {value}" for name, value in about.items()), HEAD, sep="\n", flush=True)
+    batches = make_batches(options)
     for name in options.models:
-        for row in compare(name, model_config(name), options, peak, frameworks):
+        for row in compare(name, batches, options, peak, frameworks):
             print(line(row), flush=True)
             rows.append(row)
     if options.json:

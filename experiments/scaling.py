@@ -36,7 +36,7 @@ from encdec.parallel.devices import chosen_precision
 from encdec.parallel.layout import Layout
 from encdec.training.optimizer import optimizer
 from encdec.training.sharded_state import StateSharding
-from experiments.benchmark import forward_flops, random_batch
+from experiments.workload import Shape, forward_flops, random_batch
 
 TRAINING = TrainingConfig(warmup=10)
 KINDS = ("all-reduce", "reduce-scatter", "all-gather")
@@ -124,7 +124,9 @@ def measure(options: Options, text: str, peak: float) -> Row:
     )
     state_sharding = StateSharding(full_model, model_shard, optimizer(TRAINING), TRAINING, layout)
     key = jax.random.key(0)
-    state, batch = state_sharding.init(key), state_sharding.shard_batch(random_batch(options))
+    lengths = options.source_length, options.target_length
+    shape = Shape(options.sentences, *lengths, options.vocabulary)
+    state, batch = state_sharding.init(key), state_sharding.shard_batch(random_batch(shape))
     program, needed = state_sharding.compiled(state, batch, key, measure=True)
     seconds, loss = [], 0.0
     for _ in range(options.steps + 1):
@@ -135,7 +137,7 @@ def measure(options: Options, text: str, peak: float) -> Row:
         loss = float(sums.loss / sums.tokens)
     median = statistics.median(seconds[1:])
     tokens = options.sentences * options.target_length
-    flops = 3 * forward_flops(config, options) / median
+    flops = 3 * forward_flops(config, shape) / median
     return Row(
         layout=text,
         seconds=median,

@@ -2,10 +2,10 @@
 
 Sizes, dropout and inputs are those of the configurations in `encdec.config`. The differences:
 nn.GRU applies the reset gate after the matrix product, r * (U h), where `encdec` has U (r * h), and
-it has a second bias; nn.Transformer's attention has biases, and it keeps no keys and values
-between steps, so its search runs the decoder over the entire prefix again for each token. The
-sentences of the benchmark are all equally long, so these models have no padding masks and do less
-work than those of `encdec`.
+it has a second bias; nn.Transformer's attention has biases. nn.Transformer keeps no keys and values
+between steps, so a step of the search is written out here with its layers' parameters: it keeps
+them, and hypotheses of a sentence share those of the source. Where no sentence of a batch has
+padding, these models use no masks and do less work than those of `encdec`.
 
 Axes: see `encdec.types`; N = B * W is the number of hypotheses.
 """
@@ -29,6 +29,30 @@ from encdec.types import SpecialIds
 
 PAD, START, END, _ = SpecialIds()
 
+State = tuple[Tensor, ...]
+"""What a search keeps of each hypothesis; each tensor [N, ...]."""
+
+
+def lengths(tokens: Tensor) -> Tensor:
+    """The tokens of each sentence, int64 [B], without padding: tokens [B, T]."""
+    return (tokens != PAD).sum(1)
+
+
+def padding(tokens: Tensor) -> Tensor | None:
+    """Where padding is, bool [B, T]; None if there is none."""
+    where = tokens == PAD
+    return where if where.any() else None
+
+
+def run_over(rnn: nn.GRU, x: Tensor, src: Tensor) -> tuple[Tensor, Tensor]:
+    """The outputs [B, S, ...] and last states of an RNN over x [B, S, E], without padding."""
+    if padding(src) is None:
+        return rnn(x)
+    counts = lengths(src).cpu()
+    packed = nn.utils.rnn.pack_padded_sequence(x, counts, batch_first=True, enforce_sorted=False)
+    outputs, states = rnn(packed)
+    return nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)[0], states
+
 
 class Seq2SeqPeer(nn.Module):
     """An nn.GRU reads the source backwards; another decodes from the last state of the first."""
@@ -48,19 +72,21 @@ class Seq2SeqPeer(nn.Module):
         outputs, _ = self.decoder(x, self._encode(src))
         return self.logits(self.dropout(outputs))
 
-    def start(self, src: Tensor, beams: int) -> tuple[None, Tensor]:
+    def start(self, src: Tensor, beams: int) -> tuple[None, State]:
         """No memory, and the state [N, hidden] of W hypotheses for each sentence."""
-        return None, self._encode(src)[0].repeat_interleave(beams, 0)
+        return None, (self._encode(src)[0].repeat_interleave(beams, 0),)
 
-    def step(self, memory: None, state: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, memory: None, state: State, prefix: Tensor) -> tuple[Tensor, State]:
         """prefix [N, t] -> logits [N, V] of token t, and the state after it."""
         x = self.tgt_embedding(prefix[:, -1:])
-        outputs, state = self.decoder(x, state[None])
-        return self.logits(outputs[:, 0]), state[0]
+        outputs, h = self.decoder(x, state[0][None])
+        return self.logits(outputs[:, 0]), (h[0],)
 
     def _encode(self, src: Tensor) -> Tensor:
         """[B, S] -> the last state [1, B, hidden]."""
-        return self.encoder(self.dropout(self.src_embedding(src.flip(1))))[1]
+        places = lengths(src)[:, None] - 1 - torch.arange(src.shape[1], device=src.device)
+        backwards = src.gather(1, places.clamp(min=0))  # padding is not read
+        return run_over(self.encoder, self.dropout(self.src_embedding(backwards)), src)[1]
 
 
 class AttentionPeer(nn.Module):
@@ -83,37 +109,40 @@ class AttentionPeer(nn.Module):
 
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         """Teacher forcing: src int64 [B, S], tgt_in int64 [B, T] -> logits [B, T, V]."""
-        (keys, values), h = self.start(src, 1)
+        memory, (h,) = self.start(src, 1)
         x = self.dropout(self.tgt_embedding(tgt_in))
         states, contexts = [], []
         for token in x.unbind(1):
-            context, h = self._advance(keys, values, h, token)
+            context, h = self._advance(memory, h, token)
             states.append(h)
             contexts.append(context)
         return self._read_out(torch.stack(states, 1), x, torch.stack(contexts, 1))
 
-    def start(self, src: Tensor, beams: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Keys [N, S, A], values [N, S, 2 hidden] and the first state [N, hidden]."""
-        outputs, ends = self.encoder(self.dropout(self.src_embedding(src)))
+    def start(self, src: Tensor, beams: int) -> tuple[tuple[Tensor, ...], State]:
+        """Keys [N, S, A], values [N, S, 2 hidden], what is added to scores [N, S, 1]; and the first
+        state [N, hidden]."""
+        outputs, ends = run_over(self.encoder, self.dropout(self.src_embedding(src)), src)
         h = torch.tanh(self.bridge(torch.cat([ends[0], ends[1]], -1)))
         values = self.dropout(outputs)
-        keys, values, h = (
+        added = torch.where(src == PAD, -torch.inf, 0.0)[..., None]
+        keys, values, added, h = (
             x.repeat_interleave(beams, 0) if beams > 1 else x
-            for x in (self.keys(values), values, h)
+            for x in (self.keys(values), values, added, h)
         )
-        return (keys, values), h
+        return (keys, values, added), (h,)
 
     def step(
-        self, memory: tuple[Tensor, Tensor], state: Tensor, prefix: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, memory: tuple[Tensor, ...], state: State, prefix: Tensor
+    ) -> tuple[Tensor, State]:
         """prefix [N, t] -> logits [N, V] of token t, and the state after it."""
         x = self.tgt_embedding(prefix[:, -1])
-        context, h = self._advance(*memory, state, x)
-        return self._read_out(h, x, context), h
+        context, h = self._advance(memory, state[0], x)
+        return self._read_out(h, x, context), (h,)
 
-    def _advance(self, keys: Tensor, values: Tensor, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _advance(self, memory: tuple[Tensor, ...], h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """One time step: x [N, embed] -> context [N, 2 hidden] and state [N, hidden]."""
-        scores = self.v(torch.tanh(self.query(h)[:, None] + keys))  # [N, S, 1]
+        keys, values, added = memory
+        scores = self.v(torch.tanh(self.query(h)[:, None] + keys)) + added  # [N, S, 1]
         context = (scores.softmax(1).transpose(1, 2) @ values)[:, 0]
         return context, self.cell(torch.cat([x, context], -1), h)
 
@@ -152,28 +181,80 @@ class TransformerPeer(nn.Module):
 
     def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
         """Teacher forcing: src int64 [B, S], tgt_in int64 [B, T] -> logits [B, T, V]."""
-        return self.logits(self._decode(self._encode(src), tgt_in))
+        mask = nn.Transformer.generate_square_subsequent_mask(tgt_in.shape[1], device=tgt_in.device)
+        decoded = self.transformer.decoder(
+            self._embed(self.tgt_embedding, tgt_in),
+            self._encode(src),
+            tgt_mask=mask,
+            tgt_is_causal=True,
+            memory_key_padding_mask=padding(src),
+        )
+        return self.logits(decoded)
 
-    def start(self, src: Tensor, beams: int) -> tuple[Tensor, Tensor]:
-        """The encoder's output [N, S, D]; the state is empty, [N, 0]."""
-        memory = self._encode(src).repeat_interleave(beams, 0)
-        return memory, memory.new_empty(len(memory), 0)
+    def start(self, src: Tensor, beams: int) -> tuple[tuple[list[State], Tensor | None], State]:
+        """Keys and values [B, H, S, K] of the source for each layer, and where it is real, bool
+        [B, 1, 1, S]; the state, keys and values of each layer [N, H, t, K], has no token yet."""
+        encoded, where = self._encode(src), padding(src)
+        sources = []
+        for layer in self.transformer.decoder.layers:
+            attention = layer.multihead_attn
+            weight, bias = (
+                x[x.shape[0] // 3 :] for x in (attention.in_proj_weight, attention.in_proj_bias)
+            )
+            both = nn.functional.linear(encoded, weight, bias).chunk(2, -1)
+            sources.append(tuple(self._heads(x, len(src)) for x in both))
+        empty = sources[0][0][:, :, :0].repeat_interleave(beams, 0)
+        mask = None if where is None else ~where[:, None, None]
+        return (sources, mask), (empty,) * (2 * len(sources))
 
-    def step(self, memory: Tensor, state: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor]:
-        """prefix [N, t] -> logits [N, V] of token t."""
-        return self.logits(self._decode(memory, prefix)[:, -1]), state
+    def step(
+        self, memory: tuple[list[State], Tensor | None], state: State, prefix: Tensor
+    ) -> tuple[Tensor, State]:
+        """prefix [N, t] -> logits [N, V] of token t, and the state with it."""
+        sources, mask = memory
+        x = self._embed(self.tgt_embedding, prefix[:, -1:], prefix.shape[1] - 1)
+        new: list[Tensor] = []
+        for i, layer in enumerate(self.transformer.decoder.layers):
+            past = state[2 * i], state[2 * i + 1]
+            x, past = self._layer_step(layer, x, sources[i], mask, past)
+            new += past
+        return self.logits(x[:, 0]), tuple(new)
+
+    def _layer_step(
+        self, layer: Any, x: Tensor, source: State, mask: Tensor | None, past: State
+    ) -> tuple[Tensor, State]:
+        """x [N, 1, D] through a decoder layer, and its keys and values with those of x."""
+        attend = nn.functional.scaled_dot_product_attention
+        hypotheses, _, width = x.shape
+        own = layer.self_attn
+        q, *key_and_value = (
+            self._heads(part, hypotheses)
+            for part in nn.functional.linear(x, own.in_proj_weight, own.in_proj_bias).chunk(3, -1)
+        )
+        past = tuple(torch.cat(pair, 2) for pair in zip(past, key_and_value, strict=True))
+        read = attend(q, *past)
+        x = layer.norm1(x + own.out_proj(read.reshape(hypotheses, 1, width)))
+        other = layer.multihead_attn
+        q = nn.functional.linear(x, other.in_proj_weight[:width], other.in_proj_bias[:width])
+        # The hypotheses of a sentence are queries of the same keys.
+        read = attend(self._heads(q, len(source[0])), *source, attn_mask=mask)
+        joined = read.transpose(1, 2).reshape(hypotheses, 1, width)
+        x = layer.norm2(x + other.out_proj(joined))
+        hidden = nn.functional.relu(layer.linear1(x))
+        return layer.norm3(x + layer.linear2(hidden)), past
+
+    def _heads(self, x: Tensor, rows: int) -> Tensor:
+        """[..., D] -> [rows, H, ..., K]."""
+        heads = self.transformer.decoder.layers[0].self_attn.num_heads
+        return x.reshape(rows, -1, heads, x.shape[-1] // heads).transpose(1, 2)
 
     def _encode(self, src: Tensor) -> Tensor:
-        return self.transformer.encoder(self._embed(self.src_embedding, src))
+        x = self._embed(self.src_embedding, src)
+        return self.transformer.encoder(x, src_key_padding_mask=padding(src))
 
-    def _decode(self, memory: Tensor, tgt_in: Tensor) -> Tensor:
-        mask = nn.Transformer.generate_square_subsequent_mask(tgt_in.shape[1], device=tgt_in.device)
-        x = self._embed(self.tgt_embedding, tgt_in)
-        return self.transformer.decoder(x, memory, tgt_mask=mask, tgt_is_causal=True)
-
-    def _embed(self, table: nn.Embedding, tokens: Tensor) -> Tensor:
+    def _embed(self, table: nn.Embedding, tokens: Tensor, first: int = 0) -> Tensor:
         x = table(tokens) * table.embedding_dim**0.5
-        return self.dropout(x + self.positions[: tokens.shape[1]])
+        return self.dropout(x + self.positions[first : first + tokens.shape[1]])
 
 
 def build(config: ModelConfig, vocabulary: int, length: int) -> nn.Module:
@@ -191,19 +272,22 @@ def prepare(precision: Literal["float32", "tf32"]) -> None:
     torch.set_float32_matmul_precision({"float32": "highest", "tf32": "high"}[precision])
 
 
-def trainer(
-    model: nn.Module, config: TrainingConfig, src: Tensor, tgt: Tensor
-) -> Callable[[], Tensor]:
-    """A function that makes one update on a batch each time it is called.
+def make_endless(model: Any, bias: float) -> None:
+    """Gives the end token a bias with which it is never likely."""
+    with torch.no_grad():
+        model.logits.bias[END] = bias
+
+
+def trainer(model: nn.Module, config: TrainingConfig) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    """A function that makes one update each time it is called.
 
     Args:
       model: one of the models above.
       config: learning rate, clipping and label smoothing.
-      src: int64 [B, S].
-      tgt: int64 [B, T + 1], the start token first.
 
     Returns:
-      () -> the loss before the update, nats per token.
+      (src int64 [B, S], tgt int64 [B, T + 1], the start token first) -> the loss before the update,
+      nats per token.
     """
     adam = torch.optim.Adam(
         model.parameters(),
@@ -217,7 +301,8 @@ def trainer(
         adam, lambda n: min((n + 1) / warmup, (warmup / (n + 1)) ** 0.5)
     )
 
-    def update() -> Tensor:
+    def update(pair: tuple[Tensor, ...]) -> Tensor:
+        src, tgt = pair
         model.train()
         adam.zero_grad()
         logits = model(src, tgt[:, :-1])
@@ -236,44 +321,32 @@ def trainer(
     return update
 
 
-def endless(model: Any) -> Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The step with an end token of probability 0, so that every sentence takes all steps."""
-
-    def step(memory: Any, state: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor]:
-        logits, state = model.step(memory, state, prefix)
-        logits[:, END] = -torch.inf
-        return logits, state
-
-    return step
-
-
 @torch.inference_mode()
-def greedy(model: Any, src: Tensor, max_len: int) -> Tensor:
-    """The likeliest token at each step: src int64 [B, S] -> int64 [B, T]."""
+def greedy(model: Any, src: Tensor, limits: Tensor) -> Tensor:
+    """The likeliest token at each step: src [B, S], limits [B] of tokens, int64 -> int64 [B, T]."""
     model.eval()
-    step = endless(model)
     memory, state = model.start(src, 1)
     prefix = src.new_full((len(src), 1), START)
     done = torch.zeros(len(src), dtype=torch.bool, device=src.device)
-    for _ in range(max_len):
-        logits, state = step(memory, state, prefix)
+    for length in range(1, int(limits.max()) + 1):
+        logits, state = model.step(memory, state, prefix)
         logits[:, :END] = -torch.inf  # padding and start
         tokens = logits.argmax(-1).masked_fill(done, PAD)
         prefix = torch.cat([prefix, tokens[:, None]], 1)
-        done = done | (tokens == END)
+        done = done | (tokens == END) | (length >= limits)
         if done.all():
             break
     return prefix[:, 1:]
 
 
 @torch.inference_mode()
-def beam_search(model: Any, src: Tensor, max_len: int, beams: int) -> tuple[Tensor, Tensor]:
+def beam_search(model: Any, src: Tensor, limits: Tensor, beams: int) -> tuple[Tensor, Tensor]:
     """Beam search in which finished hypotheses stay in the beam.
 
-    src int64 [B, S] -> tokens int64 [B, W, T] and log-probabilities [B, W], best first.
+    src [B, S] and limits [B] of tokens, int64 -> tokens int64 [B, W, T] and log-probabilities
+    [B, W], best first.
     """
     model.eval()
-    step = endless(model)
     batch = len(src)
     memory, state = model.start(src, beams)
     prefix = src.new_full((batch * beams, 1), START)
@@ -281,8 +354,9 @@ def beam_search(model: Any, src: Tensor, max_len: int, beams: int) -> tuple[Tens
     first = torch.arange(batch, device=src.device)[:, None] * beams
     totals = torch.full((batch, beams), -torch.inf, device=src.device)
     totals[:, 0] = 0  # all W hypotheses begin alike, so only the first counts
-    for _ in range(max_len):
-        logits, state = step(memory, state, prefix)
+    most = limits.repeat_interleave(beams)
+    for length in range(1, int(limits.max()) + 1):
+        logits, state = model.step(memory, state, prefix)
         scores = logits.log_softmax(-1)
         scores[:, :END] = -torch.inf  # padding and start
         vocabulary = scores.shape[-1]
@@ -294,8 +368,8 @@ def beam_search(model: Any, src: Tensor, max_len: int, beams: int) -> tuple[Tens
         parents = (first + best // vocabulary).view(-1)
         tokens = (best % vocabulary).view(-1)
         prefix = torch.cat([prefix[parents], tokens[:, None]], 1)
-        state = state[parents]
-        done = done[parents] | (tokens == END)
+        state = tuple(x[parents] for x in state)
+        done = done[parents] | (tokens == END) | (length >= most)
         if done.all():
             break
     return prefix[:, 1:].view(batch, beams, -1), totals

@@ -22,30 +22,34 @@ from encdec.config import (
 from encdec.models import registry
 from encdec.training.optimizer import optimizer
 from encdec.training.step import TrainState, train_step
-from encdec.types import InputError, Params, SpecialIds
+from encdec.types import Batch, InputError, Params
+from experiments import benchmark
+from experiments.workload import END, Shape, forward_flops, random_batch, shape_of, text_batches
 
-END = SpecialIds().end
-
-FOLDER = Path(__file__).parents[2] / "experiments"
 CONFIGS: dict[str, ModelConfig] = {
     "seq2seq": Seq2SeqConfig(embed=6, hidden=10, dropout=0.0),
     "attention": AttentionConfig(embed=6, hidden=10, dropout=0.0),
     "transformer": TransformerConfig(layers=1, width=12, feed_forward=14, heads=4, dropout=0.0),
 }
-SIZES = {"sentences": 3, "source_length": 5, "target_length": 7, "vocabulary": 23, "rounds": 2}
+SHAPE = Shape(sentences=3, source=5, target=7, vocabulary=23)
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("benchmark")
-
-
-@pytest.fixture
-def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def peers() -> ModuleType:
     pytest.importorskip("torch").set_num_threads(1)
-    monkeypatch.syspath_prepend(str(FOLDER))
-    return importlib.import_module("torch_peers")
+    return importlib.import_module("experiments.torch_peers")
+
+
+def uneven_batch() -> Batch:
+    """Sentences of 5, 2 and 4 tokens, their targets of 3, 7 and 1."""
+    src, _, tgt, _ = (np.array(x) for x in random_batch(SHAPE))
+    src_mask = np.arange(5) < np.array([5, 2, 4])[:, None]
+    tgt_mask = np.arange(7) < np.array([3, 7, 1])[:, None]
+    tgt[:, 1:] = np.where(tgt_mask, tgt[:, 1:], 0)
+    return Batch(np.where(src_mask, src, 0), src_mask, tgt, tgt_mask)
+
+
+BATCHES = {"even": random_batch(SHAPE), "uneven": uneven_batch()}
 
 
 def _pair(peers: ModuleType, name: str) -> tuple[Any, Params, Any]:
@@ -53,7 +57,7 @@ def _pair(peers: ModuleType, name: str) -> tuple[Any, Params, Any]:
 
     With nothing between its candidate and the last state, a GRU of either kind is the same.
     """
-    vocabulary = SIZES["vocabulary"]
+    vocabulary = SHAPE.vocabulary
     model = registry.build(CONFIGS[name], vocabulary, vocabulary)
     shapes = registry.abstract(model)
     random = np.random.default_rng(5)
@@ -143,63 +147,67 @@ def _transformer(p: Params) -> dict[str, Any]:
 THEIRS = {"seq2seq": _seq2seq, "attention": _attention, "transformer": _transformer}
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("kind", BATCHES)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_peer_computes_what_the_model_does(
-    benchmark: ModuleType, peers: ModuleType, name: str
-) -> None:
+def test_peer_computes_what_the_model_does(peers: ModuleType, name: str, kind: str) -> None:
     import torch
 
-    options = benchmark.Options(**SIZES)
-    src, _, tgt, _ = benchmark.random_batch(options)
-    their_src, their_tgt = (torch.from_numpy(x).long() for x in (src, tgt))
+    batch = BATCHES[kind]
+    src, tgt = (torch.from_numpy(np.array(x)).long() for x in (batch.src, batch.tgt))
     model, params, peer = _pair(peers, name)
-    logits = jax.jit(model.apply)({"params": params}, src, src > 0, tgt[:, :-1])
-    np.testing.assert_allclose(logits, peer(their_src, their_tgt[:, :-1]).detach(), atol=2e-5)
+    logits = jax.jit(model.apply)({"params": params}, batch.src, batch.src_mask, batch.tgt[:, :-1])
+    theirs = peer(src, tgt[:, :-1]).detach()
+    np.testing.assert_allclose(logits[batch.tgt_mask], theirs[batch.tgt_mask], atol=2e-5)
 
-    found = benchmark.search(model, params, src, beams=4, max_len=7)
-    tokens, totals = peers.beam_search(peer, their_src, 7, 4)
+    params = benchmark.endless(jax.tree.map(jnp.asarray, params))
+    peers.make_endless(peer, benchmark.NEVER)
+    limits = peers.lengths(tgt[:, 1:])
+    found = benchmark.search(model, params, batch, 4)
+    tokens, totals = peers.beam_search(peer, src, limits, 4)
     np.testing.assert_array_equal(found.tokens, tokens)
     np.testing.assert_allclose(found.log_probs, totals, rtol=1e-5)
     assert END not in tokens
     assert tokens.shape == (3, 4, 7)
-    one, _ = peers.beam_search(peer, their_src, 7, 1)
-    np.testing.assert_array_equal(one[:, 0], peers.greedy(peer, their_src, 7))
+    assert ((found.tokens > 0).sum(-1) == limits.numpy()[:, None]).all()
+    one, _ = peers.beam_search(peer, src, limits, 1)
+    np.testing.assert_array_equal(one[:, 0], peers.greedy(peer, src, limits))
+    np.testing.assert_array_equal(one, benchmark.search(model, params, batch, 1).tokens)
 
 
-def test_updates_are_the_same(benchmark: ModuleType, peers: ModuleType) -> None:
+@pytest.mark.parametrize("kind", BATCHES)
+def test_updates_are_the_same(peers: ModuleType, kind: str) -> None:
     import torch
 
     training = replace(benchmark.TRAINING, warmup=2, learning_rate=0.01)
-    batch = benchmark.random_batch(benchmark.Options(**SIZES))
+    batch = BATCHES[kind]
     model, params, peer = _pair(peers, "transformer")
     for name, parameter in peer.named_parameters():
         parameter.requires_grad_(not name.endswith(("in_proj_bias", "out_proj.bias")))
-    sides = (torch.from_numpy(x).long() for x in (batch.src, batch.tgt))
-    update = peers.trainer(peer, training, *sides)
+    pair = tuple(torch.from_numpy(np.array(x)).long() for x in (batch.src, batch.tgt))
+    update = peers.trainer(peer, training)
     with jax.numpy_dtype_promotion("standard"):  # Optax promotes
         adam = optimizer(training)
         state = TrainState(jnp.zeros((), jnp.int32), params, adam.init(params), None)
         step = jax.jit(lambda s: train_step(model, adam, training, s, batch, jax.random.key(1)))
         for _ in range(4):
             state, (sums, _) = step(state)
-            np.testing.assert_allclose(sums.loss / sums.tokens, update(), rtol=1e-4)
+            np.testing.assert_allclose(sums.loss / sums.tokens, update(pair), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_flops_are_those_that_torch_counts(
-    benchmark: ModuleType, peers: ModuleType, name: str
-) -> None:
+def test_flops_are_those_that_torch_counts(peers: ModuleType, name: str) -> None:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    options = benchmark.Options(**SIZES)
-    batch = benchmark.random_batch(options)
-    src, tgt = (torch.from_numpy(x).long() for x in (batch.src, batch.tgt))
-    peer = peers.build(CONFIGS[name], options.vocabulary, 7)
+    batch = BATCHES["even"]
+    assert shape_of(batch, SHAPE.vocabulary) == SHAPE
+    src, tgt = (torch.from_numpy(np.array(x)).long() for x in (batch.src, batch.tgt))
+    peer = peers.build(CONFIGS[name], SHAPE.vocabulary, 7)
     with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
         peer(src, tgt[:, :-1])
-    assert benchmark.forward_flops(CONFIGS[name], options) == counted.get_total_flops()
+    assert forward_flops(CONFIGS[name], SHAPE) == counted.get_total_flops()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -211,28 +219,69 @@ def test_peer_has_our_parameters(peers: ModuleType, name: str) -> None:
     assert sum(x.numel() for x in peer.parameters()) == ours + extra
 
 
+TEXT = (
+    ["a b", "c d e f", "b b a c", "d", "f e d", "c a"],
+    ["A B C", "C D", "B C A C D", "D E", "F", "C A"],
+)
+
+
+def text_files(folder: Path) -> dict[str, Path]:
+    files = {side: folder / f"{side}.txt" for side in ("source", "target")}
+    for path, lines in zip(files.values(), TEXT, strict=True):
+        path.write_text("\n".join(lines) + "\n")
+    return files
+
+
+def test_batches_of_text_are_sorted_and_hold_its_pairs(tmp_path: Path) -> None:
+    found = text_batches(**text_files(tmp_path), sentences=2, batches=2, vocabulary=12)
+    lengths = [x.src_mask.sum(1) for x in found]
+    assert [*np.concatenate(lengths)] == sorted(np.concatenate(lengths))
+    for batch, counts in zip(found, lengths, strict=True):
+        assert batch.src.shape == (2, max(counts))
+        assert batch.tgt.shape == (2, max(batch.tgt_mask.sum(1)) + 1)
+        # Each row begins with the start token, and its real tokens end with the end token.
+        assert (batch.tgt[:, 0] == 1).all()
+        for ids, mask in ((batch.src, batch.src_mask), (batch.tgt[:, 1:], batch.tgt_mask)):
+            np.testing.assert_array_equal(ids == END, mask & ~np.pad(mask, ((0, 0), (0, 1)))[:, 1:])
+            assert not ids[~mask].any()
+    with pytest.raises(InputError, match="has 6 pairs, but the workload needs 8"):
+        text_batches(**text_files(tmp_path), sentences=2, batches=4, vocabulary=12)
+
+
+@pytest.mark.parametrize("from_text", [False, True])
 def test_a_small_run_gives_finite_figures(
-    benchmark: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
+    from_text: bool,
 ) -> None:
     monkeypatch.setattr(benchmark, "model_config", CONFIGS.__getitem__)
     monkeypatch.setattr(benchmark, "matmul_peak", lambda _: 1e9)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
+    given: dict[str, Any] = {"sentences": 3, "source_length": 5, "target_length": 7}
+    if from_text:
+        given = {"sentences": 3, "batches": 2, **text_files(tmp_path)}
+    options = benchmark.Options(
+        models=("seq2seq",), vocabulary=12, rounds=2, json=tmp_path / "b.json", **given
+    )
     with jax.numpy_dtype_promotion("standard"):  # Optax promotes
-        benchmark.main(benchmark.Options(models=("seq2seq",), **SIZES, json=tmp_path / "b.json"))
+        benchmark.main(options)
     table = capsys.readouterr().out
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert {row["task"] for row in rows} == {"training", "greedy", "beam 5"}
+    tokens = sum(batch.tgt_mask.sum() for batch in benchmark.make_batches(options))
     for row in rows:
         median = sum(row["seconds"]) / 2
-        units = 3 * 7 if row["task"] == "training" else 3
+        units = tokens if row["task"] == "training" else 6 if from_text else 3
         assert row["per_second"] == pytest.approx(units / median)
         assert math.isfinite(row["first_call"])
         assert f"{row['per_second']:.0f}" in table
 
 
-def test_sizes_that_cannot_be_used_are_named(benchmark: ModuleType) -> None:
-    with pytest.raises(InputError, match="rounds = 0"):
-        benchmark.Options(rounds=0)
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [({"rounds": 0}, "rounds = 0"), ({"source": Path("x")}, "source and target go together")],
+)
+def test_options_that_cannot_be_used_are_named(given: dict[str, Any], part: str) -> None:
+    with pytest.raises(InputError, match=part):
+        benchmark.Options(**given)
