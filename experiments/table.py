@@ -98,6 +98,7 @@ QUESTIONS = (
         "experiments/multi30k.py",
         {
             "Transformer": "multi30k-transformer-2048",
+            "Transformer with the published schedule": "multi30k-transformer-published",
             "GRU with attention": "multi30k-attention",
             "seq2seq (6,000 of 20,000 steps)": "multi30k-seq2seq",
         },

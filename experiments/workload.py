@@ -72,7 +72,7 @@ def text_batches(
       InputError: a file cannot be read, or has too few pairs or subwords.
     """
     pairs = read_pairs([source], [target])
-    vocabularies = [sentencepiece_model.train(side, vocabulary, "unigram") for side in pairs]
+    vocabularies = [sentencepiece_model.train(side, vocabulary, "bpe") for side in pairs]
     examples = encode_pairs(pairs, *vocabularies)
     count = sentences * batches
     if len(pairs.src) < count:

@@ -29,6 +29,7 @@ from encdec.data.sources import Pairs
 from encdec.models import registry
 from encdec.runs import run as runs
 from encdec.runs.metrics_log import append_metrics, metric_rows
+from encdec.training.optimizer import schedule
 from encdec.types import InputError
 from tests.small_run import small_run
 
@@ -47,6 +48,17 @@ def test_every_recipe_is_of_its_model(model: str) -> None:
         scan.config(scan.Options(here, model=model)),
     ]
     assert [config.model_name for config in found] == [model] * 3
+
+
+def test_the_published_recipe_is_that_of_the_transformer() -> None:
+    multi30k = script("multi30k")
+    config = multi30k.config(multi30k.Options(Path("corpus"), recipe="published"))
+    assert config.model.norm == "post"
+    rate = schedule(config.training)
+    for step, expected in ((1, 2.5e-6), (2000, 5e-3), (8000, 2.5e-3)):
+        assert float(rate(step - 1)) == pytest.approx(expected)
+    with pytest.raises(InputError, match="published is for the Transformer, not for attention"):
+        multi30k.Options(Path("corpus"), "attention", "published")
 
 
 def test_g2p_reads_characters_and_writes_phones() -> None:
