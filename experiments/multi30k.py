@@ -121,9 +121,7 @@ def training(options: Options) -> TrainingConfig:
     """The schedule, and which parameters are kept."""
     common = TrainingConfig(max_steps=options.max_steps, clip_norm=1.0, bleu_tokenizer="none")
     if options.recipe == "published":
-        return replace(
-            common, learning_rate=5e-3, warmup=2000, evaluate_every=100, average_last=5
-        )
+        return replace(common, learning_rate=5e-3, warmup=2000, evaluate_every=100, average_last=5)
     return replace(
         common,
         learning_rate=2e-3 if options.model == "transformer" else 1.5e-3,

@@ -16,7 +16,8 @@ from encdec.types import InputError
 Link = tuple[int, int]
 """A source word and a target word."""
 
-_TINY = 1e-9
+_LITTLE = 0.1
+"""Attention in all that is no sign of anything: c below."""
 
 
 def align_translation(
@@ -78,33 +79,43 @@ def chosen_maps(model: ModelConfig, layer: int | None, head: int | None) -> list
 
 
 def align_words(
-    attention: np.ndarray, src_words: Sequence[int], tgt_words: Sequence[int]
+    attention: np.ndarray,
+    src_words: Sequence[int],
+    tgt_words: Sequence[int],
+    tension: float = 0.0,
 ) -> list[Link]:
-    """Links each target word to the source word that it attended to most.
+    """Links each target word to the source word whose attention it has most of.
 
     A_ji = sum over tokens s of source word i, mean over tokens t of target word j, of
-    a_ts / sqrt(mean over all t of a_ts). Word j is linked to the word i with the largest A_ji. The
-    root lets source tokens that all target tokens attend to, such as a full stop, count less.
+    a_ts / (c + sum over all t of a_ts), times exp(-lambda |i / I - j / J|) (Dyer 2013, section 2).
+    Word j is linked to the word i with the largest A_ji. A source token that all target tokens
+    attend to, such as a full stop, has little for each; c = 0.1 keeps what none attends to from
+    having much.
 
     Args:
       attention: float [T, S], the attention a_ts at the step that predicts target token t.
       src_words: the word of each source token, -1 for none.
       tgt_words: the word of each target token, -1 for none.
+      tension: lambda, how much nearer words are preferred; 0 for languages of any order.
 
     Returns:
       The links in the order of target words, one for each word that has a token; none if no source
       token has a word.
     """
     source, target = np.asarray(src_words, int), np.asarray(tgt_words, int)
-    attention = attention / np.sqrt(attention.mean(0, keepdims=True) + _TINY)
-    if source.max(initial=-1) < 0:
+    count, length = source.max(initial=-1) + 1, target.max(initial=-1) + 1
+    if not count:
         return []
-    of_words = np.zeros((len(target), source.max() + 1))  # [T, source words]
-    np.add.at(of_words.T, source[source >= 0], attention[:, source >= 0].T)
-    return [
-        (int(of_words[target == word].mean(0).argmax()), int(word))
-        for word in np.unique(target[target >= 0])
-    ]
+    shares = attention / (_LITTLE + attention.sum(0))
+    of_words = np.zeros((len(target), count))  # [T, source words]
+    np.add.at(of_words.T, source[source >= 0], shares[:, source >= 0].T)
+    places = (np.arange(count) + 0.5) / count
+
+    def linked(word: int) -> int:
+        near = np.exp(-tension * np.abs(places - (word + 0.5) / length))
+        return int((of_words[target == word].mean(0) * near).argmax())
+
+    return [(linked(word), word) for word in np.unique(target[target >= 0]).tolist()]
 
 
 def pharaoh(links: Sequence[Link]) -> str:

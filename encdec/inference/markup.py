@@ -5,22 +5,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from encdec.config.search import SearchOptions
 from encdec.data.markup import Removed, keep_patterns, remove_markup
 from encdec.data.markup_placement import restore_markup
 from encdec.data.vocabulary import Vocabulary
 from encdec.data.word_spans import word_spans
 from encdec.data.words import SPACE, renumber
-from encdec.inference.alignment import Link, align_words
+from encdec.inference.alignment import Link, align_words, chosen_maps
 from encdec.inference.arguments import text_list
 from encdec.inference.translation import Translation
 from encdec.inference.translator import Translator
 from encdec.runs.run import Run
 
 _TENSION = 4.0
-"""How much nearer words are preferred: lambda below."""
+"""How much nearer words are preferred, see `align_words`."""
 
 
 def translate_markup(
@@ -77,10 +75,7 @@ def with_markup(run: Run, removed: Removed, translation: Translation) -> Transla
 def word_links(run: Run, translation: Translation, source: str) -> list[Link]:
     """Links between the words of a text and of its translation, as `word_spans` counts them.
 
-    Markup needs an alignment that holds for weak models too. So all attention maps count, the
-    attention to a source token is divided by one more than its sum, which is large for tokens that
-    are attended to whatever is translated, and multiplied by exp(-lambda |i / I - j / J|) for the
-    words i of I and j of J (Dyer 2013, section 2); `align_words` links words by what this gives.
+    Markup needs an alignment that holds for weak models too, so nearer words are preferred.
     """
     words, others = (
         [text[a:b] for a, b in word_spans(text)] for text in (source, translation.text)
@@ -88,15 +83,12 @@ def word_links(run: Run, translation: Translation, source: str) -> list[Link]:
     if translation.attention is None or not translation.attention.size:
         count, total = len(words), 2 * len(others)
         return [((2 * j + 1) * count // total, j) for j in range(len(others)) if count]
-    of_source = _token_words(run.src_vocabulary, translation.src_ids, source, words)
-    of_target = _token_words(run.tgt_vocabulary, translation.tgt_ids, translation.text, others)
-    attention = translation.attention.mean(0)
-    each = attention / (1 + attention.sum(0))
-    shape = (len(others), len(words))
-    places, source_places = ((np.arange(n) + 0.5) / n for n in (max(n, 1) for n in shape))
-    near = np.exp(-_TENSION * np.abs(places[:, None] - source_places))
-    # A token without a word is weighed as if it had the last one: it is not used.
-    return align_words(each * near[np.ix_(of_target, of_source)], of_source, of_target)
+    return align_words(
+        translation.attention[chosen_maps(run.config.model, None, None)].mean(0),
+        _token_words(run.src_vocabulary, translation.src_ids, source, words),
+        _token_words(run.tgt_vocabulary, translation.tgt_ids, translation.text, others),
+        _TENSION,
+    )
 
 
 def _token_words(

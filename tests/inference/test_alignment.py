@@ -1,5 +1,7 @@
 """Word alignments: against a plain loop, by hand, and of whole translations."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -11,15 +13,20 @@ from encdec.types import InputError
 from tests.small_run import small_run
 
 
-def by_loop(attention: np.ndarray, src_words: list[int], tgt_words: list[int]) -> list:
-    means = [sum(row[s] for row in attention) / len(attention) for s in range(len(src_words))]
+def by_loop(
+    attention: np.ndarray, src_words: list[int], tgt_words: list[int], tension: float
+) -> list:
+    sums = [sum(row[s] for row in attention) for s in range(len(src_words))]
     links = []
     for j in sorted({*tgt_words} - {-1}):
         mass: dict[int, float] = {}
         rows = [t for t, word in enumerate(tgt_words) if word == j]
         for s, i in enumerate(src_words):
             if i >= 0:
-                mass[i] = mass.get(i, 0) + sum(attention[t, s] / means[s] ** 0.5 for t in rows)
+                mass[i] = mass.get(i, 0) + sum(attention[t, s] / (0.1 + sums[s]) for t in rows)
+        for i in mass:
+            gap = (i + 0.5) / (max(src_words) + 1) - (j + 0.5) / (max(tgt_words) + 1)
+            mass[i] *= math.exp(-tension * abs(gap))
         if mass:
             links.append((max(mass, key=lambda i: mass[i]), j))
     return links
@@ -31,9 +38,9 @@ def test_a_word_is_linked_to_the_word_with_the_most_attention() -> None:
         attention = rng.dirichlet(np.ones(7), 5)
         src_words = [0, 0, 1, -1, 2, 2, -1]
         tgt_words = [[0, 0, -1, 1, -1], [0, 1, 1, 2, 3]][rng.integers(2)]
-        assert align_words(attention, src_words, tgt_words) == by_loop(
-            attention, src_words, tgt_words
-        )
+        for tension in (0.0, 3.0):
+            given = (attention, src_words, tgt_words, tension)
+            assert align_words(*given) == by_loop(*given)
 
 
 def test_pieces_add_up_and_the_end_token_has_no_word() -> None:
@@ -79,6 +86,6 @@ def test_words_of_a_translation(tmp_path) -> None:
     assert " " not in found.text
     for layer in (1, 2):
         mean = found.attention[2 * layer - 2 : 2 * layer].mean(0)
-        expected = by_loop(mean, source, target)
+        expected = by_loop(mean, source, target, 0.0)
         assert align_translation(run, found, text, layer) == expected
     assert align_translation(run, translator(" "), " ") == []
