@@ -1,6 +1,5 @@
 """What is decoded with: the parameters of one model or of several, bound to a search."""
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ from encdec.models import registry
 from encdec.models.interface import EncoderDecoder, bind, precision_of
 from encdec.search import methods
 from encdec.search.ensemble import ensemble
-from encdec.search.loop import Search
+from encdec.search.loop import Search, map_hypotheses
 from encdec.search.methods import ArrayOptions, Sentences, StaticOptions
-from encdec.types import Array, Cache, DecodeStep, Kept, Memory, Params
+from encdec.types import Array, Cache, DecodeStep, Memory, Params
 
 Source = tuple[Array | np.ndarray, Array | np.ndarray]
 """src and src_mask, as in `Batch`."""
@@ -121,20 +120,11 @@ def _step_of_one(step: DecodeStep) -> DecodeStep:
         def for_all(x: Array) -> Array:
             return jnp.broadcast_to(x, (x.shape[0], tokens.shape[1], *x.shape[2:]))
 
-        one = _map_hypotheses(lambda x: x[:, :1], cache)
+        one = map_hypotheses(lambda x: x[:, :1], cache)
         logits, attended, cache = step(memory, one, tokens[:, :1])
-        return for_all(logits), for_all(attended), _map_hypotheses(for_all, cache)
+        return for_all(logits), for_all(attended), map_hypotheses(for_all, cache)
 
     return step_of_all
-
-
-def _map_hypotheses(function: Callable[[Array], Array], cache: Cache) -> Cache:
-    """The function of what each hypothesis has in a cache, [B, W, ...]; what is `Kept` stays."""
-
-    def apply(x: Array | Kept) -> Array | Kept:
-        return x if isinstance(x, Kept) else function(x)
-
-    return jax.tree.map(apply, cache, is_leaf=lambda x: isinstance(x, Kept))
 
 
 @lru_cache(maxsize=32)

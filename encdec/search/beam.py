@@ -17,10 +17,10 @@ from encdec.search import phrases
 from encdec.search.candidates import Candidates, Processed, Required, choose
 from encdec.search.finished import Finished, Stop, may_improve, merge
 from encdec.search.interface import History, Processor, init_states
-from encdec.search.loop import InitCache, Search, no_attention, whole
+from encdec.search.loop import InitCache, Search, map_hypotheses, no_attention, whole
 from encdec.search.paths import Record, follow
 from encdec.search.types import NO_PENALTY, LengthPenalty, SearchResult
-from encdec.types import Array, Cache, DecodeStep, Kept, Memory, SpecialIds
+from encdec.types import Array, Cache, DecodeStep, Memory, SpecialIds
 
 
 class _State(NamedTuple):
@@ -259,10 +259,8 @@ def _reorder(tree: Any, parents: Array) -> Any:
     rows, beams = parents.shape
     places = (parents + jnp.arange(rows)[:, None] * beams).reshape(-1)
 
-    def gather(x: Array | Kept) -> Array | Kept:
-        if isinstance(x, Kept):
-            return x
+    def gather(x: Array) -> Array:
         flat = x.reshape(rows * beams, *x.shape[2:])
         return jnp.take(flat, places, 0, mode="clip").reshape(x.shape)
 
-    return jax.tree.map(gather, tree, is_leaf=lambda x: isinstance(x, Kept))
+    return map_hypotheses(gather, tree)

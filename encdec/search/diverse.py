@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from encdec.search.beam import beam_parts
 from encdec.search.interface import History, Processor, State
-from encdec.search.loop import InitCache, Search, whole
+from encdec.search.loop import InitCache, Search, map_hypotheses, whole
 from encdec.search.types import SearchResult
 from encdec.types import Array, Cache, DecodeStep, Memory
 
@@ -77,7 +77,7 @@ def diverse_parts(
     size = beams // groups
 
     def part(tree: Any, group: int) -> Any:
-        return jax.tree.map(lambda x: x[:, group * size : (group + 1) * size], tree)
+        return map_hypotheses(lambda x: x[:, group * size : (group + 1) * size], tree)
 
     def search(group_step: DecodeStep, taken: Array) -> Search:
         return beam_parts(
@@ -113,7 +113,7 @@ def diverse_parts(
         return _Groups(
             s.step + 1,
             jnp.stack([group.done for group in advanced], 1),
-            jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), *caches),
+            map_hypotheses(lambda *parts: jnp.concatenate(parts, 1), *caches),
             tuple(advanced),
         )
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from encdec.search.checks import check_limits, check_step
 from encdec.search.types import SearchResult
-from encdec.types import Array, Cache, DecodeStep, Memory
+from encdec.types import Array, Cache, DecodeStep, Kept, Memory
 
 InitCache = Callable[[int], Cache]
 """Tokens that there is room for -> the cache of hypotheses that have none yet."""
@@ -132,6 +132,17 @@ def move(old: Cache | None, new: Cache) -> Cache:
     if old is None:
         return new
     return jax.tree.map(_put, new, old)
+
+
+def map_hypotheses(function: Callable[..., Array], cache: Cache, *others: Cache) -> Cache:
+    """The function of what each hypothesis has, arrays [B, W, ...] of one cache or of several that
+    are alike; of what is `Kept` the first cache's stays as it is.
+    """
+
+    def apply(x: Array | Kept, *more: Array) -> Array | Kept:
+        return x if isinstance(x, Kept) else function(x, *more)
+
+    return jax.tree.map(apply, cache, *others, is_leaf=lambda x: isinstance(x, Kept))
 
 
 def is_live(done: Array) -> Array:

@@ -36,9 +36,7 @@ def step(memory, cache, tokens):
 def search(name: str, **other: Any) -> SearchResult:
     """The search of a bigram model, or of one with another part."""
     function, width = SEARCHES[name]
-    cache: dict[str, Any] = {"cache": jnp.zeros((B, width))}
-    if name == "beam_search":
-        cache["kept"] = Kept(jnp.zeros(B))
+    cache: dict[str, Any] = {"cache": jnp.zeros((B, width)), "kept": Kept(jnp.zeros(B))}
     given = {
         "step": step,
         "memory": (),

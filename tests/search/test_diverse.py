@@ -12,7 +12,7 @@ from encdec.search.beam import beam_search
 from encdec.search.diverse import diverse_beam_search
 from encdec.search.processors import from_options
 from encdec.search.types import LengthPenalty, SearchResult
-from encdec.types import InputError
+from encdec.types import InputError, Kept
 from tests.search import rules
 from tests.search.rules import Rule
 from tests.search.stubs import BANNED, EOS, SPECIALS, Table, start, table
@@ -151,6 +151,30 @@ def test_one_group_is_beam_search_with_its_attention() -> None:
     plain = beam_search(model.step, *start(SENTENCES, 3), jnp.asarray(LIMITS), beams=3, **options)
     ours = found(model, 3, 1, 0.7, with_attention=True)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), ours, jax.device_get(plain))
+
+
+def test_what_groups_share_of_a_cache_is_kept_whole() -> None:
+    """Rows of the table in places of a log that all hypotheses write, wider than the beam."""
+    model, beams, room = table(9, seed=4), 4, 9
+
+    def step(memory, cache, tokens):
+        place, log = cache
+        at = (jnp.arange(3)[:, None], place)
+        logits, attention, row = model.step(memory, jnp.where(place < 0, 0, log.tree[at]), tokens)
+        free = (log.tree[0] < 0).argmax()
+        places = jnp.broadcast_to(free + jnp.arange(beams), place.shape)
+        written = jax.lax.dynamic_update_slice(log.tree, row, (0, free))
+        return logits, attention, (places, Kept(written))
+
+    nothing = (jnp.full((3, beams), -1), Kept(jnp.full((3, beams * room), -1)))
+    search = partial(diverse_beam_search, max_len=room, specials=SPECIALS, banned=BANNED)
+    memory, _ = start(SENTENCES, beams)
+    ours = search(
+        *(step, memory, lambda _: nothing, jnp.asarray(LIMITS)),
+        **{"beams": beams, "groups": 2, "diversity": jnp.float32(0.8)},
+    )
+    expected = found(model, beams, 2, 0.8)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), jax.device_get(ours), expected)
 
 
 def test_a_penalty_makes_translations_differ() -> None:
