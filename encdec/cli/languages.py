@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from encdec.types import InputError
-
 if TYPE_CHECKING:
     from encdec.inference.translator import Translator
 
@@ -27,9 +25,4 @@ class LanguageOptions:
         """
         if self.source_language is None and self.target_language is None:
             return translator
-        if len(translator.members) > 1:
-            raise InputError(
-                "--source-language and --target-language cannot be used with several runs: each "
-                "translates between the languages of its own settings"
-            )
         return translator.with_languages(self.source_language, self.target_language)

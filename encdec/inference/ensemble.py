@@ -53,6 +53,13 @@ class Ensemble(Translator):
         """The translators whose distributions are averaged."""
         return self._members
 
+    def with_languages(self, source: str | None, target: str | None) -> Translator:
+        """Raises InputError: members may know different languages."""
+        raise InputError(
+            "languages cannot be chosen for several runs: each translates between those of its own "
+            "settings"
+        )
+
     def log_probs(self, batch: Batch) -> np.ndarray:
         """The log-probability of each target token of a batch, as in `Translator.log_probs`.
 
@@ -102,6 +109,11 @@ def load_ensemble(
         )
     if not paths:
         raise InputError("an ensemble needs runs: give at least one run folder")
+    if not isinstance(options, EnsembleOptions):
+        raise InputError(
+            f"options is a {type(options).__name__}: give encdec.EnsembleOptions, which say how "
+            "runs are averaged"
+        )
     options.weights_of(len(paths))  # refused before anything is opened
     members = [load(path, layout, precision) for path in paths]
     return members[0] if len(members) == 1 else Ensemble(members, options)

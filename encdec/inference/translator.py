@@ -30,7 +30,7 @@ from encdec.parallel.layout import SINGLE_DEVICE, Layout, scans_layers
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
-from encdec.search.constraints import TextConstraints, constrain
+from encdec.search.constraints import TextConstraints, TextError, constrain
 from encdec.search.interface import Processor, check_processors
 from encdec.search.phrase_texts import Phrase
 from encdec.types import Batch, InputError, MapKind, Params, Precision
@@ -185,7 +185,7 @@ class Translator:
           InputError: count is not between 1 and the beam width or `options.mbr`, or an argument has
             another type; a text with its beam does not fit into memory; or a banned text, a phrase,
             a prefix or a minimum length cannot be used with this vocabulary or these texts, or they
-            contradict each other.
+            contradict each other; or log-probabilities are not numbers.
           TypeError: texts is a single string: call the translator itself with it.
         """
         texts = text_list(texts)
@@ -219,6 +219,12 @@ class Translator:
         for rows, result in batches.search(sources, numbers, how, self._see(watch, real)):
             for row, index in enumerate(rows):
                 found = read_translations(result, row, sources[0][index], candidates, self.run)
+                if not found:
+                    raise TextError(
+                        real[index],
+                        "no translation has a finite score: the model's log-probabilities, or "
+                        "those of a processor, are not numbers",
+                    )
                 if options.mbr:
                     found = by_expected_utility(found, count, drawn=options.sample)
                 results[real[index]] = found

@@ -61,11 +61,22 @@ def check_step(
                 f"the step returned {name} {_described(array)}: they must be float32[B, W, "
                 f"{letters}] with [B, W] = {list(leading)}{note}"
             )
-    before, after = (str(jax.tree.map(_described, each)) for each in (cache, next_cache))
-    if before != after:
+    check_same("the step", "cache", cache, next_cache)
+
+
+def check_same(who: str, what: str, before: Any, after: Any) -> None:
+    """Raises InputError unless a pytree has the structure, shapes and dtypes of another one.
+
+    Args:
+      who: what made the one of the other.
+      what: the pytrees are.
+      before, after: the pytrees.
+    """
+    one, other = (str(jax.tree.map(_described, each)) for each in (before, after))
+    if one != other:
         raise InputError(
-            f"the step got the cache {before} and returned {after}: structure, shapes and dtypes "
-            "must stay"
+            f"{who} got the {what} {one} and returned {other}: structure, shapes and dtypes must "
+            "stay"
         )
 
 

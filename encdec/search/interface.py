@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, dataclass_transform
 import jax
 import jax.numpy as jnp
 
+from encdec.search.checks import check_same
 from encdec.types import Array, InputError
 
 State = Any
@@ -153,6 +154,7 @@ def process(
                 "(state, log_probs)"
             )
         new_state, processed = returned
+        check_same(type(processor).__name__, "state", state, new_state)
         next_states.append(new_state)
         if processed.shape != log_probs.shape or processed.dtype != jnp.float32:
             raise InputError(

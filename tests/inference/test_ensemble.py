@@ -122,3 +122,9 @@ def test_what_cannot_decode_together_is_named(paths: dict[str, Path]) -> None:
         encdec.load_ensemble([paths["attention"], paths["attention"]], options=weights)
     with pytest.raises(InputError, match="at least one run"):
         encdec.load_ensemble([])
+    for wrong in ({"ensemble_weights": (0.5, 0.5)}, (0.5, 0.5), None, SearchOptions()):
+        with pytest.raises(InputError, match=r"options is a \w+: give encdec.EnsembleOptions"):
+            encdec.load_ensemble([paths["attention"]], options=wrong)  # type: ignore[arg-type]
+    both = encdec.load_ensemble([paths["attention"], paths["transformer"]])
+    with pytest.raises(InputError, match="languages cannot be chosen for several runs"):
+        both.with_languages("en", "de")

@@ -70,6 +70,23 @@ class NoStutter(Processor):
         return state, jnp.where(is_last, -jnp.inf, log_probs)
 
 
+class NotANumber(Processor):
+    """It divides zero by zero."""
+
+    def __call__(self, state, log_probs, history):
+        return state, log_probs * jnp.nan
+
+
+class Forgetful(Processor):
+    """Its state has another type after a step than before."""
+
+    def init(self, history):
+        return jnp.zeros(history.tokens.shape[:2], jnp.int32)
+
+    def __call__(self, state, log_probs, history):
+        return state.astype(jnp.float32), log_probs
+
+
 def test_prefixes_of_each_text_and_a_rule_of_ones_own(translator: Translator) -> None:
     prefixes = ["19", "", ""]
     options = SearchOptions(beam=2)
@@ -191,5 +208,10 @@ def test_misuse_in_python_is_named(translator: Translator) -> None:
     ):
         with pytest.raises(InputError, match=says):
             translator("3 May", processors=given)
+    for options in (SearchOptions(beam=1), SearchOptions(beam=2)):
+        with pytest.raises(InputError, match=r"text 1: no translation has a finite score"):
+            translator.translate(["", *TEXTS], options, processors=[NotANumber()])
+        with pytest.raises(InputError, match=r"Forgetful got the state int32\[.*float32\["):
+            translator.translate(TEXTS, options, processors=[Forgetful()])
     with pytest.raises(InputError, match=r"prefix = \['19'\] is not a text"):
         SearchOptions(prefix=["19"])
