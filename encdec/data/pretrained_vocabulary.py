@@ -52,6 +52,13 @@ class PretrainedVocabulary:
     language_place: LanguagePlace | None = None
     language_ids: Mapping[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        ids = [*self.specials, *self.before, *self.after, *self.language_ids.values()]
+        if not all(fits(i, int) and 0 <= i < 2**31 for i in [self.size, *ids]):
+            raise ValueError("ids are not integers from 0")
+        if max(ids) >= self.size:
+            raise ValueError(f"the id {max(ids)} is not below {self.size}, the number of ids")
+
     @property
     def languages(self) -> tuple[str, ...]:
         """The codes of the languages that `with_language` accepts, in the order of their ids."""
@@ -135,11 +142,8 @@ class PretrainedVocabulary:
         """
         size, place, languages = (tree[n] for n in ("size", "language_place", "language_ids"))
         specials, before, after = (tuple(tree[n]) for n in ("specials", "before", "after"))
-        ids = [*specials, *before, *after, *languages.values()]
-        if not all(fits(i, int) and 0 <= i < 2**31 for i in [size, *ids]):
-            raise ValueError("ids are not integers from 0")
-        if max([*specials, *before, *after]) >= size or len(specials) != len(SpecialIds._fields):
-            raise ValueError("ids are not below the size")
+        if len(specials) != len(SpecialIds._fields):
+            raise ValueError("there are other special ids")
         if place is not None and place not in get_args(LanguagePlace):
             raise ValueError("the place of languages is none of those that there are")
         pieces = pieces_from_json(tree["pieces"])

@@ -42,7 +42,7 @@ def activation(fields: Fields, name: str) -> str:
     Raises:
       InputError: we do not have it.
     """
-    theirs = fields.require(name)
+    theirs = fields.require(name, str)
     if theirs not in ACTIVATIONS:
         raise InputError(
             f"{fields.path}: {name} = {theirs!r} is not supported ({', '.join(ACTIVATIONS)})"
@@ -56,9 +56,11 @@ def model_config(fields: Fields) -> TransformerConfig:
     Raises:
       InputError: a field is missing, or has a value that we do not have.
     """
-    kind = fields.require("model_type")
+    kind = fields.require("model_type", str)
     for ours in ("attention_heads", "ffn_dim"):
-        encoder, decoder = (fields.require(f"{side}_{ours}") for side in ("encoder", "decoder"))
+        encoder, decoder = (
+            fields.require(f"{side}_{ours}", int) for side in ("encoder", "decoder")
+        )
         if encoder != decoder:
             raise InputError(
                 f"{fields.path}: encoder_{ours} = {encoder} and decoder_{ours} = {decoder}: a "
@@ -66,16 +68,16 @@ def model_config(fields: Fields) -> TransformerConfig:
             )
     positions, offset = _POSITIONS[kind]
     if kind == "m2m_100":
-        offset = fields.require("pad_token_id") + 1
+        offset = fields.require("pad_token_id", int) + 1
     return TransformerConfig(
-        layers=fields.require("encoder_layers"),
-        decoder_layers=fields.require("decoder_layers"),
-        width=fields.require("d_model"),
-        feed_forward=fields.require("encoder_ffn_dim"),
-        heads=fields.require("encoder_attention_heads"),
-        dropout=fields.require("dropout"),
-        attention_dropout=fields.require("attention_dropout"),
-        activation_dropout=fields.require("activation_dropout"),
+        layers=fields.require("encoder_layers", int),
+        decoder_layers=fields.require("decoder_layers", int),
+        width=fields.require("d_model", int),
+        feed_forward=fields.require("encoder_ffn_dim", int),
+        heads=fields.require("encoder_attention_heads", int),
+        dropout=fields.require("dropout", float),
+        attention_dropout=fields.require("attention_dropout", float),
+        activation_dropout=fields.require("activation_dropout", float),
         norm="post" if kind in ("marian", "bart") else "pre",
         norm_epsilon=1e-5,
         embedding_norm=kind in ("bart", "mbart"),
@@ -84,8 +86,8 @@ def model_config(fields: Fields) -> TransformerConfig:
         output_bias=kind != "m2m_100",
         positions=positions,  # type: ignore[arg-type]
         position_offset=offset,
-        max_positions=fields.require("max_position_embeddings"),
-        scale_embeddings=fields.require("scale_embedding"),
+        max_positions=fields.require("max_position_embeddings", int),
+        scale_embeddings=fields.require("scale_embedding", bool),
         tie_embeddings=True,
     )
 

@@ -89,13 +89,13 @@ def open_folder(folder: Path) -> HubModel:
         array is missing or belongs to no parameter.
     """
     fields = read_fields(folder / "config.json")
-    kind = fields.require("model_type")
+    kind = fields.require("model_type", str | None)
     if kind not in ARCHITECTURES:
         raise InputError(
             f"{fields.path}: model_type = {kind!r} is not supported ({', '.join(ARCHITECTURES)})"
         )
     architecture, arrays = ARCHITECTURES[kind], stored_arrays(folder)
-    config = architecture.model_config(fields)
+    config = _model_config(architecture, fields)
     source, target = (
         _present(names, arrays, folder) for names in (architecture.sources, architecture.targets)
     )
@@ -103,17 +103,33 @@ def open_folder(folder: Path) -> HubModel:
     joint = not _differ(arrays, source, target)
     tied = not _differ(arrays, output, target)
     config = replace(config, tie_embeddings=tied, share_embeddings=joint and not tied)
-    sizes = (arrays[source].shape[0], arrays[target].shape[0])
+    vocabulary = fields.require("vocab_size", int)
+    sizes = (vocabulary, fields.get("decoder_vocab_size", int, vocabulary))
+    for name, size in zip((source, target), sizes, strict=True):
+        if arrays[name].shape[:1] != (size,):
+            raise InputError(
+                f"{name} has the shape {list(arrays[name].shape)}, but {fields.path} says that "
+                f"there are {size} tokens: save model and tokenizer together, or download both "
+                "again"
+            )
     entries = {entry.ours: entry for entry in architecture.table(config, joint)}
     model = HubModel(fields, config, *sizes, joint, arrays, entries)
     _check_names(model, {*architecture.sources, *architecture.targets}, folder)
     return model
 
 
+def _model_config(architecture: Architecture, fields: Fields) -> TransformerConfig:
+    """Our settings; errors name the file that they are from."""
+    try:
+        return architecture.model_config(fields)
+    except InputError as error:
+        raise fields.named(error) from error
+
+
 def imported_kind(run: Run) -> str:
     """The kind of an imported model, as its own settings name it."""
     assert run.original is not None
-    return str(read_fields(run.original / "config.json").require("model_type"))
+    return str(read_fields(run.original / "config.json").require("model_type", str))
 
 
 def build(model: HubModel) -> EncoderDecoder:
@@ -142,7 +158,10 @@ def _read(model: HubModel, ours: str, shape: tuple[int, ...]) -> np.ndarray:
     name = next((name for name in entry.theirs if name in model.arrays), None)
     if name is None:  # only a bias of the logits may be missing
         return np.zeros(shape, np.float32)
-    return to_ours(model.arrays[name].read(), shape, entry, name)
+    array = model.arrays[name].read()
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} has numbers that are not finite in float32: download it again")
+    return to_ours(array, shape, entry, name)
 
 
 def read_fields(path: Path) -> Fields:

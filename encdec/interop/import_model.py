@@ -108,7 +108,7 @@ def _import(
             if file.is_file():
                 shutil.copyfile(file, original / file.name)
         runs.create(imported)
-    return runs.load(path)
+        return runs.load(path)
 
 
 def find_folder(model: str | Path) -> Path:
@@ -184,8 +184,7 @@ def _generation(
     file = folder / "generation_config.json"
     fields = hub.read_fields(file) if file.is_file() else model.fields
     return search_options(
-        fields.values,
-        fields.path,
+        fields,
         target.specials,
         target.before,
         has_languages=target.language_place == "before",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from encdec.config.checks import fits, type_name
 from encdec.types import InputError
 
 
@@ -33,17 +34,39 @@ class Fields(NamedTuple):
     values: Mapping[str, Any]
     path: str
 
-    def require(self, name: str) -> Any:
+    def require(self, name: str, hint: Any) -> Any:
         """The value of a field.
 
+        Args:
+          name: of the field.
+          hint: the type of its value.
+
         Raises:
-          InputError: the file does not have it.
+          InputError: the file does not have it, or it has another type.
         """
         if name not in self.values:
             raise InputError(
                 f"{self.path} has no {name}: an importer cannot guess it, so add the field"
             )
-        return self.values[name]
+        value = self.values[name]
+        if not fits(value, hint):
+            raise InputError(
+                f"{self.path}: {name} = {value!r} cannot be used: it must be of type "
+                f"{type_name(hint)}"
+            )
+        return value
+
+    def get(self, name: str, hint: Any, default: Any = None) -> Any:
+        """The value of a field that may be absent; null is as good as none.
+
+        Raises:
+          InputError: it has another type.
+        """
+        return default if self.values.get(name) is None else self.require(name, hint)
+
+    def named(self, error: InputError) -> InputError:
+        """An error of settings made of these fields, with the name of the file."""
+        return error if str(error).startswith(self.path) else InputError(f"{self.path}: {error}")
 
 
 def embeddings(

@@ -21,35 +21,35 @@ def model_config(fields: Fields) -> TransformerConfig:
     Raises:
       InputError: a field is missing, or has a value that we do not have.
     """
-    kind = fields.require("model_type")
-    dropout = fields.require("dropout_rate")
-    layers = fields.require("num_layers")
-    projection = fields.require("feed_forward_proj")
+    kind = fields.require("model_type", str)
+    dropout = fields.require("dropout_rate", float)
+    layers = fields.require("num_layers", int)
+    projection = fields.require("feed_forward_proj", str)
     *gate, name = projection.split("-")
     if gate not in ([], ["gated"]) or name not in ACTIVATIONS:
         raise InputError(f"{fields.path}: feed_forward_proj = {projection!r} is not supported")
     return TransformerConfig(
         layers=layers,
-        decoder_layers=fields.values.get("num_decoder_layers") or layers,
-        width=fields.require("d_model"),
-        feed_forward=fields.require("d_ff"),
-        heads=fields.require("num_heads"),
-        head_width=fields.require("d_kv"),
+        decoder_layers=fields.get("num_decoder_layers", int, layers),
+        width=fields.require("d_model", int),
+        feed_forward=fields.require("d_ff", int),
+        heads=fields.require("num_heads", int),
+        head_width=fields.require("d_kv", int),
         dropout=dropout,
         attention_dropout=dropout,
         activation_dropout=dropout,
         stack_dropout=dropout,
         norm="pre",
         norm_type="rms",
-        norm_epsilon=fields.require("layer_norm_epsilon"),
+        norm_epsilon=fields.require("layer_norm_epsilon", float),
         # The published "gated-gelu" is the approximation by tanh.
         activation="gelu-tanh" if projection == "gated-gelu" else ACTIVATIONS[name],  # type: ignore[arg-type]
         gated=bool(gate),
         biases="none",
         output_bias=False,
         positions="relative",
-        relative_buckets=fields.require("relative_attention_num_buckets"),
-        relative_max_distance=fields.require("relative_attention_max_distance"),
+        relative_buckets=fields.require("relative_attention_num_buckets", int),
+        relative_max_distance=fields.require("relative_attention_max_distance", int),
         relative_every_layer=kind == "umt5",
         scale_embeddings=False,
         scale_scores=False,
@@ -63,10 +63,11 @@ def _scales_outputs(fields: Fields) -> bool:
 
     Newer files say so; in older ones it follows from whether the projection is tied. mT5 never is.
     """
-    if fields.require("model_type") == "mt5":
+    if fields.require("model_type", str) == "mt5":
         return False
-    explicit = fields.values.get("scale_decoder_outputs")
-    return fields.values.get("tie_word_embeddings", True) if explicit is None else explicit
+    is_tied = fields.get("tie_word_embeddings", bool, True)
+    explicit: bool = fields.get("scale_decoder_outputs", bool, is_tied)
+    return explicit
 
 
 def table(config: TransformerConfig, joint: bool) -> list[Entry]:

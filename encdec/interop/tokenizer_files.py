@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import sentencepiece
 
+from encdec.config.checks import fits
 from encdec.data.added_tokens import AddedToken
 from encdec.files import parse_json
 from encdec.types import InputError
@@ -50,8 +51,9 @@ class TokenizerFolder(NamedTuple):
         Raises:
           InputError: it is missing or damaged.
         """
+        data = read(self.path / name)
         try:
-            values = parse_json(read(self.path / name))
+            values = parse_json(data)
         except ValueError as error:
             raise damaged(self.path / name) from error
         if not isinstance(values, dict):
@@ -61,13 +63,15 @@ class TokenizerFolder(NamedTuple):
     def table(self, name: str) -> dict[str, int]:
         """A JSON file of the id of each piece."""
         values = self.object(name)
-        if not all(isinstance(i, int) for i in values.values()):
+        if not all(fits(i, int) and i >= 0 for i in values.values()):
             raise damaged(self.path / name)
         return values
 
     def sentencepiece(self, name: str) -> tuple[bytes, list[str]]:
         """A SentencePiece model, and its pieces in the order of their ids there."""
         proto = read(self.path / name)
+        if not proto:  # an empty model is loaded, and reports each use on stderr
+            raise damaged(self.path / name)
         try:
             model = sentencepiece.SentencePieceProcessor(model_proto=proto)
         except RuntimeError as error:

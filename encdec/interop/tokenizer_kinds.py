@@ -15,8 +15,9 @@ def tokenizer_json(folder: TokenizerFolder) -> TokenizerJson:
       InputError: it is damaged.
     """
     path = folder.path / "tokenizer.json"
+    data = read(path)
     try:
-        pieces = TokenizerJson(read(path).decode("utf-8"), folder.clean_up())
+        pieces = TokenizerJson(data.decode("utf-8"), folder.clean_up())
         pieces.encode_all([""])
     except ValueError as error:
         raise damaged(path) from error

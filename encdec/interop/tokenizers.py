@@ -13,6 +13,7 @@ What each architecture puts around the ids of a text:
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,12 +89,22 @@ def read_vocabularies(
         framing = framing._replace(source="end")
     punctuation = tokenizer.config.get("source_lang", "") if normalize_punctuation else None
     pieces = _pieces(tokenizer, family, punctuation)
-    sizes = (fields.require("vocab_size"), fields.values.get("decoder_vocab_size"))
-    rows = (sizes[0], sizes[1] or sizes[0])
-    source, target = (
-        _vocabulary(side, size, tokenizer, framing, fields, place)
-        for side, size, place in zip(pieces, rows, (framing.source, framing.target), strict=True)
-    )
+    size = fields.require("vocab_size", int)
+    sizes = (size, fields.get("decoder_vocab_size", int, size))
+    special = _special_ids(tokenizer, fields, max(sizes))
+    places = (framing.source, framing.target)
+    try:
+        source, target = (
+            _vocabulary(side, size, tokenizer, framing, special, place)
+            for side, size, place in zip(pieces, sizes, places, strict=True)
+        )
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(
+            f"the tokenizer in {folder} does not belong to the model: {error}; copy the files of "
+            "both again"
+        ) from error
     if family == "Marian":
         if source_language is not None:
             raise InputError(
@@ -135,24 +146,33 @@ def _vocabulary(
     size: int,
     tokenizer: TokenizerFolder,
     framing: Framing,
-    fields: Fields,
+    named: Mapping[str, int],
     place: LanguagePlace | None,
 ) -> PretrainedVocabulary:
-    """A vocabulary for which no language is chosen yet."""
+    """A vocabulary for which no language is chosen yet.
+
+    Args:
+      pieces, size: of this side.
+      tokenizer, framing: of both sides.
+      named: special ids by the fields that name them, see `_special_ids`.
+      place: where the id of the language is.
+    """
 
     def special(field: str, name: str, default: str) -> int:
-        i = fields.values.get(field)
         # The two sides of Marian may differ in length, and the last id of each is padding.
-        if isinstance(i, int) and i < size:
-            return i
+        if named.get(field, size) < size:
+            return named[field]
         i = pieces.id_of(tokenizer.token(name, default))
         if i is None:
-            raise InputError(f"{fields.path} has no {field}, nor has the tokenizer: add the field")
+            raise InputError(
+                f"config.json in {tokenizer.path} has no {field}, nor has the tokenizer: add the "
+                "field"
+            )
         return i
 
     pad, end = special("pad_token_id", "pad", "<pad>"), special("eos_token_id", "eos", "</s>")
-    start = fields.values.get("decoder_start_token_id")
-    if not isinstance(start, int) or start >= size:
+    start = named.get("decoder_start_token_id", size)
+    if start >= size:
         start = end if framing.starts_with_end else pad
     unknown = pieces.id_of(tokenizer.token("unk", "<unk>"))
     bos = pieces.id_of(tokenizer.token("cls", "<s>")) if framing.bos else None
@@ -165,6 +185,33 @@ def _vocabulary(
         language_place=place,
         language_ids={} if place is None else _language_ids(pieces, framing.language, size),
     )
+
+
+def _special_ids(tokenizer: TokenizerFolder, fields: Fields, size: int) -> dict[str, int]:
+    """The special ids that the settings name, by field.
+
+    Decoding starts with the token that generation names, as in the hub library.
+    """
+    start = "decoder_start_token_id"
+    places = [(fields, name) for name in ("pad_token_id", "eos_token_id", start)]
+    named: dict[str, int] = {}
+    for file, name in [*places, (_generation(tokenizer), start)]:
+        i = file.get(name, int | list)  # a list, of several ends, is no id of a vocabulary
+        if not isinstance(i, int):
+            continue
+        if not 0 <= i < size:
+            raise InputError(
+                f"{file.path}: {name} = {i} cannot be used: it must be from 0 to {size - 1}"
+            )
+        named[name] = i
+    return named
+
+
+def _generation(tokenizer: TokenizerFolder) -> Fields:
+    """generation_config.json; no fields where there is none."""
+    name = "generation_config.json"
+    values = tokenizer.object(name) if tokenizer.has(name) else {}
+    return Fields(values, str(tokenizer.path / name))
 
 
 def _language_ids(pieces: Pieces, pattern: str, size: int) -> dict[str, int]:
@@ -186,9 +233,7 @@ def _stated_languages(
     codes = {i: code for code, i in target.language_ids.items()}
     # mBART-25 starts with the language; the others are made to continue with it.
     field = "decoder_start_token_id" if target.language_place == "start" else "forced_bos_token_id"
-    name = "generation_config.json"
-    settings = [tokenizer.object(name)] if tokenizer.has(name) else []
-    ids = [values.get(field) for values in (*settings, fields.values)]
+    ids = [file.values.get(field) for file in (_generation(tokenizer), fields)]
     forced = next((codes[i] for i in ids if isinstance(i, int) and i in codes), None)
     return tokenizer.config.get("src_lang"), tokenizer.config.get("tgt_lang") or forced
 
@@ -198,7 +243,7 @@ def _family(tokenizer: TokenizerFolder, fields: Fields) -> str:
     named = tokenizer.config.get("tokenizer_class") or fields.values.get("tokenizer_class") or ""
     name = re.sub("Tokenizer(Fast)?$", "", str(named))
     name = _ALIASES.get(name, name)
-    kind = fields.require("model_type")
+    kind = fields.require("model_type", str)
     if name in FRAMINGS:
         return name
     if kind == "m2m_100":

@@ -1,6 +1,5 @@
 """Imported models find what the hub library's `generate` finds under their own settings."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from encdec.config import SearchOptions
 from encdec.inference.decoding import Model, Shared
 from encdec.inference.limits import max_target_lengths
 from encdec.interop import hub
 from encdec.interop.generation import search_options
+from encdec.interop.names import Fields
 from encdec.search.constraints import check_min_length, prefix_table
 from encdec.search.loop import unroll
 from encdec.search.methods import Sentences, split
@@ -112,7 +113,11 @@ def ours(folder: Path, **changes: Any) -> list[list[int]]:
     forced = settings.get("forced_bos_token_id")
     before = () if forced is None else (forced,)
     options = search_options(
-        settings, "generation_config.json", specials, before, has_languages=False, say=print
+        Fields(settings, "generation_config.json"),
+        specials,
+        before,
+        has_languages=False,
+        say=print,
     )
     src, mask = sources(fields["pad_token_id"])
     limits = max_target_lengths(mask.sum(1), options.max_ratio, options.max_extra or 0)
@@ -152,14 +157,11 @@ def test_tokens_are_those_of_generate(name: str, tmp_path: Path) -> None:
 def test_lengths_and_what_is_not_followed() -> None:
     said: list[str] = []
     specials = SpecialIds(0, 0, 1, 2)
-    options = partial(
-        search_options,
-        path="g.json",
-        specials=specials,
-        before=(),
-        has_languages=False,
-        say=said.append,
-    )
+
+    def options(settings: dict[str, Any]) -> SearchOptions:
+        fields = Fields(settings, "g.json")
+        return search_options(fields, specials, (), has_languages=False, say=said.append)
+
     assert options({}).max_extra == 20
     assert said == [
         "g.json names no max_length: translations have at most 20 tokens, as the hub library has "
@@ -182,6 +184,24 @@ def test_lengths_and_what_is_not_followed() -> None:
         ({"forced_eos_token_id": 4}, "forced_eos_token_id = 4 is not the end token, 1"),
         ({"forced_bos_token_id": 4}, "forced_bos_token_id = 4 cannot be used"),
         ({"length_penalty": -1.0}, "g.json: length_penalty = -1.0 cannot be used"),
+        ({"early_stopping": "yes"}, "g.json: early_stopping = 'yes' is not supported: give true,"),
+        *(
+            ({name: value}, f"^g.json: {name} = .* cannot be used: it must be of type {kind}")
+            for name, value, kind in (
+                ("max_length", "12", "int"),
+                ("max_new_tokens", 9.5, "int"),
+                ("min_length", [3], "int"),
+                ("num_beams", "4", "int"),
+                ("length_penalty", "x", "float"),
+                ("repetition_penalty", "x", "float"),
+                ("early_stopping", [1], "bool"),
+                ("bad_words_ids", 7, "tuple"),
+                ("bad_words_ids", [7], "tuple"),
+                ("suppress_tokens", "x", "tuple"),
+                ("forced_bos_token_id", "x", "int"),
+                ("eos_token_id", "x", "int"),
+            )
+        ),
     ):
         with pytest.raises(InputError, match=message):
             options({"max_length": 30, **bad})

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from encdec.interop import hub
 from encdec.interop.array_files import stored_arrays
@@ -131,6 +132,11 @@ def write(folder: Path, like: Path, arrays: dict[str, np.ndarray], **changes: An
             {"encoder_ffn_dim": 19, "decoder_ffn_dim": 19},
             "fc1.weight has the shape [20, 12], but the settings want [19, 12]",
         ),
+        ({"vocab_size": V + 1}, f"has the shape [{V}, 12], but "),
+        ({"d_model": "12"}, "config.json: d_model = '12' cannot be used: it must be of type int"),
+        ({"d_model": 0}, "config.json: width = 0 cannot be used: it must be at least 1"),
+        ({"model_type": ["bart"]}, "config.json: model_type = ['bart'] cannot be used"),
+        ({"activation_function": ["gelu"]}, "config.json: activation_function = ['gelu'] cannot"),
     ],
     ids=str,
 )
@@ -141,6 +147,36 @@ def test_settings_that_do_not_fit_are_refused(
     with pytest.raises(InputError) as caught:
         hub.read_params(hub.open_folder(tmp_path))
     assert parts in str(caught.value)
+
+
+def test_arrays_that_are_no_parameters_are_refused(bart: Path, tmp_path: Path) -> None:
+    """Of integers, as quantization makes them, not finite, or without names."""
+    name = "model.encoder.layers.0.fc1.weight"
+    arrays = {n: array.read() for n, array in stored_arrays(bart).items()}
+    for value, error in (
+        (arrays[name].astype(np.int8), f"{name} is of type int8, but parameters must be of float"),
+        (np.full_like(arrays[name], np.nan), f"{name} has numbers that are not finite"),
+        (np.full(arrays[name].shape, 1e300), f"{name} has numbers that are not finite in float32"),
+    ):
+        write(tmp_path, bart, {**arrays, name: value})
+        with pytest.raises(InputError, match=error):
+            hub.read_params(hub.open_folder(tmp_path))
+    for tree in ([1], {"a": 3}, {"model": {name: torch.zeros(3)}}, torch.zeros(3)):
+        torch.save(tree, tmp_path / "pytorch_model.bin")
+        with pytest.raises(InputError, match=r"model.bin does not hold arrays by their names"):
+            hub.open_folder(tmp_path)
+    quantized = {name: torch.zeros(3, dtype=torch.float8_e4m3fn)}
+    save_file(quantized, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=f"{name} is of type F8_E4M3, but parameters"):
+        hub.open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("index", [{"weight_map": {"a": 3}}, {"weight_map": ["a"]}, ["a"], {}])
+def test_a_damaged_index_is_named(index: Any, bart: Path, tmp_path: Path) -> None:
+    shutil.copy(bart / "config.json", tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"model.safetensors.index.json is damaged"):
+        hub.open_folder(tmp_path)
 
 
 def test_damaged_and_missing_files_are_named(bart: Path, tmp_path: Path) -> None:

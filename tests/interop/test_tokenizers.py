@@ -221,10 +221,18 @@ def changed(folder: Path, copy: Path, **files: Any) -> Path:
     ("name", "files", "error"),
     [
         ("marian", {"source__spm": None}, "source.spm cannot be read: .* tokenizer's files too"),
+        ("marian", {"vocab__json": None}, "vocab.json cannot be read: .* tokenizer's files too"),
         ("marian", {"target__spm": b"no"}, "target.spm is damaged"),
         ("marian", {"vocab__json": b"{"}, "vocab.json is damaged"),
         ("marian", {"vocab__json": {"a": "b"}}, "vocab.json is damaged"),
         ("marian", {"vocab__json": {"a": 0}}, ": vocab.json has no <unk>"),
+        ("marian", {"vocab__json": {"<unk>": -1}}, "vocab.json is damaged"),
+        ("marian", {"source__spm": b""}, "source.spm is damaged"),
+        (
+            "marian",
+            {"vocab__json": {"</s>": 0, "<unk>": 900, "<pad>": 1}, "tokenizer_config__json": {}},
+            "does not belong to the model: the id 900 is not below",
+        ),
         ("marian", {"tokenizer_config__json": b"[]"}, "tokenizer_config.json is damaged"),
         ("marian", {"tokenizer_config__json": {"added_tokens_decoder": {"1": 2}}}, "is damaged"),
         ("t5", {"tokenizer__json": b"{}"}, "tokenizer.json is damaged"),
@@ -261,6 +269,28 @@ def test_languages_that_cannot_be_used(
 ) -> None:
     with pytest.raises(InputError, match=error):
         read_vocabularies(made(name)[1] / "saved", fields(name, 700), *languages)
+
+
+def test_decoding_starts_as_generation_says(made: Any, tmp_path: Path) -> None:
+    """The hub library's `generate` reads generation_config.json, and training config.json."""
+    copy = changed(made("t5")[1] / "saved", tmp_path / "t5")
+    values = {**fields("t5", 500).values, "decoder_start_token_id": 7}
+    assert read_vocabularies(copy, Fields(values, "c"))[1].specials.start == 7
+    write(copy, generation_config__json={"decoder_start_token_id": 9})
+    assert read_vocabularies(copy, Fields(values, "c"))[1].specials.start == 9
+
+
+@pytest.mark.parametrize("name", ["pad_token_id", "eos_token_id", "decoder_start_token_id"])
+def test_special_ids_that_cannot_be_used(name: str, made: Any) -> None:
+    folder = made("t5")[1] / "saved"
+    for value, error in (
+        ("0", f"^config.json: {name} = '0' cannot be used: it must be of type int"),
+        (-1, f"^config.json: {name} = -1 cannot be used: it must be from 0 to 499"),
+        (500, f"^config.json: {name} = 500 cannot be used: it must be from 0 to 499"),
+    ):
+        values = {**fields("t5", 500).values, name: value}
+        with pytest.raises(InputError, match=error):
+            read_vocabularies(folder, Fields(values, "config.json"))
 
 
 def test_the_target_language_is_that_of_the_model(made: Any, tmp_path: Path) -> None:
