@@ -74,6 +74,12 @@ def run(arguments: list[str]) -> None:
     with _listen(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         search = app.served_search(options.search, options.limits)
+        if search != options.search:
+            print(
+                f"encdec: beam = {search.beam} and mbr = {search.mbr}, because requests have at "
+                f"most {options.limits.most_beam}: --most-beam allows more",
+                file=sys.stderr,
+            )
         # A first translation compiles the search, so that no request waits for the compilation.
         translator(app.example(translator, options.limits), search)
         loopback = ipaddress.ip_address(host).is_loopback

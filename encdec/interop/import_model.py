@@ -57,6 +57,8 @@ def import_model(
     """
     path = given_path("run", run)
     folder = find_folder(given_path("model", model))
+    if runs.is_run(folder) and (folder / "checkpoints").is_dir():
+        raise InputError(f"{folder} is a run folder, which every command takes as it is")
     _check_free(path)  # before a folder is made
     with locked(path):
         _check_free(path)  # another import may have ended since

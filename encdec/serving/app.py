@@ -233,8 +233,16 @@ async def _unless_left(translating: Coroutine[Any, Any, Found], request: Request
 
 
 def served_search(search: SearchOptions, limits: Limits) -> SearchOptions:
-    """The default search options of a request; their beam is within the limit for requests."""
-    return replace(search, beam=min(search.beam, limits.most_beam))
+    """The default search options of a request; beam and mbr are within the limit for requests.
+
+    Raises:
+      InputError: the other options cannot be used with so narrow a beam.
+    """
+    most = limits.most_beam
+    try:
+        return replace(search, beam=min(search.beam, most), mbr=min(search.mbr, most))
+    except InputError as error:
+        raise InputError(f"{error}; most_beam = {most} is the widest of a request") from error
 
 
 def example(translator: Translator, limits: Limits) -> str:

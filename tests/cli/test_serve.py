@@ -25,13 +25,18 @@ def test_it_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         "--most-beam",
         "2",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as process:
         assert process.stdout
+        assert process.stderr
         try:
             address = process.stdout.readline().split(" at ")[1].split()[0]
             assert address.startswith("http://127.0.0.1:")
             with urllib.request.urlopen(f"{address}/about") as answer:
                 assert json.load(answer)["most_beam"] == 2
+            assert (
+                "beam = 2 and mbr = 0, because requests have at most 2" in process.stderr.readline()
+            )
             process.terminate()
             assert process.wait(30) == -signal.SIGTERM
         finally:

@@ -172,6 +172,8 @@ def test_what_cannot_be_imported_is_refused_before_a_folder_is_made(
     import_model(marian, run)
     with pytest.raises(InputError, match="is there already: name another run folder"):
         import_model(marian, run)
+    with pytest.raises(InputError, match="run is a run folder, which every command takes as it is"):
+        import_model(run, tmp_path / "again")
 
 
 def test_two_imports_into_one_folder_do_not_meet(

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,20 @@ def test_every_model_is_served(tmp_path: Path, model: ModelConfig, maps: int) ->
         _, answer, _ = asked(address, "translate", {"text": "3. Mai"})
         (one,) = json.loads(answer)["sentences"][0]["translations"]
         assert (one["attention"] is None) == (maps == 0)
+
+
+def test_options_of_the_server_beyond_the_limit_are_within_it(translator: Translator) -> None:
+    """A request that sets nothing is not refused for what the server was started with."""
+    text = "3. Mai 1979"
+    for search in (SearchOptions(sample=True, mbr=9, temperature=3), SearchOptions(beam=9, mbr=9)):
+        with served(application(translator, LIMITS, ["127.0.0.1"], search)) as address:
+            status, answer, _ = asked(address, "translate", {"text": text})
+        assert status == 200, answer
+        narrow = replace(search, beam=min(search.beam, 4), mbr=4)
+        (one,) = json.loads(answer)["sentences"][0]["translations"]
+        assert one["text"] == translator(text, narrow).text
+    with pytest.raises(InputError, match=r"beam_groups = 3 cannot .* most_beam = 4 is the widest"):
+        application(translator, LIMITS, [], SearchOptions(beam=9, beam_groups=3))
 
 
 def test_nothing_but_blanks_is_no_error(address: str) -> None:
