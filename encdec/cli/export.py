@@ -8,9 +8,6 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from encdec.cli.parsing import parse
-from encdec.types import InputError
-
-_DEFAULT_SOURCE_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -45,21 +42,15 @@ def run(arguments: list[str]) -> None:
     description = "Writes a run in a format that others read."
     options = parse(_ExportOptions, arguments, "encdec export", description)
     from encdec.interop.export import export_run
-    from encdec.runs import run as runs
 
-    longest = runs.load(options.run).config.data.max_source_length + 1
-    length = options.source_length
-    if length is not None and options.to != "stablehlo":
-        raise InputError(f"source_length is for stablehlo, not for {options.to}: leave it out")
-    if length is None:
-        length = min(_DEFAULT_SOURCE_LENGTH, longest)
-    if not 2 <= length <= longest:
-        raise InputError(
-            f"source_length = {length} cannot be used: it must be from 2 to {longest}, the longest "
-            "source that the run was trained on with its end token"
-        )
     notes: list[str] = []
-    files = export_run(options.run, options.out, options.to, source_length=length, say=notes.append)
+    files = export_run(
+        options.run,
+        options.out,
+        options.to,
+        source_length=options.source_length,
+        say=notes.append,
+    )
     for note in notes:
         print(f"encdec: {note}", file=sys.stderr)
     for file in files:

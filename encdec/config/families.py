@@ -43,6 +43,10 @@ def register(name: str, config: type[ModelConfig], module: Any) -> None:
     Raises:
       InputError: another family has the name, or `config` is not such a class.
     """
+    if not isinstance(name, str):
+        raise InputError(f"name = {name!r} is a {type(name).__name__}: give the family's name")
+    if not isinstance(config, type):
+        raise InputError(f"config = {config!r} is no class: give that of the family's settings")
     known = _FAMILIES.get(name)
     # A notebook's cell that is run again defines the same class again.
     if known and (known.config.__module__, known.config.__qualname__) != (

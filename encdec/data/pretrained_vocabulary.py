@@ -199,7 +199,7 @@ def language_id(language_ids: Mapping[str, int], code: str) -> int:
     Raises:
       InputError: there is none; the error names those that there are.
     """
-    if code in language_ids:
+    if isinstance(code, str) and code in language_ids:
         return language_ids[code]
     if not language_ids:
         raise InputError(f"the language {code!r} cannot be chosen: the tokenizer has no languages")

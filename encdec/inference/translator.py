@@ -107,6 +107,7 @@ class Translator:
                     f"{member.run.path} is a run of {member.run.config.model_name}, which cannot "
                     "have a shortlist: its module defines no decode_factors"
                 )
+        best = given_integer("best", best)
         other = copy.copy(self)
         other._shortlist = read_shortlist(
             given_path("path", path), self.run.src_vocabulary, self.run.tgt_vocabulary, best
@@ -292,9 +293,14 @@ class Translator:
           decoder's inputs: the start token, then the target tokens.
 
         Raises:
-          InputError: the model has no such maps, the translation has no alignment, or
+          InputError: the model has no such maps, it is no translation or has no alignment, or
             self-attention is requested on several devices.
         """
+        if not isinstance(translation, Translation):
+            raise InputError(
+                f"the translation is a {type(translation).__name__}: give one that this translator "
+                "returned, as translator(text) does"
+            )
         model, kinds = self.run.config.model_name, self.run.config.model.attention_kinds
         if not kinds:
             raise InputError(f"{self.run.path} is a run of {model}, which has no attention")

@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.vocabulary import Vocabulary
 from encdec.files import atomic_folder, given_path
+from encdec.inference.arguments import given_integer
 from encdec.interop import ctranslate2, hub_export
 from encdec.interop.stablehlo import greedy_program
 from encdec.runs import checkpoints
@@ -39,6 +40,7 @@ Say = Callable[[str], None]
 
 FORMATS = ("transformers", "ctranslate2", "stablehlo", "safetensors")
 """What a run can be written as."""
+_SOURCE_LENGTH = 64
 
 
 def export_run(
@@ -46,7 +48,7 @@ def export_run(
     out: str | Path,
     to: str,
     *,
-    source_length: int = 64,
+    source_length: int | None = None,
     say: Say = lambda line: None,
 ) -> list[Path]:
     """Writes the files of a format, or nothing if one cannot be written.
@@ -55,15 +57,16 @@ def export_run(
       path: the run folder.
       out: a folder that does not exist yet.
       to: transformers, ctranslate2, stablehlo or safetensors.
-      source_length: of stablehlo, S in tokens, the end token included.
+      source_length: of stablehlo, S in tokens, the end token included; by default 64, or the
+        longest source of the run if that is less.
       say: is called with a line for each thing that the format has otherwise.
 
     Returns:
       The files.
 
     Raises:
-      InputError: there is no run or no checkpoint, the folder `out` exists, or the format cannot
-        hold the run.
+      InputError: there is no run or no checkpoint, the folder `out` exists, the length cannot be
+        used, or the format cannot hold the run.
     """
     path, out = given_path("path", path), given_path("out", out)
     if to not in FORMATS:
@@ -76,6 +79,7 @@ def export_run(
             f"{path} is a run of {run.config.model_name}, which {to} does not have: export it as "
             "stablehlo or safetensors"
         )
+    length = _source_length(source_length, to, run)
     params, _ = best_params(run)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +92,7 @@ def export_run(
                 if to == "safetensors":
                     save_file(_contiguous(params), folder / "model.safetensors")
                 else:
-                    program = greedy_program(run, jax.tree.map(jnp.asarray, params), source_length)
+                    program = greedy_program(run, jax.tree.map(jnp.asarray, params), length)
                     (folder / "greedy.stablehlo").write_bytes(program.serialize())
                 for name in ("config.json", "source.vocab", "target.vocab"):
                     shutil.copyfile(run.path / name, folder / name)
@@ -98,6 +102,22 @@ def export_run(
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{out} cannot be written: {reason}") from error
     return sorted(out.iterdir())
+
+
+def _source_length(given: int | None, to: str, run: Run) -> int:
+    """The length of the input of a program, in tokens."""
+    longest = run.config.data.max_source_length + 1
+    if given is None:
+        return min(_SOURCE_LENGTH, longest)
+    if to != "stablehlo":
+        raise InputError(f"source_length is for stablehlo, not for {to}: leave it out")
+    length = given_integer("source_length", given, least=-(2**64))
+    if not 2 <= length <= longest:
+        raise InputError(
+            f"source_length = {length} cannot be used: it must be from 2 to {longest}, the longest "
+            "source that the run was trained on with its end token"
+        )
+    return length
 
 
 def _contiguous(params: Params) -> dict[str, np.ndarray]:

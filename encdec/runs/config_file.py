@@ -50,7 +50,13 @@ def read(path: Path) -> tuple[dict[str, Any], RunConfig]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(tree, dict) or "format" not in tree:
-        raise InputError(f"{path} is not the config.json of a run")
+        other = ""
+        if isinstance(tree, dict) and "model_type" in tree:
+            other = (
+                f", but of a model that the hub library saved: `encdec import {path.parent} --run "
+                "ANOTHER` makes a run of it"
+            )
+        raise InputError(f"{path} is not the config.json of a run{other}")
     if (has := tree["format"]) != FORMAT:
         version = _VERSIONS.get(has) if isinstance(has, int) else None
         opens = f"encdec {version} opens it" if version else "a newer encdec may open it"

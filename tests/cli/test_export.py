@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import encdec
 from encdec import config as configs
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
 from encdec.config.search import SearchOptions
@@ -15,7 +16,7 @@ from encdec.inference import translator
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params
-from encdec.types import SpecialIds
+from encdec.types import InputError, SpecialIds
 from tests.commands import refused
 from tests.small_run import SMALL, small_run
 
@@ -85,6 +86,21 @@ def test_weights_and_settings_are_exported(encdec, tmp_path: Path) -> None:
     refused(encdec(*program, 9999), "from 2 to")
     other = ("export", path, "--to", "safetensors", "--out", out / "b", "--source-length", 9)
     refused(encdec(*other), "source_length is for stablehlo")
+
+
+def test_a_length_is_checked_in_python_too(tmp_path: Path) -> None:
+    path, out = small_run(tmp_path / "run").path, tmp_path / "out"
+    for length, says in (
+        (0, "from 2 to"),
+        (9999, "from 2 to"),
+        ("9", "an integer"),
+        (9.0, "an int"),
+    ):
+        with pytest.raises(InputError, match=f"source_length = .* cannot be used.*{says}"):
+            encdec.export_run(path, out, "stablehlo", source_length=length)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="source_length is for stablehlo, not for safetensors"):
+        encdec.export_run(path, out, "safetensors", source_length=9)
+    assert not out.exists()
 
 
 def test_where_there_is_no_room_one_line_says_so(tmp_path: Path) -> None:

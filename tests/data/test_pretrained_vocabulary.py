@@ -153,6 +153,8 @@ def test_a_text_that_names_its_language() -> None:
 def test_an_unknown_language(made: PretrainedVocabulary) -> None:
     with pytest.raises(InputError, match=r"'fr'; did you mean fra\? it knows deu, fra$"):
         with_languages(made, "before").with_language("fr")
+    with pytest.raises(InputError, match=r"does not know the language \['deu'\]"):
+        with_languages(made, "before").with_language(["deu"])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="has no languages"):
         made.with_language("fra")
     many = replace(made, language_place="before", language_ids={f"l{i}": i for i in range(30)})

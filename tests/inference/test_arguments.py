@@ -86,6 +86,15 @@ def test_a_count_is_an_integer(count: Any, translator: Translator) -> None:
     refused(lambda: translator.nbest([TEXT], count), "nbest")
 
 
+@pytest.mark.parametrize("best", [0, "9", 1.5, None, True])
+def test_the_width_of_a_shortlist_is_an_integer(best: Any, translator: Translator) -> None:
+    refused(lambda: translator.with_shortlist("table", best), "best")
+
+
+def test_maps_are_those_of_a_translation(translator: Translator) -> None:
+    refused(lambda: translator.attention(TEXT), "the translation is a str")  # type: ignore[arg-type]
+
+
 def test_numpy_numbers_are_integers(translator: Translator) -> None:
     given: Any = {"max_batch_tokens": np.int64(99), "example_ids": np.array([-1])}
     (found,) = translator.nbest([TEXT], np.int32(1), GREEDY, **given)

@@ -102,11 +102,13 @@ class NoDefaultConfig(library.ModelConfig):
     ("name", "config", "message"),
     [
         ("seq2seq", BagOfWordsConfig, "'seq2seq' is registered already"),
+        (5, BagOfWordsConfig, "name = 5 is a int"),
+        ("mine", 5, "config = 5 is no class"),
         ("mine", NoDefaultConfig, "every field needs a default"),
         ("mine", DataConfig, "must be a frozen dataclass and a ModelConfig"),
     ],
 )
-def test_what_cannot_be_registered(name: str, config, message: str) -> None:
+def test_what_cannot_be_registered(name, config, message: str) -> None:
     with pytest.raises(InputError, match=message):
         register(name, config, BagOfWords)
     register("bag-of-words", BagOfWordsConfig, BagOfWords)  # again, as a notebook does

@@ -62,6 +62,11 @@ def test_text_is_preprocessed_as_the_settings_say(made: Run, tmp_path: Path) -> 
     [
         ("config.json", "{", "config.json is damaged"),
         ("config.json", "[]", "config.json is not the config.json of a run"),
+        (
+            "config.json",
+            '{"model_type": "marian"}',
+            "of a run, but of a model that the hub library saved: `encdec import .* --run ANOTHER`",
+        ),
         ("config.json", '{"format": 99}', "run format 99, .* a newer encdec may open it"),
         ("config.json", '{"format": 1}', "run format 1, .* opens format 3: encdec 0.1 opens it"),
         (
