@@ -6,6 +6,7 @@ two commands with the same target do not write to one file, and the last to fini
 """
 
 import json
+import math
 import os
 import re
 import secrets
@@ -22,6 +23,9 @@ _DESCRIPTOR = re.compile(r"(?:/dev|/dev/fd|/proc/self/fd)/(\d+|(?<=/dev/)std(?:o
 """The names of what this process has open."""
 
 _LINE_BREAKS = dict.fromkeys(map(ord, "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
+
+_JSON_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
+"""Line breaks that JSON allows in a string."""
 
 
 @contextmanager
@@ -115,6 +119,16 @@ def given_path(name: str, path: Any) -> Path:
 def one_line(text: str) -> str:
     """A text with a space for each character that a reader may take for the end of a line."""
     return text.translate(_LINE_BREAKS)
+
+
+def json_text(tree: Any) -> str:
+    """A value as JSON in one line, also for readers that end lines at other line breaks too."""
+    return json.dumps(tree, ensure_ascii=False).translate(_JSON_ESCAPES)
+
+
+def finite(x: float) -> float | None:
+    """The number for JSON, which has no infinity and no NaN: None for these."""
+    return x if math.isfinite(x) else None
 
 
 def shortened(value: object) -> str:

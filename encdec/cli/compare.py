@@ -93,7 +93,9 @@ def _system(path: Path) -> "Translator | list[str]":
     from encdec.data.sources import read_lines
     from encdec.inference import translator as translators
 
-    return read_lines(path) if path.is_file() else translators.load(path)
+    if path.exists() and not path.is_dir():  # a file, or a pipe
+        return read_lines(path)
+    return translators.load(path)
 
 
 def _test_set(text: EvaluationText, runs: "list[Translator]") -> TestSet:

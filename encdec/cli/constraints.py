@@ -74,7 +74,8 @@ class LineConstraints:
         self._prefixes: Iterator[str] | None = None
         self._read = 0
         if options.prefixes:
-            if source is not None and source.is_file():
+            # A pipe can be read only once.
+            if source is not None and source.is_file() and options.prefixes.is_file():
                 counts = [sum(1 for _ in stream_lines(path)) for path in (source, options.prefixes)]
                 if counts[0] != counts[1]:
                     raise _different(source, counts[0], options.prefixes, counts[1])

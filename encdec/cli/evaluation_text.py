@@ -105,7 +105,7 @@ class EvaluationText:
           InputError: files of different kinds are named, one cannot be read, or the numbers of
             lines differ.
         """
-        from encdec.data.sources import read_all, read_pairs
+        from encdec.data.sources import Pairs, read_all, read_pairs, read_tsv
         from encdec.data.tfds import open_split
 
         if self.corpus and (self.source or self.target or self.tsv):
@@ -115,10 +115,11 @@ class EvaluationText:
             folder = str(self.corpus_folder) if self.corpus_folder else data.corpus_folder
             split = open_split(self.corpus, self.split, folder, languages, data.reverse)
             return self._with_extra(read_all(split), self.name)
-        source, target, *others = self._columns(data)
-        pairs = read_pairs(self.source, self.target, self.tsv, (source, target))
-        more = [read_pairs(tsv=self.tsv, columns=(source, other)).tgt for other in others]
-        return self._with_extra(pairs, self.name, more)
+        columns = self._columns(data)
+        if self.source or self.target:
+            return self._with_extra(read_pairs(self.source, self.target, self.tsv), self.name)
+        sources, targets, *more = read_tsv(self.tsv, columns)
+        return self._with_extra(Pairs(sources, targets), self.name, more)
 
     def read_references(self) -> TestSet:
         """Reads the references that --target and --extra-references name, without sources."""

@@ -7,12 +7,12 @@ by the id at the head of the second column and by the score:
     encdec score RUN --source text --nbest list | sort -t "$(printf '\\t')" -k 2,2n -k 1,1gr
 """
 
-import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -21,7 +21,7 @@ from encdec.cli.output import STDIN, writer
 from encdec.cli.parsing import check_batch_tokens, parse
 from encdec.config import DeviceConfig
 from encdec.data.line_windows import MOST_LINES, line_windows
-from encdec.files import cache_folder
+from encdec.files import cache_folder, finite, json_text
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -173,9 +173,9 @@ def _arriving_lines(options: _ScoreOptions) -> Iterator[list[_Line]]:
 
 
 def _tsv_line(text: str, place: str, options: _ScoreOptions) -> _Line:
-    from encdec.data.sources import tsv_pair
+    from encdec.data.sources import tsv_cells
 
-    return _Line(place, text, *tsv_pair(text, options.tsv_columns, place))
+    return _Line(place, text, *tsv_cells(text, options.tsv_columns, place))
 
 
 def _nbest_lines(options: _ScoreOptions) -> Iterator[_Line]:
@@ -191,7 +191,7 @@ def _nbest_lines(options: _ScoreOptions) -> Iterator[_Line]:
         for number, text in enumerate(stream_lines(path), 1):
             place = f"{path}, line {number}"
             cells = [cell.strip() for cell in text.split("|||")]
-            if len(cells) < 2 or not (cells[0].isascii() and cells[0].isdigit()):
+            if len(cells) < 2 or not re.fullmatch("[0-9]{1,18}", cells[0]):
                 raise InputError(
                     f"{place} is not a line of an n-best list: `id ||| translation ||| ...` is, "
                     "with ids from 0"
@@ -219,10 +219,14 @@ def _scored(translator: "Translator", window: list[_Line], options: _ScoreOption
             ids = [*vocabulary.encode(line.target), vocabulary.specials.end]
             labels = vocabulary.tokens(ids)
         if options.json:
-            row = {"source": line.source, "target": line.target, "score": float(total)}
+            row: dict[str, Any] = {
+                "source": line.source,
+                "target": line.target,
+                "score": finite(float(total)),
+            }
             if options.tokens:
-                row |= {"tokens": labels, "token_scores": [float(x) for x in token_scores]}
-            yield json.dumps(row, ensure_ascii=False)
+                row |= {"tokens": labels, "token_scores": [finite(float(x)) for x in token_scores]}
+            yield json_text(row)
         else:
             columns = [f"{total:.4f}", line.text]
             if options.tokens:

@@ -1,6 +1,5 @@
 """How `encdec translate` writes translations: as lines of text or of JSON."""
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 
-from encdec.files import one_line
+from encdec.files import finite, json_text, one_line
 from encdec.types import InputError
 
 if TYPE_CHECKING:
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
     from encdec.inference.translation import Translation
     from encdec.runs.run import Run
-
-_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
-"""Line breaks that JSON allows in a string."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ class TranslationLines:
             tokens = translations[0].src_tokens if translations else []
             values = [self._values(one, source) for one in translations]
             tree = {"line": number, "source": tokens, "translations": values}
-            yield json.dumps(tree, ensure_ascii=False).translate(_ESCAPES) + "\n"
+            yield json_text(tree) + "\n"
             return
         for one in translations:
             yield self._text(one, source)
@@ -179,4 +175,5 @@ class TranslationLines:
 
 def _number(x: float) -> float | None:
     """A JSON number; None for what is not finite."""
-    return round(x, 6) if math.isfinite(x) else None
+    number = finite(x)
+    return None if number is None else round(number, 6)

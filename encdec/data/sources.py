@@ -124,15 +124,16 @@ class TsvFile:
 
     def __iter__(self) -> Iterator[Pair]:
         for number, line in enumerate(stream_lines(self.path), 1):
-            yield tsv_pair(line, self.columns, f"{self.path}, line {number}")
+            source, target = tsv_cells(line, self.columns, f"{self.path}, line {number}")
+            yield source, target
 
 
-def tsv_pair(line: str, columns: tuple[int, int], place: str) -> Pair:
-    """The pair in two of a line's tab-separated columns; a blank line is two blank texts.
+def tsv_cells(line: str, columns: Sequence[int], place: str) -> list[str]:
+    """What a line has in some of its tab-separated columns; a blank line has blank texts.
 
     Args:
       line: without its end.
-      columns: of the source and of the target, counted from 1.
+      columns: counted from 1, such as those of the source and of the target.
       place: the file and the number of the line, for the error.
 
     Raises:
@@ -142,11 +143,27 @@ def tsv_pair(line: str, columns: tuple[int, int], place: str) -> Pair:
     if len(cells) < max(columns):
         count = f"{len(cells)} column{'' if len(cells) == 1 else 's'}"
         raise InputError(
-            f"{place} has {count} between tabs, but tsv_columns = {columns} asks for column "
+            f"{place} has {count} between tabs, but tsv_columns = {tuple(columns)} asks for column "
             f"{max(columns)}"
         )
-    source, target = columns
-    return cells[source - 1], cells[target - 1]
+    return [cells[column - 1] for column in columns]
+
+
+def read_tsv(paths: Iterable[str | Path], columns: Sequence[int]) -> list[list[str]]:
+    """Reads TSV files, one after another, each of them once, since it may be a pipe.
+
+    Returns:
+      For each column the texts of all lines.
+
+    Raises:
+      InputError: a file cannot be read, or a line has too few columns.
+    """
+    rows = [
+        tsv_cells(line, columns, f"{path}, line {number}")
+        for path in paths
+        for number, line in enumerate(stream_lines(path), 1)
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def file_readers(

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "src").write_text("".join(f"{text}\n" for text in SOURCES))
     (folder / "tgt").write_text("".join(f"{text}\n" for text in TARGETS))
     return folder
+
+
+@pytest.fixture
+def piped() -> Iterator[Callable[[bytes], Path]]:
+    """Makes a pipe that holds some bytes, as a shell does for `<(command)`: its path."""
+    opened = []
+
+    def pipe(content: bytes) -> Path:
+        reading, writing = os.pipe()
+        opened.append(reading)
+        os.write(writing, content)
+        os.close(writing)
+        return Path(f"/dev/fd/{reading}")
+
+    yield pipe
+    for descriptor in opened:
+        os.close(descriptor)
 
 
 @pytest.fixture

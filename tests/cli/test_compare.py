@@ -29,6 +29,14 @@ def test_compare_files_of_translations(tmp_path: Path, encdec) -> None:
     assert f"{tmp_path / 'good'} is better than {tmp_path / 'bad'}: p is below 0.05." in text
 
 
+def test_files_may_be_pipes(encdec, piped) -> None:
+    texts = (b"a b c d\nb\n", b"a b c d\nc\n", b"a b c d\nc\n")
+    a, b, target = map(piped, texts)
+    command = ["compare", a, b, "--target", target, "--metric", "exact_match", "--samples", 9]
+    found = json.loads(encdec(*command, "--json").out)
+    assert (found["value_a"], found["value_b"]) == (0.5, 1)
+
+
 def test_compare_runs(folder: Path, tmp_path: Path, encdec) -> None:
     command = ["compare", folder / "a", folder / "b", *GREEDY, "--samples", 20, "--json"]
     held_out = json.loads(encdec(*command, "--metric", "ter").out)

@@ -47,6 +47,18 @@ def test_each_line_has_its_prefix_and_its_terms(run: Path, files: Path, encdec) 
     assert "05-0" in paragraphs.out
 
 
+def test_prefixes_may_be_a_pipe(run: Path, files: Path, encdec, piped) -> None:
+    command = ["translate", run, "--input", files / "in", "--beam", 1, "--max-extra", 2]
+    named = encdec(*command, "--prefixes", files / "prefixes").out
+    outcome = encdec(*command, "--prefixes", piped((files / "prefixes").read_bytes()))
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == named
+    assert named.startswith("19")
+    refused(encdec(*command, "--prefixes", piped(b"19\n")), "has 1 lines", "fewer than the input")
+    more = encdec(*command, "--prefixes", piped(b"\n" * 7))
+    assert (more.code, "has 5 lines but" in more.err) == (2, True)
+
+
 @pytest.mark.slow
 def test_a_line_that_demands_what_it_forbids_is_said(run: Path, files: Path, encdec) -> None:
     options = ["--terms", files / "terms", "--ban-terms", files / "bans", "--max-extra", 9]

@@ -121,7 +121,7 @@ def test_the_runs_settings_say_which_columns(folder: Path, tmp_path: Path, encde
     assert json.loads(left_out) | {"seconds": 0} == json.loads(given) | {"seconds": 0}
 
 
-def test_several_references(folder: Path, tmp_path: Path, encdec) -> None:
+def test_several_references(folder: Path, tmp_path: Path, encdec, piped) -> None:
     """As files and as columns; the last ones are the translations themselves."""
     files = ["--source", folder / "src", "--target", folder / "tgt"]
     command = ["evaluate", folder / "a", *GREEDY, "--json"]
@@ -136,9 +136,11 @@ def test_several_references(folder: Path, tmp_path: Path, encdec) -> None:
     lines = zip(*texts, strict=True)
     (tmp_path / "all.tsv").write_text("".join("\t".join(cells) + "\n" for cells in lines))
     columns = ["--tsv", tmp_path / "all.tsv", "--tsv-columns", 1, 2, 3, 4]
-    same = json.loads(encdec(*command, *columns).out)
     ignored = {"name": None, "seconds": None}
-    assert same | ignored == found | ignored
+    for tsv in (tmp_path / "all.tsv", piped((tmp_path / "all.tsv").read_bytes())):
+        columns[1] = tsv
+        same = json.loads(encdec(*command, *columns).out)
+        assert same | ignored == found | ignored
 
 
 def test_evaluate_by_length(folder: Path, encdec) -> None:

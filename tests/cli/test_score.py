@@ -1,12 +1,15 @@
 """`encdec score`: what it writes is what `encdec.score` finds, in the order of the input."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 import encdec as library
+from encdec.config import Seq2SeqConfig
 from tests.commands import refused
+from tests.small_run import small_run
 
 GREEDY = ["--beam", 1]
 
@@ -75,6 +78,21 @@ def test_tokens(folder: Path, encdec) -> None:
         assert sum(row["token_scores"]) == pytest.approx(row["score"], abs=1e-4)
 
 
+def test_json_is_one_line_for_every_reader(tmp_path: Path, encdec) -> None:
+    """Line breaks of Unicode are escaped, and what is not finite is null."""
+    run = small_run(
+        tmp_path / "run", Seq2SeqConfig(cell="simple", embed=6, hidden=8), ending=-math.inf
+    )
+    pair = "3 May\u2028 1979\t1979\x85-05"
+    out = encdec("score", run.path, "--json", "--tokens", stdin=f"{pair}\n".encode()).out
+    (line,) = out.splitlines()
+    row = json.loads(line, parse_constant=pytest.fail)
+    assert f"{row['source']}\t{row['target']}" == pair
+    assert row["score"] is None
+    assert row["token_scores"][-1] is None
+    assert None not in row["token_scores"][:-1]
+
+
 def test_n_best_lists(folder: Path, tmp_path: Path, encdec, scores) -> None:
     lines = [
         *("3 ||| x Y z ||| f= 1 2 ||| -3.5", "0 ||| One &amp; two |||  ||| 1"),
@@ -95,6 +113,7 @@ def test_refusals(folder: Path, tmp_path: Path, encdec) -> None:
     (tmp_path / "list").write_text("0 ||| a ||| 1\nzero ||| b\n")
     (tmp_path / "far").write_text("0 ||| a ||| 1\n4 ||| b ||| 2\n")
     (tmp_path / "bare").write_text("0 a\n")
+    (tmp_path / "huge").write_text(f"{'9' * 5000} ||| a\n")
     nbest = [run, "--source", src, "--nbest"]
     together = ["give --source and --target, --source and --nbest, --tsv, or nothing"]
     cases: list[tuple[list[object], list[str]]] = [
@@ -110,6 +129,7 @@ def test_refusals(folder: Path, tmp_path: Path, encdec) -> None:
         ([run, "--source", src, "--target", tmp_path / "empty"], ["empty, line 4", "empty target"]),
         ([*nbest, tmp_path / "list"], ["list, line 2", "id ||| translation"]),
         ([*nbest, tmp_path / "far"], ["far, line 2", "id 4", "ids 0 to 3"]),
+        ([*nbest, tmp_path / "huge"], ["huge, line 1", "id ||| translation"]),
         ([*nbest, tmp_path / "bare"], ["bare, line 1", "id ||| translation"]),
         ([run, "--tsv", folder / "one.tsv", "--tsv-columns", 1, 9], ["one.tsv, line 1", "9"]),
         ([run, "--tsv", folder / "one.tsv", "--tsv-columns", 0, 1], ["counted from 1"]),
