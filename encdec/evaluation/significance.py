@@ -1,5 +1,7 @@
 """Is one system better than another? Paired bootstrap resampling (Koehn 2004), by sacreBLEU."""
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -7,6 +9,7 @@ from typing import Any, Literal, cast
 from encdec.evaluation.compute import check_lengths, make_metrics, preprocess
 from encdec.evaluation.metrics import Need, metric
 from encdec.evaluation.options import MetricOptions
+from encdec.files import shortened
 from encdec.types import InputError
 
 LEVEL = 0.05
@@ -58,10 +61,16 @@ _MOST_SAMPLES = 1_000_000
 
 
 def check_samples(samples: int) -> None:
-    """Raises InputError unless there are from 1 to a million samples to draw."""
+    """Raises InputError unless there are from 1 to a million samples to draw, by a seed that
+    sacreBLEU can read."""
     if not 1 <= samples <= _MOST_SAMPLES:
         raise InputError(
             f"samples = {samples} cannot be used: it must be from 1 to {_MOST_SAMPLES}"
+        )
+    seed = os.environ.get("SACREBLEU_SEED", "12345")
+    if not re.fullmatch("[0-9]{1,18}|none", seed, re.IGNORECASE):
+        raise InputError(
+            f"SACREBLEU_SEED = {shortened(seed)} cannot be used: give a number from 0, or none"
         )
 
 
@@ -89,7 +98,7 @@ def compare(
       sources: the n source sentences, which some metrics need.
 
     Raises:
-      InputError: samples is below 1, or see `compute_metrics`.
+      InputError: samples or the seed cannot be used, or see `compute_metrics`.
     """
     from sacrebleu.significance import PairedTest, Result
 

@@ -91,3 +91,13 @@ def test_what_cannot_be_compared() -> None:
         compare(["a"], ["a", "b"], [["a"]])
     with pytest.raises(InputError, match="metric 'blue' is unknown; did you mean bleu"):
         compare(["a"], ["a"], [["a"]], "blue")
+
+
+@pytest.mark.parametrize("seed", ["abc", "-1", "", "1.5"])
+def test_a_seed_that_cannot_be_read_is_named(seed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACREBLEU_SEED", seed)
+    with pytest.raises(InputError, match="SACREBLEU_SEED"):
+        compare(["a"], ["b"], [["a"]], "exact_match", samples=2)
+    monkeypatch.setenv("SACREBLEU_SEED", "7")
+    found = compare(["a"], ["b"], [["a"]], "exact_match", samples=2)
+    assert "seed:7" in found.signature
