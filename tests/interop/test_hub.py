@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from safetensors.torch import save_file
 
 from encdec.interop import hub
 from encdec.interop.array_files import stored_arrays
@@ -151,6 +150,8 @@ def test_settings_that_do_not_fit_are_refused(
 
 def test_arrays_that_are_no_parameters_are_refused(bart: Path, tmp_path: Path) -> None:
     """Of integers, as quantization makes them, not finite, or without names."""
+    from safetensors.torch import save_file  # needs PyTorch
+
     name = "model.encoder.layers.0.fc1.weight"
     arrays = {n: array.read() for n, array in stored_arrays(bart).items()}
     for value, error in (
