@@ -54,6 +54,7 @@ from encdec.inference.segments import find
 from encdec.models import registry
 from encdec.parallel import sharding
 from encdec.parallel.layout import SINGLE_DEVICE
+from encdec.parallel.process_memory import forget_programs
 from encdec.search.methods import Sentences, split
 from encdec.search.types import SearchResult
 from encdec.training.optimizer import optimizer
@@ -316,6 +317,7 @@ def compare(
     flops = 3 * sum(forward_flops(config, shape) for shape in shapes)
     tokens = sum(int(np.sum(batch.tgt_mask)) for batch in batches)
     for task in by_framework["encdec"]:
+        forget_programs()  # each shape has its own: in the end more than a process can hold
         runs = {framework: of_task[task] for framework, of_task in by_framework.items()}
         for framework, (first, seconds) in in_turn(runs, options.rounds).items():
             median = statistics.median(seconds)
