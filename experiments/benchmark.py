@@ -228,22 +228,22 @@ def torch_runs(config: ModelConfig, batches: Sequence[Batch], options: Options) 
     """The same tasks in PyTorch."""
     import torch
 
-    from experiments import torch_peers
+    from experiments import torch_loops, torch_peers
 
-    torch_peers.prepare(options.precision)
+    torch_loops.prepare(options.precision)
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     shapes = [shape_of(batch, options.vocabulary) for batch in batches]
     longest = max(max(shape.source, shape.target) for shape in shapes)
     trained, searched = (
         torch_peers.build(config, options.vocabulary, longest).to(device) for _ in range(2)
     )
-    torch_peers.make_endless(searched, NEVER)
+    torch_loops.make_endless(searched, NEVER)
     pairs = [
         tuple(torch.from_numpy(np.asarray(x)).long().to(device) for x in (batch.src, batch.tgt))
         for batch in batches
     ]
-    greedy = partial(torch_peers.greedy, searched)
-    beam_search = partial(torch_peers.beam_search, searched, beams=BEAMS)
+    greedy = partial(torch_loops.greedy, searched)
+    beam_search = partial(torch_loops.beam_search, searched, beams=BEAMS)
     sources = [(src, torch_peers.lengths(tgt[:, 1:])) for src, tgt in pairs]
 
     def finished(run: Run) -> Any:
@@ -253,7 +253,7 @@ def torch_runs(config: ModelConfig, batches: Sequence[Batch], options: Options) 
         return result
 
     calls: dict[str, Run] = {
-        "training": each(torch_peers.trainer(trained, TRAINING), pairs),
+        "training": each(torch_loops.trainer(trained, TRAINING), pairs),
         "greedy": each(lambda one: greedy(*one), sources),
         f"beam {BEAMS}": each(lambda one: beam_search(*one), sources),
     }

@@ -40,6 +40,11 @@ def peers() -> ModuleType:
     return importlib.import_module("experiments.torch_peers")
 
 
+@pytest.fixture
+def loops(peers: ModuleType) -> ModuleType:
+    return importlib.import_module("experiments.torch_loops")
+
+
 def uneven_batch() -> Batch:
     """Sentences of 5, 2 and 4 tokens, their targets of 3, 7 and 1."""
     src, _, tgt, _ = (np.array(x) for x in random_batch(SHAPE))
@@ -150,7 +155,9 @@ THEIRS = {"seq2seq": _seq2seq, "attention": _attention, "transformer": _transfor
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("kind", BATCHES)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_peer_computes_what_the_model_does(peers: ModuleType, name: str, kind: str) -> None:
+def test_peer_computes_what_the_model_does(
+    peers: ModuleType, loops: ModuleType, name: str, kind: str
+) -> None:
     import torch
 
     batch = BATCHES[kind]
@@ -161,22 +168,22 @@ def test_peer_computes_what_the_model_does(peers: ModuleType, name: str, kind: s
     np.testing.assert_allclose(logits[batch.tgt_mask], theirs[batch.tgt_mask], atol=2e-5)
 
     params = benchmark.endless(jax.tree.map(jnp.asarray, params))
-    peers.make_endless(peer, benchmark.NEVER)
+    loops.make_endless(peer, benchmark.NEVER)
     limits = peers.lengths(tgt[:, 1:])
     found = benchmark.search(model, params, batch, 4)
-    tokens, totals = peers.beam_search(peer, src, limits, 4)
+    tokens, totals = loops.beam_search(peer, src, limits, 4)
     np.testing.assert_array_equal(found.tokens, tokens)
     np.testing.assert_allclose(found.log_probs, totals, rtol=1e-5)
     assert END not in tokens
     assert tokens.shape == (3, 4, 7)
     assert ((found.tokens > 0).sum(-1) == limits.numpy()[:, None]).all()
-    one, _ = peers.beam_search(peer, src, limits, 1)
-    np.testing.assert_array_equal(one[:, 0], peers.greedy(peer, src, limits))
+    one, _ = loops.beam_search(peer, src, limits, 1)
+    np.testing.assert_array_equal(one[:, 0], loops.greedy(peer, src, limits))
     np.testing.assert_array_equal(one, benchmark.search(model, params, batch, 1).tokens)
 
 
 @pytest.mark.parametrize("kind", BATCHES)
-def test_updates_are_the_same(peers: ModuleType, kind: str) -> None:
+def test_updates_are_the_same(peers: ModuleType, loops: ModuleType, kind: str) -> None:
     import torch
 
     training = replace(benchmark.TRAINING, warmup=2, learning_rate=0.01)
@@ -185,7 +192,7 @@ def test_updates_are_the_same(peers: ModuleType, kind: str) -> None:
     for name, parameter in peer.named_parameters():
         parameter.requires_grad_(not name.endswith(("in_proj_bias", "out_proj.bias")))
     pair = tuple(torch.from_numpy(np.array(x)).long() for x in (batch.src, batch.tgt))
-    update = peers.trainer(peer, training)
+    update = loops.trainer(peer, training)
     with jax.numpy_dtype_promotion("standard"):  # Optax promotes
         adam = optimizer(training)
         state = TrainState(jnp.zeros((), jnp.int32), params, adam.init(params), None)
