@@ -45,9 +45,12 @@ class _EvaluateOptions:
     ] = text_metrics()
     by_length: Annotated[bool, arg(help="Print the metrics by source length too.")] = False
     bounds: Annotated[
-        tuple[int, ...],
-        arg(help="Longest source, in words, of each range of lengths except the last."),
-    ] = BOUNDS
+        tuple[int, ...] | None,
+        arg(
+            help="With --by-length: the longest source, in words, of each range of lengths except "
+            f"the last; by default {' '.join(map(str, BOUNDS))}."
+        ),
+    ] = None
     choices: Annotated[MetricChoices, OmitArgPrefixes] = field(default_factory=MetricChoices)
     max_batch_tokens: Annotated[
         int,
@@ -71,7 +74,10 @@ def run(arguments: list[str]) -> None:
         _EvaluateOptions, arguments, "encdec evaluate", "Computes metrics of a run's translations."
     )
     check_batch_tokens(options.max_batch_tokens)
-    check_bounds(options.bounds)
+    if options.bounds is not None:
+        if not options.by_length:
+            raise InputError("--bounds needs --by-length")
+        check_bounds(options.bounds)
     make_metrics(options.metrics, options.choices.options(None))
 
     from encdec.inference import translator as translators
@@ -106,7 +112,7 @@ def run(arguments: list[str]) -> None:
             evaluation.hypotheses,
             references,
             word_counts(sources),
-            options.bounds,
+            options.bounds or BOUNDS,
             metric_options,
             options.metrics,
             sources,

@@ -70,11 +70,20 @@ class EvaluationText:
         str | None,
         arg(help="Instead of files: a corpus, tfds:..., that `encdec prepare` has downloaded."),
     ] = None
-    split: Annotated[str, arg(help="Split of the corpus.")] = "test"
+    split: Annotated[str | None, arg(help="Split of the corpus; by default test.")] = None
     corpus_folder: Annotated[
         Path | None,
         arg(help="Folder of the corpora; by default that of TensorFlow Datasets."),
     ] = None
+
+    def __post_init__(self) -> None:
+        for name, needed in (
+            ("tsv_columns", "tsv"),
+            ("split", "corpus"),
+            ("corpus_folder", "corpus"),
+        ):
+            if getattr(self, name) is not None and not getattr(self, needed):
+                raise InputError(f"{name} is given without {needed}: give both, or leave it out")
 
     @property
     def is_given(self) -> bool:
@@ -90,7 +99,7 @@ class EvaluationText:
     def name(self) -> str:
         """The corpus and its split, or the stems of the source (else reference) files."""
         if self.corpus:
-            return f"{self.corpus} {self.split}"
+            return f"{self.corpus} {self._split}"
         stems = [Path(p.name.removesuffix(".gz")).stem for p in self.tsv or self.source]
         return "+".join(stems or [p.stem for p in self.target])
 
@@ -113,7 +122,7 @@ class EvaluationText:
         if self.corpus:
             languages = (data.source_language, data.target_language)
             folder = str(self.corpus_folder) if self.corpus_folder else data.corpus_folder
-            split = open_split(self.corpus, self.split, folder, languages, data.reverse)
+            split = open_split(self.corpus, self._split, folder, languages, data.reverse)
             return self._with_extra(read_all(split), self.name)
         columns = self._columns(data)
         if self.source or self.target:
@@ -148,6 +157,10 @@ class EvaluationText:
                 )
             references.append(lines)
         return TestSet(name, pairs.src, references)
+
+    @property
+    def _split(self) -> str:
+        return self.split or "test"
 
     def _columns(self, data: DataConfig) -> tuple[int, ...]:
         columns = self.tsv_columns or data.tsv_columns

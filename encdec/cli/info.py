@@ -93,8 +93,8 @@ def _progress(run: "Run") -> dict[str, Any]:
 
     if run.is_import:
         return {"imported": imported_kind(run)}
-    latest = checkpoints.steps(run.path, "latest")
-    done = latest[-1] if latest else 0
+    kept = [step for kind in ("latest", "best") for step in checkpoints.steps(run.path, kind)]
+    done = max(kept, default=0)
     return {"steps": {"done": done, "of": run.config.training.max_steps}}
 
 

@@ -237,6 +237,15 @@ def _check_given_once(options: type[Any], arguments: Sequence[str]) -> None:
             raise InputError(f"--{name} is given {times} times: give all its values after one")
 
 
+def check_tsv_columns(columns: tuple[int, int], *, are_read: bool) -> None:
+    """Raises InputError if these cannot be columns, or are given where no columns are read."""
+    given = f"tsv_columns = {' '.join(map(str, columns))}"
+    if min(columns) < 1:
+        raise InputError(f"{given} cannot be used: give two columns, counted from 1")
+    if columns != (1, 2) and not are_read:
+        raise InputError(f"{given} needs a file of columns: give tsv, or leave tsv_columns out")
+
+
 def check_batch_tokens(max_batch_tokens: int) -> None:
     """Raises InputError unless a batch has room for a token, and their number fits int32."""
     if not 1 <= max_batch_tokens <= LARGEST_INT:

@@ -18,7 +18,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.output import STDIN, writer
-from encdec.cli.parsing import check_batch_tokens, parse
+from encdec.cli.parsing import check_batch_tokens, check_tsv_columns, parse
 from encdec.config import DeviceConfig
 from encdec.data.line_windows import MOST_LINES, line_windows
 from encdec.files import cache_folder, finite, json_text
@@ -125,11 +125,7 @@ def _windows(options: _ScoreOptions) -> Iterator[list[_Line]]:
     Raises:
       InputError: the options cannot be combined.
     """
-    if min(options.tsv_columns) < 1:
-        raise InputError(
-            f"tsv_columns = {' '.join(map(str, options.tsv_columns))} cannot be used: give two "
-            "columns, counted from 1"
-        )
+    check_tsv_columns(options.tsv_columns, are_read=not (options.target or options.nbest))
     kinds = [bool(options.target), bool(options.nbest), bool(options.tsv)]
     if sum(kinds) > 1 or bool(options.source) != (kinds[0] or kinds[1]):
         raise InputError(

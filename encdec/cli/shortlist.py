@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from encdec.cli.output import check_output, writer
-from encdec.cli.parsing import parse
+from encdec.cli.parsing import check_tsv_columns, parse
 from encdec.config.checks import check_ranges
 from encdec.types import InputError
 
@@ -94,11 +94,7 @@ def run(arguments: list[str]) -> None:
         "Makes the table of a vocabulary shortlist: which target tokens translate a source token, "
         "learnt from parallel text (IBM model 1). `translate --shortlist` takes it.",
     )
-    if min(options.tsv_columns) < 1:
-        raise InputError(
-            f"tsv_columns = {' '.join(map(str, options.tsv_columns))} cannot be used: give two "
-            "columns, counted from 1"
-        )
+    check_tsv_columns(options.tsv_columns, are_read=bool(options.tsv))
     inputs = [*options.source, *options.target, *options.tsv]
     check_output(options.out, inputs, "--out")
     from encdec.data.lexicon import learn_lexicon

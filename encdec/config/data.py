@@ -129,6 +129,12 @@ class DataConfig:
                     f"{name} = {getattr(self, name)!r} needs a corpus with splits: give corpus, or "
                     f"leave {name} out"
                 )
+        if self.tsv_columns != (1, 2) and not (self.tsv or self.valid_tsv):
+            columns = " ".join(map(str, self.tsv_columns))
+            raise InputError(
+                f"tsv_columns = {columns} needs a file of columns: give tsv, or leave tsv_columns "
+                "out"
+            )
         if self.corpus is not None and self.has_files:
             raise InputError("corpus and files given: give one of the two")
         if self.has_validation_files and not self.has_corpus:

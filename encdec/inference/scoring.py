@@ -67,7 +67,8 @@ def score(
 
     A target is split into tokens as the training data was. A translation by the same model gets the
     `log_prob` of the search, if the search chose the same segmentation and reached the end token. A
-    blank source has one translation, the blank text, with probability 1.
+    pair of two blank texts has probability 1, as blank text is translated without the model; if
+    only the source is blank, the model reads its end token alone.
 
     Args:
       translator: the translator whose model computes the log-probabilities.

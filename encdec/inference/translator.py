@@ -155,7 +155,7 @@ class Translator:
         progress: Callable[[int], None] | None = None,
         watch: Callable[[int, str], None] | None = None,
     ) -> list[list[Translation]]:
-        """Returns up to `count` translations of each text, best first; of a blank text only "".
+        """Returns up to `count` translations of each text, best first; of a blank text "".
 
         Args:
           texts: source sentences.
@@ -199,7 +199,9 @@ class Translator:
         options = options or self.run.config.search
         candidates = _candidates(count, options)
         options = replace(options, beam=candidates) if options.sample else options
-        results = [[blank_translation()] for _ in texts]
+        # A blank text has one translation, which is each of its draws.
+        draws = count if options.sample and not options.mbr else 1
+        results = [[blank_translation() for _ in range(draws)] for _ in texts]
         real = [i for i, text in enumerate(texts) if text.strip()]
         numbers = example_numbers(example_ids, len(texts))[real]
         sources = [

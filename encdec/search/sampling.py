@@ -107,7 +107,8 @@ def sample_parts(
     """Draws each token from the model's distribution, after processors.
 
     Processors need not normalise: a token is drawn in proportion to the exponential
-    of its processed log-probability. They decide only what is drawn: scores are those of the model.
+    of its processed log-probability. They decide only what is drawn: scores are those of the model,
+    or NaN if a processor returned NaN.
     The draws come in the order in which they are made, and the first ones are the same however
     many there are.
 
@@ -153,7 +154,9 @@ def sample_parts(
 
     def result(s: _State) -> SearchResult:
         drawn = parts.result(s)
-        return drawn._replace(scores=drawn.log_probs / penalty(drawn.lengths))
+        scores = drawn.log_probs / penalty(drawn.lengths)
+        # `drawn.scores` has what was drawn from: NaN there means that nothing was drawn by chance.
+        return drawn._replace(scores=jnp.where(jnp.isnan(drawn.scores), jnp.nan, scores))
 
     return parts._replace(result=result)
 

@@ -20,7 +20,7 @@ def test_what_a_run_is_and_how_it_scored(encdec, measured: Path) -> None:
     assert info["model"] == "transformer"
     assert info["tokens"] == {"source": "chars", "target": "chars", "joint": False}
     assert "dates" in info["corpus"]
-    assert info["steps"] == {"done": 0, "of": 1}  # it has only the best parameters
+    assert info["steps"] == {"done": 1, "of": 1}  # it has only the best parameters, of this step
     assert info["minutes"] == 3.0
     assert info["trained on"]["device"] == "1 x abacus"
     assert info["training"] == {"step": 10, "loss": 3.0}

@@ -69,6 +69,7 @@ shortlist run --out table --best 0
 shortlist run --out table --source two
 shortlist run --out two --tsv two
 shortlist run --out table --tsv two --tsv-columns 0 1
+shortlist run --out table --source two --target two --tsv-columns 2 1
 translate run --bean 3
 evaluate
 evaluate run run
@@ -82,7 +83,12 @@ evaluate run --corpus wmt
 evaluate run --metrics blue
 evaluate run --tokenize moses
 evaluate run --lowercase maybe
-evaluate run --bounds 5 3
+evaluate run --by-length --bounds 5 3
+evaluate run --bounds 3 5
+evaluate run --split test
+evaluate run --corpus-folder folder
+evaluate run --tsv-columns 2 1
+evaluate run --source two --target two --tsv-columns 1 2 3
 evaluate run --bounds x
 evaluate run --extra-references three
 evaluate nocheckpoint
@@ -90,6 +96,7 @@ score
 score run --source two
 score run --tsv one.tsv
 score run --nbest nbest --source two
+score run --source two --target two --tsv-columns 2 1
 score run --tsv pairs.tsv --output pairs.tsv
 compare run
 compare two two --target empty
@@ -148,6 +155,7 @@ train --best-metric blue
 train --vocabulary syllables
 train --holdout nan
 train --train-split x
+train --source two --target two --tsv-columns 2 1
 train --lora-rank 2 --freeze x
 train --freeze nosuch
 train dates --init-from run --freeze nosuch

@@ -59,6 +59,8 @@ def test_the_command_line_reaches_the_search(path: Path, translator: Translator,
     assert forced[2].startswith("19")
     drawn = translate("--sample", "--top-k", 3, "--top-p", 0.9, "--temperature", 2, "--seed", 3)
     assert drawn != free
+    three = translate("--sample", "--nbest", 3, "--scores")
+    assert three[3:6] == ["0.0000\t"] * 3
     assert translate("--repetition-penalty", 0.2) != free
 
 
@@ -208,7 +210,7 @@ def test_misuse_in_python_is_named(translator: Translator) -> None:
     ):
         with pytest.raises(InputError, match=says):
             translator("3 May", processors=given)
-    for options in (SearchOptions(beam=1), SearchOptions(beam=2)):
+    for options in (SearchOptions(beam=1), SearchOptions(beam=2), SearchOptions(sample=True)):
         with pytest.raises(InputError, match=r"text 1: no translation has a finite score"):
             translator.translate(["", *TEXTS], options, processors=[NotANumber()])
         with pytest.raises(InputError, match=r"Forgetful got the state int32\[.*float32\["):
