@@ -30,7 +30,7 @@ import numpy as np
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import TrainingConfig, TrainingDeviceConfig, TransformerConfig
 from encdec.config.presets import preset
 from encdec.files import cache_folder
@@ -220,5 +220,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("accelerator.py"):
+    with as_command("accelerator.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -28,7 +28,7 @@ import numpy as np
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.inference.alignment import Link, align_words, chosen_maps
 from experiments.hmm_aligner import align, symmetric
 
@@ -170,5 +170,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("alignments.py"):
+    with as_command("alignments.py"):
         main(tyro.cli(Options, description=__doc__))

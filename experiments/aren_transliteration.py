@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import TransformerConfig
 from encdec.models import registry
 from encdec.search.beam import beam_search
@@ -229,5 +229,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("aren_transliteration.py"):
+    with as_command("aren_transliteration.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -21,8 +21,8 @@ their rate is given as a fraction of that of the fastest float32 matrix product 
 run. The machine must be idle: another busy process makes both frameworks several times slower. On a
 GPU set XLA_PYTHON_CLIENT_PREALLOCATE=false, so that both frameworks find memory.
 
-Results, with device and date, stand in `README.md`. Page faults are part of the times: with huge
-pages for malloc (GLIBC_TUNABLES=glibc.malloc.hugetlb=1) a step of training takes less.
+Results, with device and date, stand in `README.md`. Both frameworks keep the memory that they free
+(`encdec.parallel.process_memory`), so page faults are no part of the times.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ import numpy as np
 import optax
 import tyro
 
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import ModelConfig, SearchOptions, TrainingConfig, TransformerConfig
 from encdec.config.presets import preset
 from encdec.inference.decoding import Model, Shared, cache_bytes
@@ -372,5 +372,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("benchmark.py"):
+    with as_command("benchmark.py"):
         main(tyro.cli(Options, description=__doc__))

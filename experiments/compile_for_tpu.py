@@ -30,7 +30,7 @@ import tyro
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import SearchOptions, TrainingConfig
 from encdec.config.presets import preset
 from encdec.inference.decoding import Model, Shared
@@ -346,5 +346,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("compile_for_tpu.py"):
+    with as_command("compile_for_tpu.py"):
         main(tyro.cli(Options, description=__doc__))

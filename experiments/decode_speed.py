@@ -32,7 +32,7 @@ import jax
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.files import cache_folder
 from encdec.interop.export import export_run
 from encdec.parallel.devices import core_count, keep_compiled_programs
@@ -236,5 +236,5 @@ def agreement(found: list[list[encdec.Translation]], theirs: Found) -> str:
 
 
 if __name__ == "__main__":
-    with one_line_errors("decode_speed.py"):
+    with as_command("decode_speed.py"):
         main(tyro.cli(Options, description=__doc__))

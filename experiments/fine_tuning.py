@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -113,5 +113,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("fine_tuning.py"):
+    with as_command("fine_tuning.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -20,7 +20,7 @@ from pathlib import Path
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -117,5 +117,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("g2p.py"):
+    with as_command("g2p.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import Seq2SeqConfig
 from encdec.interop.torch_rnn import recurrent_params
 from encdec.models import registry
@@ -117,5 +117,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("g2p_en.py"):
+    with as_command("g2p_en.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -33,7 +33,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import tyro
 
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import DataConfig, RunConfig
 from encdec.data.batches import SubwordSampling, training_iterator
 from encdec.data.bucketing import Bucketing
@@ -165,5 +165,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("input_speed.py"):
+    with as_command("input_speed.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -173,5 +173,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("long_sentences.py"):
+    with as_command("long_sentences.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -30,7 +30,7 @@ import numpy as np
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.data.markup import remove_markup
 from encdec.data.word_spans import word_spans
 from encdec.inference.alignment import Link
@@ -224,5 +224,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("markup.py"):
+    with as_command("markup.py"):
         main(tyro.cli(Options, description=__doc__))

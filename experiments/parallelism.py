@@ -26,7 +26,7 @@ import jax
 import numpy as np
 import tyro
 
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import TrainingConfig
 from encdec.config.presets import preset
 from encdec.models import registry
@@ -120,5 +120,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("parallelism.py"):
+    with as_command("parallelism.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -21,7 +21,7 @@ import jax
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import FineTuningConfig, RunConfig
 from encdec.data.sources import Pairs, read_pairs
 from encdec.evaluation.options import metric_options
@@ -134,5 +134,5 @@ def report(name: str, translator: encdec.Translator, test: Pairs, seconds: float
 
 
 if __name__ == "__main__":
-    with one_line_errors("pretrained.py"):
+    with as_command("pretrained.py"):
         main(tyro.cli(Options, description=__doc__))

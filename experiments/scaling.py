@@ -28,7 +28,7 @@ import jax
 import tyro
 
 from encdec.cli.doctor import matmul_rate
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import TrainingConfig, TransformerConfig
 from encdec.config.presets import preset
 from encdec.models import registry
@@ -196,5 +196,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("scaling.py"):
+    with as_command("scaling.py"):
         main(tyro.cli(Options, description=__doc__))

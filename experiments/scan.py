@@ -17,7 +17,7 @@ from typing import Literal
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.config import (
     AttentionConfig,
     DataConfig,
@@ -110,5 +110,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("scan.py"):
+    with as_command("scan.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -22,7 +22,7 @@ import sacrebleu
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.data.shortlist import BEST
 from encdec.files import cache_folder
 from encdec.parallel.devices import core_count, keep_compiled_programs
@@ -86,5 +86,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("shortlist.py"):
+    with as_command("shortlist.py"):
         main(tyro.cli(Options, description=__doc__))

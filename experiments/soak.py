@@ -40,7 +40,7 @@ import jax
 import numpy as np
 import tyro
 
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.data.dates import dates
 from encdec.parallel.layout import SINGLE_DEVICE
 from encdec.runs import checkpoints
@@ -343,5 +343,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("soak.py"):
+    with as_command("soak.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.runs import run as runs
 from encdec.runs.metrics_log import metric_rows
 from encdec.runs.parameters import parameter_count
@@ -280,5 +280,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("table.py"):
+    with as_command("table.py"):
         main(tyro.cli(Options, description=__doc__))

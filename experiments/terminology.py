@@ -26,7 +26,7 @@ import sacrebleu
 import tyro
 
 import encdec
-from encdec.cli.main import one_line_errors
+from encdec.cli.main import as_command
 from encdec.files import cache_folder
 from encdec.parallel.devices import core_count, keep_compiled_programs
 
@@ -102,5 +102,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("terminology.py"):
+    with as_command("terminology.py"):
         main(tyro.cli(Options, description=__doc__))

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import encdec
 from encdec.config.checks import nearest
+from encdec.parallel.process_memory import keep_freed_memory
 from encdec.types import InputError
 
 COMMANDS = {
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[0] == "--version":
         print(f"encdec {encdec.__version__}")
         return
-    with one_line_errors("encdec"):
+    with as_command("encdec"):
         name, *rest = arguments
         if name not in COMMANDS:
             raise InputError(f"unknown command {name!r}{nearest(name, COMMANDS)} (encdec --help)")
@@ -65,12 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextmanager
-def one_line_errors(program: str) -> Iterator[None]:
-    """Ends the process with one line on stderr and an exit code where its body fails.
+def as_command(program: str) -> Iterator[None]:
+    """Runs its body as the work of this process, which keeps the memory that it frees and, where the
+    body fails, ends with one line on stderr and an exit code.
 
     Args:
       program: the name that the line begins with.
     """
+    keep_freed_memory()
     try:
         yield
         _flush()
