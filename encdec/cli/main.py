@@ -67,8 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def as_command(program: str) -> Iterator[None]:
-    """Runs its body as the work of this process, which keeps the memory that it frees and, where the
-    body fails, ends with one line on stderr and an exit code.
+    """Runs its body as the work of this process, which keeps the memory that it frees.
+
+    Where the body fails, the process ends with one line on stderr and an exit code.
 
     Args:
       program: the name that the line begins with.

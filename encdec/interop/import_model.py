@@ -20,6 +20,7 @@ from encdec.interop.array_files import StoredArray
 from encdec.interop.generation import search_options
 from encdec.interop.tokenizer_files import tokenizer_files
 from encdec.interop.tokenizers import read_vocabularies
+from encdec.parallel.process_memory import keep_less_beside
 from encdec.runs import run as runs
 from encdec.runs.checkpoints import Checkpoints
 from encdec.runs.lock import locked
@@ -82,6 +83,7 @@ def _import(
     """Imports a folder into a run folder that this process has locked."""
     opened = hub.open_folder(folder)
     check_memory(opened.arrays)
+    keep_less_beside(sum(4 * array.size for array in opened.arrays.values()))
     vocabularies = read_vocabularies(
         folder, opened.fields, source_language, target_language, normalize_punctuation
     )

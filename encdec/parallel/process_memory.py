@@ -8,8 +8,10 @@ _MAPS = Path("/proc/self/maps")
 _MOST_MAPS = Path("/proc/sys/vm/max_map_count")
 
 
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
 """Parameters of the C function `mallopt`, from glibc's `malloc.h`."""
+_SMALL = 2**28
+"""Bytes of arrays that a process holds for long, up to which it may keep what it frees."""
 
 
 def keep_freed_memory() -> None:
@@ -22,11 +24,28 @@ def keep_freed_memory() -> None:
     Only the main heap can be kept, so all threads share it. Those that have another one already go
     on with it: call this before JAX computes anything.
     """
+    _set_malloc({_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1})
+
+
+def keep_less_beside(held: int) -> None:
+    """Ends what `keep_freed_memory` began where a process holds many bytes of arrays.
+
+    A freed array that is a few bytes too small for the next one is kept for nothing. With a large
+    model this doubled the memory, and there its products take most of the time.
+
+    Args:
+      held: bytes of parameters, or of a train state.
+    """
+    if held > _SMALL:  # what glibc's defaults grow to
+        _set_malloc({_MMAP_MAX: 2**16, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26})
+        trim_heap()
+
+
+def _set_malloc(parameters: dict[int, int]) -> None:
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_ARENA_MAX, 1)
-        mallopt(_MMAP_MAX, 0)
-        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        for name, value in parameters.items():
+            mallopt(name, value)
 
 
 def trim_heap() -> None:

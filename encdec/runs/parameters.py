@@ -8,6 +8,7 @@ import numpy as np
 from encdec.models import registry
 from encdec.models.interface import EncoderDecoder
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
+from encdec.parallel.process_memory import keep_less_beside
 from encdec.runs import checkpoints
 from encdec.runs.run import Run
 from encdec.types import Params, Precision
@@ -60,7 +61,9 @@ def best_params(run: Run) -> tuple[Params, int]:
     Raises:
       InputError: the checkpoint is damaged, or there is none yet.
     """
-    tree, _ = checkpoints.load(run.path, "best", {"params": abstract_params(run)})
+    like = abstract_params(run)
+    keep_less_beside(sum(4 * leaf.size for leaf in jax.tree.leaves(like)))
+    tree, _ = checkpoints.load(run.path, "best", {"params": like})
     return tree["params"], checkpoints.steps(run.path, "best")[-1]
 
 

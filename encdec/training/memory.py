@@ -33,13 +33,18 @@ def check_parameters(config: RunConfig) -> None:
         )
 
 
+def bytes_of(shapes: Any) -> int:
+    """The bytes of a pytree of arrays, or of shapes and dtypes."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+
 def check_state(shapes: Any) -> None:
     """Raises InputError if a train state does not fit on a device, without any batch.
 
     Args:
       shapes: the state as each device has it, a pytree of arrays or of shapes and dtypes.
     """
-    needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    needed = bytes_of(shapes)
     memory = devices.device_memory()
     if needed > memory:
         raise InputError(

@@ -7,12 +7,13 @@ from encdec.ops.seeds import key_from_words, seed_words
 from encdec.parallel import processes
 from encdec.parallel.devices import chosen_precision
 from encdec.parallel.layout import Layout, scans_layers
+from encdec.parallel.process_memory import keep_less_beside
 from encdec.runs import checkpoints
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
 from encdec.training.fine_tuning import roles_of_run
 from encdec.training.initial import Initial
-from encdec.training.memory import check_state
+from encdec.training.memory import bytes_of, check_state
 from encdec.training.optimizer import optimizer
 from encdec.training.resume_point import ResumePoint
 from encdec.training.sharded_state import StateSharding
@@ -66,6 +67,7 @@ def begin(
         roles_of_run(run),
     )
     processes.on_all_processes(lambda: check_state(state_sharding.shard_shapes))
+    keep_less_beside(bytes_of(state_sharding.shard_shapes))
     saved = checkpoints.steps(run.path, "latest")
     processes.check_same_step(saved[-1] if saved else 0)
     if saved:
