@@ -31,7 +31,7 @@ PACKAGE = ""  # @param {type:"string"}
 DRIVE = False  # @param {type:"boolean"}
 # Keep the runs in Google Drive.
 TEXT = "Donnerstag, 3. Mai 1979"  # @param {type:"string"}
-# A date to translate, in any of fifteen languages.
+# A date to translate, from 1970 to 2069, in any of fifteen languages.
 OWN_TSV = ""  # @param {type:"string"}
 # Your own corpus: a file with source, tab, target in each line. If empty, the notebook makes sums.
 UPLOAD = False  # @param {type:"boolean"}

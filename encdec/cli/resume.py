@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes, arg
 
 from encdec.cli.parsing import parse
-from encdec.cli.parsing_errors import option_names
+from encdec.cli.parsing_errors import option_names, unknown_options
 from encdec.cli.train_request import TrainRequest, absolute, value_of
 from encdec.config import TrainingDeviceConfig
+from encdec.config.checks import nearest
 from encdec.config.data import CORPUS_FILES
 from encdec.types import InputError
 
@@ -53,7 +54,11 @@ def resume_request(arguments: list[str]) -> TrainRequest:
     """The request to resume a run."""
     helps = {"-h", "--help"} & {*arguments}
     if not helps and not value_of("--resume", arguments):
-        raise InputError("--resume names no run: `encdec train --resume RUN` (--resume --help)")
+        raise InputError(
+            "--resume names no run: `encdec train --resume RUN` (encdec train --resume --help)"
+        )
+    if not helps:
+        _refuse_settings(arguments)
     options = parse(
         _Resume,
         ["--help"] if helps else arguments,
@@ -63,12 +68,19 @@ def resume_request(arguments: list[str]) -> TrainRequest:
         "the end of its schedule, begin a new one from it: `encdec train --init-from RUN --run "
         "NEW ...`.",
     )
+    from encdec.runs import checkpoints
     from encdec.runs import run as runs
 
     run = runs.load(options.resume)
     config = run.config
     if options.max_steps is not None:
         runs.check_max_steps(run, options.max_steps)
+        done = max(checkpoints.steps(run.path, "latest"), default=0)
+        if options.max_steps < done:
+            raise InputError(
+                f"max_steps = {options.max_steps} cannot be used: {run.path} has {done} steps "
+                "already"
+            )
         training = replace(config.training, max_steps=options.max_steps)
         config = replace(config, training=training)
     places: Any = {name: files for name, files in vars(options.moved).items() if files}
@@ -81,6 +93,17 @@ def resume_request(arguments: list[str]) -> TrainRequest:
                     f"say where it is by --{name.replace('_', '-')}"
                 )
     return TrainRequest(config, options.resume, options.devices)
+
+
+def _refuse_settings(arguments: list[str]) -> None:
+    """Raises InputError for an option that --resume does not take, unless it looks misspelt."""
+    for word in unknown_options(_Resume, arguments):
+        name = word.split("=")[0]
+        if not nearest(name.strip("-"), option_names(_Resume), "--"):
+            raise InputError(
+                f"{name} cannot be given with --resume: a resumed run keeps its settings, and only "
+                f"{resume_options()} may differ; to change others, begin a new run by --init-from"
+            )
 
 
 def resume_options() -> str:

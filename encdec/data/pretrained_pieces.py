@@ -45,6 +45,9 @@ class Pieces(Protocol):
     def label(self, i: int) -> str | None:
         """A name of an id for plots, with ▁ for a space; None if no piece has the id."""
 
+    def piece(self, i: int) -> str | None:
+        """The token of an id as the tokenizer itself writes it; None if no piece has the id."""
+
     def surface(self, i: int) -> bytes:
         """What an id adds to a text, the space before a word included; b"" for special tokens."""
 
@@ -121,6 +124,8 @@ class SentencePieceTable:
 
     def label(self, i: int) -> str | None:
         return self._by_id.get(i)
+
+    piece = label
 
     def surface(self, i: int) -> bytes:
         return b"" if i in self._skipped else piece_surface(self._by_id.get(i, ""))
@@ -208,8 +213,11 @@ class TokenizerJson:
         text = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return _cleaned(text, self.clean_up and not self._is_bpe)
 
+    def piece(self, i: int) -> str | None:
+        return self._tokenizer.id_to_token(i)
+
     def label(self, i: int) -> str | None:
-        token = self._tokenizer.id_to_token(i)
+        token = self.piece(i)
         if token is None or (self._format.get("decoder") or {}).get("type") != "ByteLevel":
             return token
         # The characters of such a token stand for bytes, not all of them for whole characters.
@@ -277,6 +285,8 @@ class BytePieces:
         if i in self._by_id:
             return self._by_id[i].text
         return byte_label(i - 3) if 3 <= i < 259 else None
+
+    piece = label
 
     def surface(self, i: int) -> bytes:
         if i in self._by_id:

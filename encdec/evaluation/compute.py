@@ -103,8 +103,13 @@ def make_metrics(
     made = {}
     for name in several(names):
         row = metric(name)
+        if row.make is None:
+            raise InputError(
+                f"metric {name!r} is not computed from texts: `encdec evaluate` gives it unasked; "
+                f"choose from {', '.join(text_metrics(given))}"
+            )
         missing = [need for need in row.needs if need not in given]
-        if missing or row.make is None:
+        if missing:
             raise InputError(
                 f"metric {name!r} cannot be computed without {' and '.join(missing)}: give that, "
                 f"or choose from {', '.join(text_metrics(given))}"

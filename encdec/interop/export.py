@@ -159,6 +159,6 @@ def token_names(vocabulary: Vocabulary, path: Path, side: str) -> list[str]:
         return hub_export.pieces_of(hub_export.sentencepiece_of(vocabulary, path, side))
     names: list[str] = []
     for i in range(vocabulary.size):
-        label = vocabulary.pieces.label(i)
-        names.append(f"<unused_{i}>" if label is None else label)
+        piece = vocabulary.pieces.piece(i)
+        names.append(f"<unused_{i}>" if piece is None else piece)
     return names

@@ -96,8 +96,9 @@ def check(
             413, f"the text has {len(text)} characters, at most {limits.most_characters} are taken"
         )
     _check_unicode("text", text)
-    # As in files, only \n ends a line.
-    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    # As in files, only \n or \r\n ends a line.
+    each = enumerate((line.removesuffix("\r") for line in text.split("\n")), 1)
+    lines = [(i, line) for i, line in each if line.strip()]
     if len(lines) > limits.most_lines:
         raise RefusalError(
             413, f"the text has {len(lines)} lines, at most {limits.most_lines} are taken"

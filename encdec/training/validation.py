@@ -53,7 +53,7 @@ def translation_metrics(
     sample = Pairs(*(side[: config.evaluate_sentences] for side in valid))
     options = metric_options(run.config)
     names = validation_metrics(config.best_metric, options)
-    greedy = replace(run.config.search, beam=1, sample=False)
+    greedy = replace(run.config.search, beam=1, beam_groups=1, mbr=0, sample=False)
     # The same on all processes, because they search the same batches.
     memory = processes.least(free_memory(reserved))
     _check_memory(run, sample, greedy, layout, precision, reserved, memory)

@@ -63,7 +63,7 @@ def test_compare_refuses(folder: Path, tmp_path: Path, encdec) -> None:
         ([a, b, "--target", folder / "tgt"], ["as many source files as target files"]),
         ([a, b, "--samples", 0], ["samples = 0"]),
         ([a, b, "--metric", "blue"], ["metric 'blue' is unknown; did you mean bleu?"]),
-        ([a, b, "--metric", "loss"], ["metric 'loss'", "without model"]),
+        ([a, b, "--metric", "loss"], ["metric 'loss'", "not computed from texts"]),
         ([a, tmp_path / "nowhere"], ["nowhere"]),
         ([a], ["RUN_B"]),
     ]

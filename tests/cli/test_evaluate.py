@@ -197,7 +197,7 @@ def test_evaluate_refuses(folder: Path, tmp_path: Path, encdec) -> None:
         ([run, "--tsv", folder / "one.tsv", "--tsv-columns", 1, 9], ["one.tsv, line 1", "9"]),
         ([run, "--tsv", folder / "one.tsv", "--tsv-columns", 0, 1], ["counted from 1"]),
         ([run, "--metrics", "blue"], ["metric 'blue' is unknown; did you mean bleu?"]),
-        ([run, "--metrics", "loss"], ["metric 'loss'", "without model"]),
+        ([run, "--metrics", "loss"], ["metric 'loss'", "not computed from texts"]),
         ([run, "--bleu-tokenizer", "13b"], ["13b"]),
         ([run, "--by-length", "--bounds", 20, 10], ["bounds = 20 10", "rising"]),
         ([run, *both, "--output", src], ["src is an input"]),

@@ -60,6 +60,8 @@ def test_resume_goes_on_under_the_runs_own_settings(corpus: Path, tmp_path: Path
     settings = [*SETTINGS, "--max-steps", "4", "--evaluate-every", "2", "--log-every", "2"]
     assert encdec(*start, "--run", tmp_path / "run", *settings).code == 0
     found = encdec("train", "--resume", tmp_path / "run", "--max-steps", "6")
+    earlier = encdec("train", "--resume", tmp_path / "run", "--max-steps", "5")
+    refused(earlier, "max_steps = 5", "has 6 steps already")
     assert found.code == 0, found.err
     assert "from step 4 of 6" in found.err
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -199,7 +201,11 @@ def test_a_corpus_that_has_moved_is_taken_from_its_new_place(
         (["--model", "attention", "--score", "dot", "--hidden", "9"], ["hidden = 9", "even"]),
         (["--resume"], ["--resume names no run", "encdec train --resume RUN"]),
         (["--resume="], ["--resume names no run"]),
-        (["--resume", "src", "--hidden", "8"], ["unknown option --hidden"]),
+        (
+            ["--resume", "src", "--hidden", "8"],
+            ["--hidden cannot be given with --resume", "--layout"],
+        ),
+        (["--resume", "src", "--layuot", "1x1"], ["unknown option --layuot", "--layout"]),
         (["--layrs", "8"], ["unknown option --layrs", "did you mean --layers"]),
         (["--model=seq2seq", "--hiden", "8"], ["option --hiden", "did you mean --hidden"]),
         (["--max-step=8"], ["unknown option --max-step", "did you mean --max-steps"]),

@@ -12,6 +12,7 @@ import sentencepiece
 
 from encdec.data import vocabulary
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
+from encdec.interop.export import token_names
 from encdec.interop.names import Fields
 from encdec.interop.tokenizer_files import tokenizer_files
 from encdec.interop.tokenizers import read_vocabularies
@@ -79,6 +80,19 @@ def test_decoded_text_is_that_of_the_hub(name: str, made: Any) -> None:
     assert [target.decode(ids) for ids in rows] == theirs
     if name != "marian-two-vocabularies":  # of which the hub library can decode the target only
         assert [source.decode(ids) for ids in rows] == theirs
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in MAKERS if n not in ("byt5", "marian-two-vocabularies")]
+)
+def test_exported_tokens_are_named_as_the_hub_names_them(name: str, made: Any) -> None:
+    # Of ByT5 no other format has bytes as tokens; of two vocabularies the hub library names one.
+    tokenizer, folder = made(name)
+    src, _ = read(name, folder / "saved")
+    names = token_names(src, folder, "source")
+    for text in TEXTS[3:40]:
+        ids = src.encode(text)
+        assert [names[i] for i in ids] == tokenizer.convert_ids_to_tokens(ids)
 
 
 @pytest.mark.parametrize("name", MAKERS)

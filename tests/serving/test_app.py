@@ -52,7 +52,7 @@ def asked(address: str, path: str, body: Any = None, **headers: str) -> tuple[in
 
 def test_answers_are_the_translators(translator: Translator, address: str) -> None:
     texts = ["3. Mai 1979", "12/11/2026"]
-    body = {"text": "\n\n".join(texts), "beam": 3, "nbest": 2}
+    body = {"text": "\r\n\n".join(texts), "beam": 3, "nbest": 2}
     status, answer, _ = asked(address, "translate", body)
     assert status == 200
     expected = translator.nbest(texts, 2, SearchOptions(beam=3), alignments=True)

@@ -96,3 +96,18 @@ def test_a_validation_fits_beside_the_state_or_is_refused_before_the_first_step(
     np.testing.assert_allclose(narrow["loss"], wide["loss"], rtol=1e-5)
     with pytest.raises(InputError, match=r"a validation does not fit .* shorter sentences"):
         validate(int(0.9 * one / 0.7))
+
+
+def test_a_validation_is_greedy_whatever_the_run_searches_with(tmp_path) -> None:
+    run = small_run(tmp_path / "run")
+    params = best_params(run)[0]
+
+    def measured(search: SearchOptions) -> dict[str, float]:
+        changed = replace(run, config=replace(run.config, search=search))
+        metrics = translation_metrics(changed, run.held_out, SINGLE_DEVICE, "float32")(params)
+        return {name: value for name, value in metrics.items() if name != "seconds"}
+
+    greedy = measured(SearchOptions(beam=1))
+    assert measured(SearchOptions(beam=4, beam_groups=2)) == greedy
+    assert measured(SearchOptions(beam=2, mbr=2)) == greedy
+    assert measured(SearchOptions(sample=True, mbr=8)) == greedy
