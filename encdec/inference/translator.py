@@ -180,7 +180,7 @@ class Translator:
             would not fit into what is free of a device, or its caches would need more than 2 GiB.
           progress: called after each batch with the number of its texts.
           watch: called every few tokens, maybe in another thread, with the index of a text and the
-            likeliest unfinished translation so far, which may still change.
+            best translation so far, finished or not, which may still change.
 
         Raises:
           InputError: count is not between 1 and the beam width or `options.mbr`, or an argument has

@@ -132,8 +132,11 @@ def beam_parts(
         places = jnp.broadcast_to(jnp.arange(beams), s.live.shape)
         lengths = jnp.broadcast_to(s.step + 1, s.live.shape)
         paths = Finished(s.live, s.live, lengths, places, jnp.full_like(places, specials.pad))
-        tokens, _, _ = follow(s.record._replace(attention=None), paths, specials)
-        return tokens[:, 0]
+        record = s.record._replace(attention=None)
+        live, ended = (follow(record, each, specials)[0][:, 0] for each in (paths, s.finished))
+        ended = jnp.where(ended == specials.end, specials.pad, ended)
+        is_better = s.finished.scores[:, 0] > s.live[:, 0] / penalty(s.step)
+        return jnp.where(is_better[:, None], ended, live)
 
     return Search(init_cache, start, advance, result, so_far, max_len)
 

@@ -38,9 +38,9 @@ class Search(NamedTuple):
       start: the state before the first step, with None for its cache.
       advance: one step, from state to state.
       result: what the search has found, from the last state.
-      so_far: the tokens of the likeliest hypothesis that is not finished, in sampling of the first
-        draw, without an end token, from any state: int32 [B, T], padding after them; what it holds
-        for sentences that are done has no meaning.
+      so_far: the tokens of the best hypothesis, finished or not, in sampling of the first draw,
+        without an end token, from any state: int32 [B, T], padding after them; what it holds for
+        sentences that are done has no meaning.
       max_len: the most steps.
     """
 

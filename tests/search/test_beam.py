@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encdec.search.beam import beam_search
+from encdec.search.beam import beam_parts, beam_search
 from encdec.search.processors import Temperature
 from encdec.search.sampling import greedy
 from encdec.search.types import LengthPenalty, SearchResult
@@ -235,3 +235,28 @@ def test_one_compilation_a_shape() -> None:
     for sentences, max_lengths, alpha in (([1, 2], [3, 4], 0.0), ([7, ROWS - 1], [5, 1], 0.6)):
         search(*start(sentences, 3), jnp.asarray(max_lengths), alpha, max_len=5)
     assert traces == 1
+
+
+def test_what_is_shown_so_far_may_have_ended() -> None:
+    limit = 12
+    search = beam_parts(
+        table(7).step,
+        *start(SENTENCES, 3),
+        jnp.full(len(SENTENCES), limit),
+        beams=3,
+        max_len=limit,
+        specials=SPECIALS,
+        banned=BANNED,
+    )
+    state = search.start()._replace(cache=search.init_cache(limit))
+    advance = jax.jit(search.advance)
+    while not state.done.all():
+        state = advance(state)
+        assert EOS not in np.asarray(search.so_far(state))
+    # When no live hypothesis can win any more, it is the result that is shown.
+    result = jax.device_get(search.result(state))
+    shown = np.asarray(search.so_far(state))
+    for b, length in enumerate(result.lengths[:, 0]):
+        assert length < limit
+        expected = result.tokens[b, 0, : length - 1].tolist()
+        assert shown[b].tolist() == expected + [PAD] * (limit - len(expected))
