@@ -13,11 +13,11 @@ from tests.commands import refused
 from tests.small_run import small_run
 
 WORDS = {
-    "train": ["--run", "x"],
+    "train": ["--tsv", "pairs", "--run", "x"],
     "translate": ["run", "--input", "two"],
-    "evaluate": ["run", "--tsv", "pairs"],
+    "evaluate": ["run", "--tsv", "pairs", "--by-length"],
     "score": ["run", "--tsv", "pairs"],
-    "compare": ["run", "run"],
+    "compare": ["run", "run", "--tsv", "pairs"],
     "attend": ["run", "a", "--out", "x.png"],
     "export": ["run", "--to", "stablehlo", "--out", "x"],
     "serve": ["run"],
