@@ -7,7 +7,6 @@ from pathlib import Path
 _MAPS = Path("/proc/self/maps")
 _MOST_MAPS = Path("/proc/sys/vm/max_map_count")
 
-
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
 """Parameters of the C function `mallopt`, from glibc's `malloc.h`."""
 _SMALL = 2**28
@@ -36,7 +35,8 @@ def keep_less_beside(held: int) -> None:
     Args:
       held: bytes of parameters, or of a train state.
     """
-    if held > _SMALL:  # what glibc's defaults grow to
+    if held > _SMALL:
+        # What glibc's defaults grow to by themselves.
         _set_malloc({_MMAP_MAX: 2**16, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26})
         trim_heap()
 

@@ -135,6 +135,7 @@ def beam_parts(
         record = s.record._replace(attention=None)
         live, ended = (follow(record, each, specials)[0][:, 0] for each in (paths, s.finished))
         ended = jnp.where(ended == specials.end, specials.pad, ended)
+        # One that has ended is shown once its score is above that of the likeliest one so far.
         is_better = s.finished.scores[:, 0] > s.live[:, 0] / penalty(s.step)
         return jnp.where(is_better[:, None], ended, live)
 
