@@ -2,12 +2,18 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Self
 
 import tqdm
 
 _LINE_SECONDS = 5.0
 """Seconds between two lines of progress where no terminal can redraw a bar."""
+
+
+def to_stderr(line: str) -> None:
+    """Prints a line."""
+    print(line, file=sys.stderr)
 
 
 class Counter:
@@ -17,15 +23,19 @@ class Counter:
       total: the count at the end.
       what: what is counted, such as "translated".
       start: the count at the beginning.
+      say: is called with each line, of progress too where no bar can be drawn.
     """
 
-    def __init__(self, total: int, what: str, start: int = 0) -> None:
+    def __init__(
+        self, total: int, what: str, start: int = 0, say: Callable[[str], None] = to_stderr
+    ) -> None:
         # A notebook can redraw a line too.
         self._terminal = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
         self._bar = tqdm.tqdm(
             total=total, initial=start, desc=what, disable=not self._terminal, dynamic_ncols=True
         )
         self._total, self._what, self._done, self._start = total, what, start, start
+        self._say = say
         self._started = self._printed = time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -57,15 +67,16 @@ class Counter:
             self._bar.last_print_t += seconds
 
     def say(self, line: str) -> None:
-        """Prints a line above the bar."""
-        tqdm.tqdm.write(line, file=sys.stderr)
+        """Says a line, above the bar if there is one."""
+        with tqdm.tqdm.external_write_mode(file=sys.stderr):
+            self._say(line)
 
 
 class Progress(Counter):
     """The progress bar of training, which counts steps."""
 
-    def __init__(self, total: int, start: int) -> None:
-        super().__init__(total, "step", start)
+    def __init__(self, total: int, start: int, say: Callable[[str], None] = to_stderr) -> None:
+        super().__init__(total, "step", start, say)
 
     def update(
         self, step: int, *, loss: float, tokens_per_second: float, learning_rate: float

@@ -90,6 +90,7 @@ def run(arguments: list[str]) -> None:
     translator = options.shortlist.of(translator)
     metric_options = options.choices.options(translator.run.config)
     name, sources, references = _test_set(options, translator.run)
+    _note_long(translator, sources)
     with writer(options.output, options.text.paths) if options.output else nullcontext() as out:
         evaluation = evaluate_with_progress(
             translator,
@@ -134,6 +135,20 @@ def _test_set(options: _EvaluateOptions, run: "Run") -> tuple[str, list[str], li
     name, sources, references = text.read(run.config.data) if text.is_given else text.held_out(run)
     assert sources is not None
     return name, sources, references
+
+
+def _note_long(translator: "Translator", sources: list[str]) -> None:
+    """Says on stderr how many sources are longer than those that the model was trained for."""
+    limit = translator.run.config.data.max_source_length
+    lengths = [translator.source_length(source) for source in sources]
+    if count := sum(length > limit for length in lengths):
+        longest = max(lengths)
+        print(
+            f"encdec: {count} of {len(sources)} sources have more than the {limit} tokens that the "
+            f"model was trained for (sentence {lengths.index(longest) + 1}: {longest}): they are "
+            "translated whole",
+            file=sys.stderr,
+        )
 
 
 def evaluate_with_progress(

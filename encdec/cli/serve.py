@@ -75,9 +75,15 @@ def run(arguments: list[str]) -> None:
         host, port = listener.getsockname()[:2]
         search = app.served_search(options.search, options.limits)
         if search != options.search:
+            given, served = options.search, search
+            changed = [
+                f"{name} = {getattr(served, name)}"
+                for name in ("beam", "mbr")
+                if getattr(served, name) != getattr(given, name)
+            ]
             print(
-                f"encdec: beam = {search.beam} and mbr = {search.mbr}, because requests have at "
-                f"most {options.limits.most_beam}: --most-beam allows more",
+                f"encdec: {' and '.join(changed)}, because requests have at most "
+                f"{options.limits.most_beam}: --most-beam allows more",
                 file=sys.stderr,
             )
         # A first translation compiles the search, so that no request waits for the compilation.

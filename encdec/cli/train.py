@@ -82,7 +82,9 @@ def _request(arguments: list[str]) -> TrainRequest:
         start.fine_tuning,
         TrainingDeviceConfig(),
     )
-    options: Any = parse(kind, arguments, "encdec train [PRESET]", description, default)
+    model = value_of("--model", arguments)
+    prog = "encdec train [PRESET]" + (f" --model {model}" if model else "")
+    options: Any = parse(kind, arguments, prog, description, default)
     data = options.data
     if data.has_corpus and name is None and not origin:
         return _request(["tiny", *arguments])

@@ -148,6 +148,10 @@ def _check(options: _TranslateOptions) -> None:
             "--paragraphs cannot be used with --markup or --keep: markup may go over several "
             "sentences; give one sentence a line"
         )
+    if options.too_long != "cut":
+        raise InputError(
+            "--too-long cannot be used with --paragraphs, which splits what is too long"
+        )
     if options.constraints.prefixes:
         raise InputError("--prefixes cannot be used with --paragraphs: a prefix begins a sentence")
 

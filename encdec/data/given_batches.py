@@ -50,6 +50,11 @@ class BatchCheck:
             array = np.asarray(getattr(batch, side))
             if array.dtype == np.int32:
                 self._check_ids(array, f"{name}: {side}")
+        if not np.any(batch.tgt_mask):
+            raise InputError(
+                f"{name} has no target: tgt_mask is False everywhere, and must be True where there "
+                "is a token"
+            )
         rows = len(batch.src)
         if rows % self.rows_multiple:
             raise InputError(

@@ -307,6 +307,10 @@ def stream_lines(path: str | Path) -> Iterator[str]:
                 empty = False
                 yield line
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        if str(error).startswith("Not a gzipped file"):
+            raise InputError(
+                f"{path} is not compressed, although its name ends in .gz: rename it"
+            ) from error
         raise InputError(f"{path} is a damaged gzip file ({error}): copy it again") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error

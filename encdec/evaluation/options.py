@@ -87,6 +87,6 @@ def tokenizer_note(options: MetricOptions, targets: Sequence[str]) -> str | None
     if options.tokenizer == "13a" and 2 * len(_UNSPACED.findall(text)) > len(text):
         return (
             "the targets look like Chinese or Japanese, in which the BLEU tokenizer 13a sees few "
-            "words: give --target-language zh or ja, or --bleu-tokenizer char"
+            "words: give target_language = zh or ja, or bleu_tokenizer = char"
         )
     return None

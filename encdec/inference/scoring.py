@@ -53,7 +53,7 @@ class Scores:
     def loss(self) -> float:
         """Negative log-likelihood of all translations, divided by their tokens: nats per token."""
         tokens = sum(map(len, self.token_log_probs))
-        return float(-self.log_probs.sum() / max(tokens, 1))
+        return float(-self.log_probs.sum() / max(tokens, 1)) + 0.0  # of no tokens it is not -0.0
 
 
 def score(

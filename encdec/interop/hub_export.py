@@ -21,6 +21,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from encdec.config import RunConfig, TransformerConfig
+from encdec.config.search import SearchOptions
 from encdec.data.pretrained_vocabulary import PretrainedVocabulary
 from encdec.data.sentencepiece_model import SentencePieceVocabulary
 from encdec.data.vocabulary import Vocabulary
@@ -178,6 +179,11 @@ def _ours(
     return HubFormat(config, params, fields, _generation(run.config, run, say), None)
 
 
+_PLAIN = SearchOptions()
+_NOT_GENERATED = ("prefix", "ban", "force_first", "force_end", "beam_groups", "mbr", "sample")
+"""Options of a search that the settings of `generate` written here do not have."""
+
+
 def _generation(config: RunConfig, run: Run, say: Callable[[str], None]) -> dict[str, Any]:
     """How a run that was trained here generates."""
     search, (pad, start, end, unknown) = config.search, run.tgt_vocabulary.specials
@@ -188,6 +194,11 @@ def _generation(config: RunConfig, run: Run, say: Callable[[str], None]) -> dict
             "the hub library has no length penalty of Wu: generation_config.json has the mean's "
             f"with the same exponent, as --length-penalty-kind mean --length-penalty "
             f"{search.length_penalty:g} --stop {search.stop} has it here"
+        )
+    if lost := [name for name in _NOT_GENERATED if getattr(search, name) != getattr(_PLAIN, name)]:
+        say(
+            f"generation_config.json has no {' and no '.join(lost)}: translations there differ in "
+            "that"
         )
     banned = [[pad], [start]] if search.ban_special else []
     banned += [[unknown]] if search.ban_unknown else []

@@ -18,7 +18,7 @@ from encdec.inference.decoding import Model, Shared
 from encdec.inference.limits import target_limits
 from encdec.runs.parameters import build_model
 from encdec.runs.run import Run
-from encdec.search.constraints import banned_ids
+from encdec.search.constraints import banned_ids, prefix_ids
 from encdec.search.loop import unroll
 from encdec.search.methods import Sentences, split
 from encdec.search.phrase_texts import PhraseReader
@@ -45,14 +45,16 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     max_len = int(target_limits(run, options, np.array([source_length]))[0])
     never = [PhraseReader(target).automaton("ban", text) for text in options.ban]
     banned = PhraseTable([never]).batch([0], 1)
+    ids = banned_ids(options, target)
     static, arrays = split(
         options,
         target.specials,
         max_len=max_len,
         edges=None if banned is None else word_edges(target.surfaces),
-        banned=banned_ids(options, target),
+        banned=ids,
     )
-    first = jnp.array(target.before if options.force_first else (), jnp.int32)
+    prefix = prefix_ids(options.prefix, ids, never, max_len, target)
+    first = jnp.array(prefix or (target.before if options.force_first else ()), jnp.int32)
     model = Model((build_model(run),), "probabilities")
     shared = Shared(arrays, jnp.ones(1))
 

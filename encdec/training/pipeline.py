@@ -234,8 +234,8 @@ def _given_batches(config: RunConfig, corpus: Corpus, layout: Layout, say: Say) 
     training, size = config.training, config.data.vocabulary_size
     if size is None:
         raise InputError(
-            "batches of token ids need vocabulary_size: set it to a number above every id "
-            "(pairs of text must be given as a list)"
+            f"the corpus is a {type(corpus.train).__name__}: give pairs of text as a list; batches "
+            "of token ids need vocabulary_size, a number above every id"
         )
     train: Any = corpus.train
     valid: tuple[Any, ...] = tuple(corpus.valid or ())

@@ -48,7 +48,7 @@ def train_session(
       programs: of this run, see `encdec.training.programs`.
       state_sharding, start: from `begin`.
       callbacks: see `encdec.training.callbacks`.
-      say: is called with lines about the start and the end of training.
+      say: is called with lines about the start, the steps and the end of training.
       save_minutes: the time between two checkpoints, if no validation comes before.
 
     Returns:
@@ -77,7 +77,9 @@ def train_session(
             say(note)
         say(f"{run.path}: from step {start.done} of {training.max_steps}")
         interruption = Interruption(save_minutes)
-        end = _run_loop(pipeline, programs, state_sharding, start, saver, interruption, callbacks)
+        end = _run_loop(
+            pipeline, programs, state_sharding, start, saver, interruption, callbacks, say
+        )
     if end.signal:
         raise Interrupted(
             f"{end.signal.name} at step {end.step} of {training.max_steps}: the state is saved, "
@@ -122,11 +124,13 @@ def _run_loop(
     saver: Saver,
     interruption: Interruption,
     callbacks: Sequence[Callback],
+    say: Say,
 ) -> LoopEnd:
     """Runs the loop with log, progress bar and validation."""
     run, layout = pipeline.run, state_sharding.layout
     config, key = run.config.training, key_from_words(seed_words(run.config.seed))
-    with _log(run, start.done) as log, _progress(config.max_steps, start.done) as bar:
+    progress = _progress(config.max_steps, start.done, say)
+    with _log(run, start.done) as log, progress as bar:
         log.write({"kind": "start", "step": start.done, **_environment(layout)})
 
         def announce(line: str, seconds: float) -> None:
@@ -161,8 +165,8 @@ def _log(run: Run, done: int) -> AbstractContextManager[MetricsLog | Silent]:
     )
 
 
-def _progress(steps: int, done: int) -> AbstractContextManager[Progress | Silent]:
-    return Progress(steps, done) if processes.is_main_process() else nullcontext(Silent())
+def _progress(steps: int, done: int, say: Say) -> AbstractContextManager[Progress | Silent]:
+    return Progress(steps, done, say) if processes.is_main_process() else nullcontext(Silent())
 
 
 def _environment(layout: Layout) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from encdec.evaluation.options import metric_options, tokenizer_note
 from encdec.inference.translator import Translator, load_on
 from encdec.parallel import connection, processes
 from encdec.parallel.layout import Layout
+from encdec.progress import to_stderr
 from encdec.runs import run as runs
 from encdec.runs.lock import locked
 from encdec.runs.parameters import digest
@@ -36,10 +36,6 @@ from encdec.training.session import train_session
 from encdec.training.sharded_state import StateSharding
 from encdec.training.start import Start, begin
 from encdec.types import InputError
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,7 +77,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     init: Init | None = None,
     devices: TrainingDeviceConfig | None = None,
-    say: Say = _to_stderr,
+    say: Say = to_stderr,
 ) -> TrainResult:
     """Trains a run; a run that was stopped or killed is resumed from its latest checkpoint.
 
@@ -108,7 +104,8 @@ def train(
         or a pytree of parameters, as on a single device; `Initial` adds vocabularies.
         A resumed run needs no init; if one is passed, it must be the one that the run began with.
       devices: the devices to train on; None splits each batch over all devices.
-      say: is called with each line of progress; by default it prints to stderr.
+      say: is called with each line about the start, the steps, the validations and the end; by
+        default it prints to stderr. On a terminal and in a notebook a bar shows the steps instead.
 
     Raises:
       InputError: bad input, before anything is written; a loss that is not finite; or a file that

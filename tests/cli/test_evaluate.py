@@ -36,6 +36,17 @@ def test_evaluate_on_the_held_out_set(trained, encdec) -> None:
     assert found["bleu_signature"] in text
 
 
+def test_sources_longer_than_in_training_are_counted(trained, tmp_path: Path, encdec) -> None:
+    run, _ = trained
+    (tmp_path / "long.tsv").write_text("eins\tone\n" + "zwei " * 9 + "\ttwo\n")
+    found = encdec("evaluate", run, "--tsv", tmp_path / "long.tsv", "--json")
+    assert json.loads(found.out)["sentences"] == 2
+    assert (
+        "1 of 2 sources have more than the 6 tokens that the model was trained for (sentence 2: 9)"
+        in found.err
+    )
+
+
 def test_evaluate_on_files(trained, corpus: Path, tmp_path: Path, encdec) -> None:
     run, _ = trained
     (tmp_path / "wrong").write_text("one\n" * 84)

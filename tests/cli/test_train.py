@@ -192,6 +192,10 @@ def test_a_corpus_that_has_moved_is_taken_from_its_new_place(
     [
         (["--init", "x"], ["unknown option --init", "did you mean --init-from"]),
         (["--max-ratio", "3"], ["unknown option --max-ratio (encdec train [PRESET] --help"]),
+        (
+            ["tiny", "--model", "seq2seq", "--width", "16"],
+            ["unknown option --width (encdec train [PRESET] --model seq2seq --help lists all)"],
+        ),
         (["--seed", "1,2"], ["--seed '1,2' cannot be used: it must be a whole number"]),
         (["--dropout", "much"], ["--dropout 'much' cannot be used: it must be a number"]),
         (["--holdout", "x"], ["--holdout 'x' cannot be used: it must be a number"]),

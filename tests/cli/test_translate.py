@@ -80,6 +80,8 @@ def test_markup_comes_out_where_its_words_are(trained, encdec) -> None:
     ]
     refused(encdec("translate", run, "--keep", "[", stdin=b"eins\n"), "keep = '['", "expression")
     refused(encdec("translate", run, "--markup", "--paragraphs", stdin=b"eins\n"), "--paragraphs")
+    both = ("--paragraphs", "--too-long", "stop")
+    refused(encdec("translate", run, *both, stdin=b"eins\n"), "--too-long", "--paragraphs")
 
 
 def test_no_translation_breaks_its_line(tmp_path: Path, encdec) -> None:

@@ -39,6 +39,11 @@ def test_texts_instead_of_a_batch_are_refused_with_what_takes_them(opened) -> No
         opened.log_probs([("3 May 1979", "1979-05-03")])
 
 
+def test_the_loss_of_no_tokens_is_zero(opened: Translator) -> None:
+    loss = encdec.score(opened, [("", ""), (" ", "")]).loss
+    assert (loss, np.signbit(loss)) == (0.0, False)
+
+
 def own_translations(
     translator: Translator, beam: int
 ) -> tuple[list[tuple[str, str]], list[float]]:

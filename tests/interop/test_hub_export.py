@@ -125,6 +125,16 @@ def test_what_the_format_cannot_hold_is_named(tmp_path: Path) -> None:
     refused(tmp_path / "seq2seq", "is a run of seq2seq, which transformers does not have")
 
 
+def test_options_that_generate_does_not_get_are_said(tmp_path: Path) -> None:
+    run = run_of_ours(tmp_path / "run", SMALL, joint=True)
+    search = SearchOptions(length_penalty_kind="mean", prefix="1", ban=("2",))
+    runs._write_config(replace(run, config=replace(run.config, search=search)))
+    said: list[str] = []
+    export_run(run.path, tmp_path / "out", "transformers", say=said.append)
+    (line,) = said
+    assert "has no prefix and no ban" in line
+
+
 def test_wus_penalty_is_said(tmp_path: Path) -> None:
     run = run_of_ours(tmp_path / "run", SMALL, joint=True)
     runs._write_config(replace(run, config=replace(run.config, search=SearchOptions())))

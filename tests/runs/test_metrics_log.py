@@ -79,6 +79,12 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "hello"
     assert lines[1] == "step 100/100, 0 s left, loss 0.2500, 1,234 tokens/s, rate 1.00e-03"
+    said: list[str] = []
+    with Counter(3, "translated", say=said.append) as count:
+        count.say("hello")
+        count.add(3)
+    assert said == ["hello", "translated 3/3, 0 s left"]
+    assert capsys.readouterr().err == ""
 
 
 def test_time_left_is_not_guessed_before_anything_is_done(

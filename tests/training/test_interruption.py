@@ -97,7 +97,9 @@ def test_interrupted_and_resumed_is_never_interrupted(tmp_path: Path) -> None:
     """SIGTERM after step 5, between two rows of metrics and two validations."""
     settings = config(log_every=4, evaluate_every=6, average_last=2)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(settings, run=whole, say=lambda line: None)
+    said: list[str] = []
+    train(settings, run=whole, say=said.append)
+    assert any(line.startswith("step 6, validation: loss ") for line in said)
 
     def terminate(step: int, *_: object) -> None:
         if step == 4:

@@ -391,6 +391,7 @@ def batch(**sides: np.ndarray) -> encdec.Batch:
         ),
         ([batch(tgt=np.ones(3, np.int32))], r"step 1: tgt is int32\[3\]"),
         ([batch(tgt_mask=np.ones((3, 5), bool))], r"tgt_mask is bool\[3, 5\], not bool\[3, 4\]"),
+        ([batch(tgt_mask=np.zeros((3, 4), bool))], "step 1 has no target: tgt_mask is False"),
         ([batch(src_mask=np.ones((3, 5)))], r"src_mask is float64\[3, 5\], not bool\[3, 5\]"),
         ([batch(src=np.full((3, 5), 9, np.int32))], "src has ids from 9 to 9: .*size - 1 = 8"),
         (iter(PAIRS), "step 1 is a tuple, not an encdec.Batch.*as a list"),
@@ -443,7 +444,9 @@ def test_rows_must_divide_among_devices_and_parts(tmp_path: Path, monkeypatch) -
 def test_settings_that_do_not_fit_batches_are_refused(tmp_path: Path) -> None:
     sized = {"vocabulary_size": 9}
     both = encdec.Corpus([batch()], [batch()])
+    pairs = zip("ab", "cd", strict=True)
     cases: list[tuple[RunConfig, Any, Path | None, str]] = [
+        (config(), pairs, tmp_path / "run", "the corpus is a zip: give pairs of text as a list"),
         (config(), [batch()], tmp_path / "run", "need vocabulary_size"),
         (config(sized), [batch()], None, "give one as run"),
         (config(sized, best_metric="bleu"), both, tmp_path / "run", "set best_metric to 'loss'"),
