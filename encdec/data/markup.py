@@ -5,6 +5,7 @@
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +15,9 @@ from encdec.types import InputError
 
 Role = Literal["open", "close", "alone"]
 
-_TAG = re.compile(r"<!--.*?-->|<[^\s<>][^<>]*>")
+# The value of an attribute may contain >.
+_VALUE = r"""=\s*(?:"[^"<]*"|'[^'<]*')"""
+_TAG = re.compile(rf"<!--(?:(?!<!--|-->).)*+-->|<[^\s<>](?:{_VALUE}|[^<>])*+>")
 _NAME = re.compile(r"<(/?)([^\s<>/!?][^\s<>/]*)")
 _CLOSING = ".,;:!?…)]»”’"
 """Marks that stand right after a word."""
@@ -121,13 +124,13 @@ def remove_markup(text: str, keep: Sequence[re.Pattern[str]] = (), *, tags: bool
 def _find(text: str, keep: Sequence[re.Pattern[str]], tags: bool) -> list[_Part]:
     """All markup in its order; of what begins at one place, a user's pattern before the others."""
     parts, place = [], 0
+    braces = _braces(text) if tags else []
     while place < len(text):
         found = [match.span() for pattern in keep if (match := pattern.search(text, place))]
         found = [span for span in found if span[0] < span[1]]
         if tags and (match := _TAG.search(text, place)):
             found.append(match.span())
-        if tags and (braces := _braces(text, place)):
-            found.append(braces)
+        found += braces[(at := bisect_left(braces, (place, 0))) : at + 1]
         if not found:
             break
         start, end = min(found, key=lambda span: span[0])
@@ -139,16 +142,16 @@ def _find(text: str, keep: Sequence[re.Pattern[str]], tags: bool) -> list[_Part]
     return parts
 
 
-def _braces(text: str, place: int) -> tuple[int, int] | None:
-    """The first braces after a place that match, with all that is inside them."""
-    while (start := text.find("{", place)) >= 0:
-        depth = 0
-        for i in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[i], 0)
-            if not depth:
-                return start, i + 1
-        place = start + 1
-    return None
+def _braces(text: str) -> list[tuple[int, int]]:
+    """Where braces that match begin and end, in order of their beginnings."""
+    opened: list[int] = []
+    spans = []
+    for match in re.finditer("[{}]", text):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif opened:
+            spans.append((opened.pop(), match.end()))
+    return sorted(spans)
 
 
 def _pair(text: str, parts: Sequence[_Part]) -> list[_Part]:

@@ -74,6 +74,14 @@ TABLE = {
         ("A <b>{x}</b> dog", "A dog", "Ein Hund", "Ein <b>{x}</b> Hund"),
         ("A </b> dog <i>runs", "A dog runs", "Ein Hund läuft", "Ein </b> Hund <i>läuft"),
         ("{a, plural, one {b}}", "", "", "{a, plural, one {b}}"),
+        ("A } { dog {x} runs", "A } { dog runs", "Ein } { Hund läuft", "Ein } { Hund {x} läuft"),
+        (
+            """A <a title='x > y' href = "z>">dog</a> runs""",
+            "A dog runs",
+            "Ein Hund läuft",
+            """Ein <a title='x > y' href = "z>">Hund</a> läuft""",
+        ),
+        ('A <b x=">dog</b> runs', "A dog runs", "Ein Hund läuft", 'Ein <b x=">Hund</b> läuft'),
         ("2 < 3 and 4 > 3", "2 < 3 and 4 > 3", "2 < 3 und 4 > 3", "2 < 3 und 4 > 3"),
     ],
 )
