@@ -328,5 +328,8 @@ def _flat(tree: dict[str, Any]) -> dict[str, Any]:
     """The fields of nested settings in one dict, by the names of their options."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+        if name == "search":  # it has a seed of its own
+            flat |= {f"search.{field}": own for field, own in value.items()}
+        else:
+            flat |= _flat(value) if isinstance(value, dict) else {name: value}
     return flat | ({"model": flat.pop("kind")} if "kind" in flat else {})

@@ -1,11 +1,14 @@
 """Run folders: what is written is read again, and what is damaged is named."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from encdec import config as configs
 from encdec.config import DataConfig, RunConfig, TrainingConfig
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
@@ -162,6 +165,37 @@ def test_only_the_steps_of_a_run_may_change(made: Run) -> None:
         InputError, match=r"cannot become 2: its schedule ends at 1\. .*--init-from"
     ):
         runs.check_same(cosine, replace(made.config, training=longer), made.corpus)
+
+
+def test_each_number_in_the_settings_is_compared(made: Run) -> None:
+    """One setting's name must not hide another's: the search has a seed too."""
+    compared = []
+    for path, value in numbers(configs.to_json(made.config)):
+        tree = configs.to_json(made.config)
+        place = tree
+        for part in path[:-1]:
+            place = place[part]
+        place[path[-1]] = value + 1
+        try:
+            wanted = configs.from_json(tree)
+        except InputError:  # it cannot be one more
+            continue
+        if path[-1] == "max_steps":
+            continue
+        name = ".".join(path) if path[0] == "search" else path[-1]
+        with pytest.raises(InputError, match=rf"with {name} = {value!r}, not {value + 1!r}: "):
+            runs.check_same(made, wanted, made.corpus)
+        compared.append(".".join(path))
+    assert {"seed", "search.seed", "data.batch_tokens", "model.layers"} <= {*compared}
+
+
+def numbers(tree: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], int | float]]:
+    """The place and the value of each number."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from (((name, *path), number) for path, number in numbers(value))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (name,), value
 
 
 def test_more_steps_are_recorded(copy: Path) -> None:
