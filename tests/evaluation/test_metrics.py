@@ -292,8 +292,8 @@ def test_words_that_bleu_may_not_see_are_told(monkeypatch) -> None:
     chinese, japanese, german = ["我有一只猫。"], ["猫がいます。", "3匹"], ["Ich habe 2 Katzen."]
     for language, tokenizer, targets, says in (
         ("en", None, german, None),
-        ("en", None, chinese, "--target-language zh"),
-        ("en", "13a", japanese, "--bleu-tokenizer char"),
+        ("en", None, chinese, "target_language = zh"),
+        ("en", "13a", japanese, "bleu_tokenizer = char"),
         ("zh", None, chinese, None),
         ("en", "char", chinese, None),
         ("ja", None, japanese, "sacrebleu[ja]"),
