@@ -86,6 +86,7 @@ from IPython.display import HTML, display
 
 import encdec
 from encdec.cli.doctor import CHECKS
+from encdec.config.presets import for_steps
 from encdec.data.sources import Pairs, read_pairs
 from encdec.plots.runs import attention_picture, learning_picture
 
@@ -119,7 +120,8 @@ for check in CHECKS:
 def shorten(config: encdec.RunConfig) -> encdec.RunConfig:
     """Settings with a fraction FRACTION of their steps."""
     steps = max(4, round(FRACTION * config.training.max_steps))
-    training = replace(config.training, max_steps=steps, evaluate_every=max(200, steps // 10))
+    config = for_steps(config, steps)
+    training = replace(config.training, evaluate_every=max(200, steps // 10))
     return replace(config, training=training)
 
 
