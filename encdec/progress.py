@@ -36,6 +36,7 @@ class Counter:
         )
         self._total, self._what, self._done, self._start = total, what, start, start
         self._say = say
+        self._compiles = True
         self._started = self._printed = time.perf_counter()
 
     def __enter__(self) -> Self:
@@ -54,10 +55,13 @@ class Counter:
         if not self._terminal and (last or now - self._printed > _LINE_SECONDS):
             self._printed = now
             parts = [f"{self._what} {self._done}/{self._total}"]
-            if (done := self._done - self._start) > 0:  # before that nothing tells how fast it is
-                left = (now - self._started) / done * (self._total - self._done)
+            done = self._done - self._start
+            if last or (done > 0 and not self._compiles):  # else nothing tells how fast it is
+                left = (now - self._started) / max(done, 1) * (self._total - self._done)
                 parts.append(f"{left:.0f} s left")
             self.say(", ".join([*parts, note] if note else parts))
+        if self._compiles and count:  # the first batch, which does not tell how fast others are
+            self._compiles, self._started, self._start = False, now, self._done
 
     def discount(self, seconds: float) -> None:
         """Takes time that will not come again out of the estimate of the time that is left."""
@@ -77,6 +81,7 @@ class Progress(Counter):
 
     def __init__(self, total: int, start: int, say: Callable[[str], None] = to_stderr) -> None:
         super().__init__(total, "step", start, say)
+        self._compiles = False  # `discount` is told of that
 
     def update(
         self, step: int, *, loss: float, tokens_per_second: float, learning_rate: float

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -93,10 +94,11 @@ def test_time_left_is_not_guessed_before_anything_is_done(
     monkeypatch.setattr("encdec.progress._LINE_SECONDS", -1.0)
     with Counter(2000, "translated") as count:
         count.add(0)  # no text was blank
-        count.add(1000)
-    none, half = capsys.readouterr().err.splitlines()
-    assert none == "translated 0/2000"
-    assert half.startswith("translated 1000/2000, ")
+        count.add(500)  # its batch was compiled first
+        count.add(500)
+    none, first, second = capsys.readouterr().err.splitlines()
+    assert (none, first) == ("translated 0/2000", "translated 500/2000")
+    assert re.fullmatch(r"translated 1000/2000, \d+ s left", second)
 
 
 BAD = [

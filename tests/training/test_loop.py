@@ -13,7 +13,7 @@ import pytest
 
 from encdec.config import TrainingConfig
 from encdec.ops.cross_entropy import LossSums
-from encdec.progress import Counter
+from encdec.progress import Progress
 from encdec.runs import checkpoints
 from encdec.runs.checkpoints import Checkpoints
 from encdec.training import loop
@@ -157,7 +157,7 @@ def test_compiling_counts_neither_as_training_nor_in_the_time_that_is_left(
 
     config = TrainingConfig(max_steps=1000, evaluate_every=1000, log_every=4, best_metric="loss")
     record, state = Record(), TrainState(jnp.int32(0), {"sum": jnp.float32(0)}, (), None)
-    with Checkpoints(tmp_path) as saved, Counter(1000, "step") as bar:
+    with Checkpoints(tmp_path) as saved, Progress(1000, 0) as bar:
         devices = SlowToCompile(count)
         step = CompiledStep(devices, 2, lambda line, seconds: bar.discount(seconds))
         loop.train(
@@ -175,7 +175,7 @@ def test_compiling_counts_neither_as_training_nor_in_the_time_that_is_left(
             callbacks=(log_rows(record),),
         )
         bar._printed -= 60  # the next line of progress is due
-        bar.add(4)
+        bar.update(4, loss=0.0, tokens_per_second=1.0, learning_rate=1.0)
     assert record.rows[0]["seconds"] < 0.5
     left = capsys.readouterr().err.split("step 4/1000, ")[1].split(" s left")[0]
     assert float(left) < 0.5 * 1000 / 4
