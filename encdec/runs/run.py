@@ -292,13 +292,13 @@ def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
             f"{run.path} is an imported model: begin a run from it, `encdec train --init-from "
             f"{run.path} --run ANOTHER`"
         )
-    for name, (has, asks) in _differences(run.config, wanted).items():
-        if name == "max_steps":
+    for path, (has, asks) in _differences(run.config, wanted).items():
+        if path == "training.max_steps":
             check_max_steps(run, asks)
         raise InputError(
-            f"{run.path} holds a run with {name} = {has!r}, not {asks!r}: resume it as it is by "
-            f"`encdec train --resume {run.path} [--max-steps N]`, or give a new run another folder "
-            "by --run"
+            f"{run.path} holds a run with {_option(path)} = {has!r}, not {asks!r}: resume it as it "
+            f"is by `encdec train --resume {run.path} [--max-steps N]`, or give a new run another "
+            "folder by --run"
         )
     if run.corpus == corpus:
         return
@@ -313,23 +313,31 @@ def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
 
 
 def _differences(has: RunConfig, asks: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two settings differ, each with both values."""
+    """The fields in which two settings differ, by their places, each with both values."""
     old, new = _flat(configs.to_json(has)), _flat(configs.to_json(asks))
     if not asks.training.depends_on_max_steps:
-        old.pop("max_steps"), new.pop("max_steps")
+        old.pop("training.max_steps"), new.pop("training.max_steps")
     for name in _PLACES:  # the corpus itself is compared
-        old.pop(name), new.pop(name)
-    old.pop("init_from"), new.pop("init_from")  # it may have moved: its parameters are compared
+        old.pop(f"data.{name}"), new.pop(f"data.{name}")
+    # It may have moved: its parameters are compared.
+    old.pop("fine_tuning.init_from"), new.pop("fine_tuning.init_from")
     names = [*new, *(old.keys() - new.keys())]
     return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
 
 
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    """The fields of nested settings in one dict, by the names of their options."""
+def _option(place: str) -> str:
+    """What a person calls the setting at a place."""
+    part, _, name = place.rpartition(".")
+    return "model" if place == "model.kind" else place if part == "search" else name
+
+
+def _flat(tree: dict[str, Any], place: str = "") -> dict[str, Any]:
+    """The fields of nested settings by their places, such as `model.width`.
+
+    Fields of two parts may have one name: those of a caller's own model, or the seed of the search.
+    """
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if name == "search":  # it has a seed of its own
-            flat |= {f"search.{field}": own for field, own in value.items()}
-        else:
-            flat |= _flat(value) if isinstance(value, dict) else {name: value}
-    return flat | ({"model": flat.pop("kind")} if "kind" in flat else {})
+        path = place + name
+        flat |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return flat
