@@ -75,11 +75,10 @@ def run(arguments: list[str]) -> None:
         host, port = listener.getsockname()[:2]
         search = app.served_search(options.search, options.limits)
         if search != options.search:
-            given, served = options.search, search
             changed = [
-                f"{name} = {getattr(served, name)}"
+                f"{name} = {getattr(search, name)}"
                 for name in ("beam", "mbr")
-                if getattr(served, name) != getattr(given, name)
+                if getattr(search, name) != getattr(options.search, name)
             ]
             print(
                 f"encdec: {' and '.join(changed)}, because requests have at most "

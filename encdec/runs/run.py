@@ -292,13 +292,13 @@ def check_same(run: Run, wanted: RunConfig, corpus: str | None) -> None:
             f"{run.path} is an imported model: begin a run from it, `encdec train --init-from "
             f"{run.path} --run ANOTHER`"
         )
-    for path, (has, asks) in _differences(run.config, wanted).items():
-        if path == "training.max_steps":
+    for place, (has, asks) in _differences(run.config, wanted).items():
+        if place == "training.max_steps":
             check_max_steps(run, asks)
         raise InputError(
-            f"{run.path} holds a run with {_option(path)} = {has!r}, not {asks!r}: resume it as it "
-            f"is by `encdec train --resume {run.path} [--max-steps N]`, or give a new run another "
-            "folder by --run"
+            f"{run.path} holds a run with {_option(place)} = {has!r}, not {asks!r}: resume it as "
+            f"it is by `encdec train --resume {run.path} [--max-steps N]`, or give a new run "
+            "another folder by --run"
         )
     if run.corpus == corpus:
         return
@@ -331,13 +331,13 @@ def _option(place: str) -> str:
     return "model" if place == "model.kind" else place if part == "search" else name
 
 
-def _flat(tree: dict[str, Any], place: str = "") -> dict[str, Any]:
+def _flat(tree: dict[str, Any], start: str = "") -> dict[str, Any]:
     """The fields of nested settings by their places, such as `model.width`.
 
     Fields of two parts may have one name: those of a caller's own model, or the seed of the search.
     """
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        path = place + name
-        flat |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+        place = start + name
+        flat |= _flat(value, f"{place}.") if isinstance(value, dict) else {place: value}
     return flat
