@@ -63,7 +63,7 @@ class Checkpoints:
     ) -> None:
         self._run, self._wait_for_all = run, wait_for_all
         self._managers: dict[Kind, ocp.CheckpointManager] = {}
-        self._quiet = ExitStack()
+        self._exit = ExitStack()
         if jax.process_index() > 0:
             return
         counts: dict[Kind, int] = {"latest": 1, "best": 1}
@@ -85,14 +85,14 @@ class Checkpoints:
         return ocp.CheckpointManager(folder, options=options)
 
     def __enter__(self) -> Self:
-        self._quiet.enter_context(without_tracebacks())
+        self._exit.enter_context(without_tracebacks())
+        self._exit.push(self._close)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._quiet:
-            self._close(kind)
+    def __exit__(self, *error: Any) -> None:
+        self._exit.__exit__(*error)
 
-    def _close(self, kind: type[BaseException] | None) -> None:
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
         for name, manager in self._managers.items():
             # After an error, which says more, a checkpoint that failed as well is not news.
             with suppress(InputError) if kind else nullcontext(), self._writing(name):

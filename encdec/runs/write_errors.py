@@ -11,20 +11,24 @@ from typing import Any
 
 @contextmanager
 def without_tracebacks() -> Iterator[None]:
-    """Keeps Orbax and TensorStore from printing errors of their threads, which are raised too."""
+    """Keeps Orbax and TensorStore from printing errors of their threads, which are raised too.
+
+    After a failed write TensorStore calls back to an event loop that Orbax has closed, sometimes
+    late: where the block ends with an error, such calls are hidden as long as the process lives.
+    """
     logger, hook = logging.getLogger("absl"), sys.unraisablehook
     was_disabled = logger.disabled
 
     def show(unraisable: Any) -> None:
-        # After a failed write TensorStore calls back to an event loop that Orbax has closed.
         if str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
     logger.disabled, sys.unraisablehook = True, show
     try:
         yield
+        sys.unraisablehook = hook
     finally:
-        logger.disabled, sys.unraisablehook = was_disabled, hook
+        logger.disabled = was_disabled
 
 
 def reason(error: BaseException) -> str:

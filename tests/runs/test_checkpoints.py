@@ -120,7 +120,7 @@ def test_a_changed_note_is_damage(saved: Path) -> None:
 
 
 FULL = """
-import resource, sys
+import asyncio, resource, sys
 from pathlib import Path
 import numpy as np
 from encdec.runs.checkpoints import Checkpoints
@@ -137,8 +137,19 @@ try:
         store.wait()
 except InputError as error:
     print(error, file=sys.stderr)
+
+class Late:
+    def __del__(self):
+        loop = asyncio.new_event_loop()
+        loop.close()
+        loop.call_soon_threadsafe(print)
+
+Late()
 """
-"""Saves a checkpoint where it has room, and another where no file may have 100,000 bytes."""
+"""Saves a checkpoint where it has room, and another where no file may have 100,000 bytes.
+
+Then it calls back to a closed event loop, as TensorStore may do once the error has been told.
+"""
 
 
 def test_where_there_is_no_room_one_line_says_so_and_the_last_checkpoint_stays(
