@@ -35,7 +35,7 @@ def enlarge(
     """A Transformer that has the logits of a small one, up to rounding.
 
     Args:
-      config, params: the small one; post-norm, as in the paper.
+      config, params: the small one; as in the paper, or pre-norm.
       sizes: the layers, width, heads, head width and FFN hidden size; all but the layers are
         multiples of those of `config`.
 
@@ -49,11 +49,12 @@ def enlarge(
         TransformerConfig(),
         **{name: getattr(config, name) for name in ("layers", "width", "heads", "feed_forward")},
         dropout=config.dropout,
+        norm=config.norm,
         tie_embeddings=config.tie_embeddings,
         share_embeddings=config.share_embeddings,
     )
     if config != form:
-        raise InputError("only a post-norm Transformer as in the paper can be enlarged")
+        raise InputError("only a Transformer as in the paper, or pre-norm, can be enlarged")
     pairs = {
         name: (getattr(sizes, name), getattr(config, name))
         for name in ("width", "heads", "width_of_head", "feed_forward")
@@ -81,13 +82,16 @@ def enlarge(
         elif name == "logits":
             kernel = np.tile(module["kernel"], (copies.width, 1)) / copies.width
             result[name] = {**module, "kernel": kernel}
+        elif name.startswith("final_norms"):
+            result[name] = _norm(module, copies)
         else:
             result[name] = _layer(module, copies)
     for stack in ("encoder", "decoder"):
-        _add_layers(result, stack, config.layers, sizes.layers)
+        _add_layers(result, stack, larger, config.layers)
     if config.tie_embeddings:
         # Logits add up as many copies as the width has, of embeddings divided by the root of it.
-        last = _last_norm(result[f"decoder_{sizes.layers - 1}"])
+        is_pre = config.norm == "pre"
+        last = result["final_norms_1"] if is_pre else _last_norm(result, "decoder", sizes.layers)
         for name in last:
             last[name] = last[name] / math.sqrt(copies.width)
     return larger, result
@@ -112,9 +116,12 @@ def _layer(layer: Any, copies: _Copies) -> dict[str, Any]:
                 },
             }
         else:
-            norm = module["norm"]
-            larger[name] = {"norm": {key: np.tile(norm[key], copies.width) for key in norm}}
+            larger[name] = {"norm": _norm(module["norm"], copies)}
     return larger
+
+
+def _norm(norm: Any, copies: _Copies) -> dict[str, np.ndarray]:
+    return {key: np.tile(norm[key], copies.width) for key in norm}
 
 
 def _attention(module: Any, copies: _Copies) -> dict[str, np.ndarray]:
@@ -126,21 +133,23 @@ def _attention(module: Any, copies: _Copies) -> dict[str, np.ndarray]:
     return kernels | {"wo": out / (copies.heads * copies.head_width)}
 
 
-def _last_norm(layer: Any) -> Any:
-    names = sorted(name for name in layer if name.startswith("add_norms"))
-    return layer[names[-1]]["norm"]
+def _last_norm(params: dict[str, Any], stack: str, layers: int) -> dict[str, Any]:
+    """The norm with which a stack of so many layers ends, if it is post-norm."""
+    layer = params[f"{stack}_{layers - 1}"]
+    return layer[max(name for name in layer if name.startswith("add_norms"))]["norm"]
 
 
-def _add_layers(params: dict[str, Any], stack: str, has: int, wanted: int) -> None:
-    """Adds layers that change nothing, after the last; its last norm moves to the end."""
-    if has == wanted:
+def _add_layers(params: dict[str, Any], stack: str, larger: TransformerConfig, has: int) -> None:
+    """Adds layers that change nothing, after the last; a post-norm stack still ends as it did."""
+    if has == larger.layers:
         return
     last = params[f"{stack}_{has - 1}"]
-    ending = dict(_last_norm(last))
-    _last_norm(last).update(_plain_norm(ending))
-    for index in range(has, wanted):
-        params[f"{stack}_{index}"] = layer = _silent(last)
-    _last_norm(layer).update(ending)
+    for index in range(has, larger.layers):
+        params[f"{stack}_{index}"] = _silent(last)
+    if larger.norm == "post":
+        old, new = (_last_norm(params, stack, layers) for layers in (has, larger.layers))
+        new.update(old)
+        old.update(_plain_norm(old))
 
 
 def _plain_norm(norm: Any) -> dict[str, np.ndarray]:

@@ -433,17 +433,24 @@ def test_a_pretrained_model_is_trained_with_settings_of_its_own_run(tmp_path: Pa
         pretrained.imported(replace(options, model=tmp_path / "none", runs=tmp_path / "runs"))
 
 
+@pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_an_enlarged_transformer_computes_the_same_function(tied: bool) -> None:
+def test_an_enlarged_transformer_computes_the_same_function(tied: bool, norm: Any) -> None:
     enlarge = script("enlarge")
     small = TransformerConfig(
-        layers=1, width=8, heads=2, feed_forward=6, tie_embeddings=tied, share_embeddings=tied
+        layers=1,
+        width=8,
+        heads=2,
+        feed_forward=6,
+        norm=norm,
+        tie_embeddings=tied,
+        share_embeddings=tied,
     )
     module = registry.build(small, 11, 11, joint=True)
     drawn, key = registry.init(module, jax.random.key(0)), jax.random.key(1)
     params = jax.tree.map(lambda x: x + jax.random.normal(key, x.shape) / 4, drawn)
-    sizes = replace(small, layers=3, width=48, heads=4, feed_forward=18)
-    config, larger = enlarge.enlarge(small, jax.device_get(params), sizes)
+    wanted = replace(small, layers=3, width=48, heads=4, feed_forward=18)
+    config, larger = enlarge.enlarge(small, jax.device_get(params), wanted)
     assert (config.layers, config.width, config.heads, config.feed_forward) == (3, 48, 4, 18)
     src, tgt_in = (jax.random.randint(key, (3, length), 0, 11) for length in (7, 5))
     batch = (src, jnp.arange(7) < jnp.array([[7], [4], [6]]), tgt_in)
@@ -451,9 +458,9 @@ def test_an_enlarged_transformer_computes_the_same_function(tied: bool) -> None:
     found = registry.build(config, 11, 11, joint=True).apply({"params": larger}, *batch)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(InputError, match="width = 20 is no multiple of the model's 8"):
-        enlarge.enlarge(small, params, replace(sizes, width=20))
-    with pytest.raises(InputError, match="only a post-norm Transformer"):
-        enlarge.enlarge(replace(small, norm="pre"), params, sizes)
+        enlarge.enlarge(small, params, replace(wanted, width=20))
+    with pytest.raises(InputError, match="only a Transformer as in the paper"):
+        enlarge.enlarge(replace(small, activation="gelu"), params, wanted)
 
 
 def test_decoding_is_timed_and_compared_hypothesis_by_hypothesis(tmp_path: Path, capsys) -> None:
