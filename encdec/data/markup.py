@@ -5,7 +5,8 @@
 """
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -98,18 +99,19 @@ def remove_markup(text: str, keep: Sequence[re.Pattern[str]] = (), *, tags: bool
     """
     parts = _join(text, _pair(text, _find(text, keep, tags)))
     rest, places = _without(text, parts)
-    spans = word_spans(rest)
+    starts, ends = ([span[side] for span in word_spans(rest)] for side in range(2))
     pieces = []
     for i, (part, at) in enumerate(zip(parts, places, strict=True)):
         before = text[parts[i - 1].end if i else 0 : part.start]
         after = text[part.end : parts[i + 1].start if i + 1 < len(parts) else len(text)]
-        inside = [start < at < end for start, end in spans].count(True)
-        words = sum(end <= at for _, end in spans)
+        words = bisect_right(ends, at)
+        if part.role == "close":  # a word that it stands in counts
+            words = max(words, bisect_left(starts, at))
         pieces.append(
             Piece(
                 text[part.start : part.end],
                 part.role,
-                words + inside if part.role == "close" else words,
+                words,
                 before[len(before.rstrip()) :],
                 after[: len(after) - len(after.lstrip())],
                 "markup" if i and not before.strip() else side_of(before.rstrip()[-1:]),
@@ -158,15 +160,18 @@ def _pair(text: str, parts: Sequence[_Part]) -> list[_Part]:
     """The parts, with tags that have no other half as placeholders; so pairs are nested."""
     roles: list[Role] = ["alone"] * len(parts)
     opened: list[tuple[str, int]] = []
+    places = defaultdict[str, list[int]](list)  # in `opened`, of the tags of a name
     for i, part in enumerate(parts):
         name = _NAME.match(text[part.start : part.end])
         if part.role == "open" and name:
+            places[name[2]].append(len(opened))
             opened.append((name[2], i))
-        elif part.role == "close" and name:
-            at = max((n for n, (other, _) in enumerate(opened) if other == name[2]), default=-1)
-            if at >= 0:
-                roles[opened[at][1]], roles[i] = "open", "close"
-                del opened[at:]
+        elif part.role == "close" and name and places[name[2]]:
+            at = places[name[2]][-1]
+            roles[opened[at][1]], roles[i] = "open", "close"
+            for other, _ in opened[at:]:
+                places[other].pop()
+            del opened[at:]
     return [_Part(one.start, one.end, role) for one, role in zip(parts, roles, strict=True)]
 
 
