@@ -45,6 +45,10 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 """Of matrix products. What is multiplied is float32; or rounded to TensorFloat-32, with 10 bits (on
 a GPU; a TPU multiplies three parts in bfloat16); or to bfloat16, with 7. All sums are float32."""
 
+Weights = Literal["float32", "int8"]
+"""Of the matrices of a model that translates on a CPU: as they were trained, or 8-bit integers, see
+`encdec.ops.int8`."""
+
 Params = Any
 """A pytree of float32 arrays: the parameters of one model."""
 Memory = Any

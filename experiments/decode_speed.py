@@ -3,6 +3,7 @@
     pip install "encdec[ctranslate2]"   # without it only encdec is timed
     python -m experiments.decode_speed runs/en-de --source test.en
     python -m experiments.decode_speed runs/en-de --source test.en --sizes base
+    python -m experiments.decode_speed runs/en-de --source test.en --weights int8
     pip install "encdec[peers]"         # with PyTorch and the hub library
     python -m experiments.decode_speed runs/en-de --source test.en --peer transformers
 
@@ -10,7 +11,8 @@ With `--sizes` a small Transformer is timed at the sizes of a preset, where it c
 function: translations, and so their lengths, are the same (`experiments/enlarge.py`).
 
 The run is exported to the peer's format where that can hold it. Both engines search the same
-sentences under the same rules, in float32: scores are means over tokens, the first finished
+sentences under the same rules, in float32, or with 8-bit weights, which each rounds in its own way:
+scores are means over tokens, the first finished
 hypotheses end a search, translations have the same longest length. After one call each they run in
 turn; figures are medians. A peer is timed with several settings, and its best counts. CTranslate2
 gets tokens, so it is spared the work of making them; the hub library's `generate` gets text.
@@ -39,7 +41,7 @@ from encdec.parallel.devices import core_count, keep_compiled_programs
 from encdec.runs import run as runs
 from encdec.runs.checkpoints import Checkpoints
 from encdec.runs.parameters import best_params
-from encdec.types import InputError
+from encdec.types import InputError, Weights
 from experiments.enlarge import enlarge
 
 Found = list[list[tuple[list[str], float | None]]]
@@ -60,6 +62,8 @@ class Options:
     """The other engine; the hub library has no format for what `sizes` makes."""
     sizes: str | None = None
     """Preset whose sizes the Transformer is enlarged to; None for its own."""
+    weights: Weights = "float32"
+    """Of both engines; int8 only beside CTranslate2."""
     beams: tuple[int, ...] = (1, 5)
     """Beam widths; 1 is greedy search."""
     max_tokens: int = 60
@@ -117,7 +121,7 @@ def ctranslate2_calls(folder: Path, sources: list[list[str]], options: Options, 
         translator = ctranslate2.Translator(
             str(folder),
             device="cpu",
-            compute_type="float32",
+            compute_type=options.weights,
             inter_threads=max(core_count() // threads, 1),
             intra_threads=threads,
         )
@@ -177,6 +181,8 @@ def enlarged(path: Path, sizes: str, folder: Path) -> Path:
 
 def main(options: Options) -> None:
     """Prints a line for each beam width."""
+    if options.weights != "float32" and options.peer != "ctranslate2":
+        raise InputError(f"--weights {options.weights} needs --peer ctranslate2")
     keep_compiled_programs(cache_folder())
     texts = [line for line in options.source.read_text().splitlines() if line.strip()]
     print(f"{len(texts)} sentences, {core_count()} cores, jax {jax.__version__}")
@@ -184,7 +190,7 @@ def main(options: Options) -> None:
         run, folder = options.run, Path(name) / "peer"
         if options.sizes:
             run = enlarged(run, options.sizes, Path(name) / "run")
-        translator = encdec.load(run)
+        translator = encdec.load(run, weights=options.weights)
         has_peer = importlib.util.find_spec(options.peer) is not None
         if has_peer:
             try:

@@ -14,7 +14,7 @@ from encdec.cli.metric_choices import NAMES, MetricChoices
 from encdec.cli.output import writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.cli.shortlist import ShortlistOptions
-from encdec.config import DeviceConfig
+from encdec.config import InferenceDeviceConfig
 from encdec.config.search import SearchOptions
 from encdec.evaluation import tables
 from encdec.evaluation.by_length import BOUNDS, check_bounds, metrics_by_length, word_counts
@@ -61,7 +61,9 @@ class _EvaluateOptions:
     shortlist: Annotated[ShortlistOptions, OmitArgPrefixes] = field(
         default_factory=ShortlistOptions
     )
-    devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
+    devices: Annotated[InferenceDeviceConfig, OmitArgPrefixes] = field(
+        default_factory=InferenceDeviceConfig
+    )
 
 
 def run(arguments: list[str]) -> None:
@@ -86,7 +88,9 @@ def run(arguments: list[str]) -> None:
     from encdec.runs.metrics_log import json_line
 
     keep_compiled_programs(cache_folder())
-    translator = options.languages.of(translators.load_on(options.devices, options.run))
+    translator = options.languages.of(
+        translators.load_on(options.devices, options.run, options.devices.weights)
+    )
     translator = options.shortlist.of(translator)
     metric_options = options.choices.options(translator.run.config)
     name, sources, references = _test_set(options, translator.run)
@@ -106,6 +110,8 @@ def run(arguments: list[str]) -> None:
     row = evaluation_row(translator, name, options.search, evaluation, detokenize=detokenize)
     if options.shortlist.shortlist:
         row["shortlist"] = str(options.shortlist.shortlist)
+    if options.devices.weights != "float32":
+        row["weights"] = options.devices.weights
     row["calibration"] = evaluation.calibration.summary()
     report = evaluation.report(name)
     if options.by_length:

@@ -19,7 +19,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.output import STDIN, writer
 from encdec.cli.parsing import check_batch_tokens, check_tsv_columns, parse
-from encdec.config import DeviceConfig
+from encdec.config import InferenceDeviceConfig
 from encdec.data.line_windows import MOST_LINES, line_windows
 from encdec.files import cache_folder, finite, json_text
 from encdec.types import InputError
@@ -71,7 +71,9 @@ class _ScoreOptions:
         int, arg(help="The most source or target tokens in a batch, padding included.")
     ] = 8192
     languages: Annotated[LanguageOptions, OmitArgPrefixes] = field(default_factory=LanguageOptions)
-    devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
+    devices: Annotated[InferenceDeviceConfig, OmitArgPrefixes] = field(
+        default_factory=InferenceDeviceConfig
+    )
 
 
 class _Line(NamedTuple):
@@ -108,7 +110,9 @@ def run(arguments: list[str]) -> None:
     from encdec.parallel.devices import keep_compiled_programs
 
     keep_compiled_programs(cache_folder())
-    translator = options.languages.of(translators.load_on(options.devices, options.run))
+    translator = options.languages.of(
+        translators.load_on(options.devices, options.run, options.devices.weights)
+    )
     inputs = [*options.source, *options.target, *options.nbest, *options.tsv]
     with writer(options.output, inputs or [STDIN]) as out:
         for window in windows:

@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from encdec.cli.languages import LanguageOptions
 from encdec.cli.parsing import parse_for_run
 from encdec.cli.shortlist import ShortlistOptions
-from encdec.config import DeviceConfig
+from encdec.config import InferenceDeviceConfig
 from encdec.config.search import SearchOptions
 from encdec.files import cache_folder
 from encdec.serving.limits import Limits
@@ -47,7 +47,9 @@ class _Options:
     shortlist: Annotated[ShortlistOptions, OmitArgPrefixes] = field(
         default_factory=ShortlistOptions
     )
-    devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
+    devices: Annotated[InferenceDeviceConfig, OmitArgPrefixes] = field(
+        default_factory=InferenceDeviceConfig
+    )
 
 
 def run(arguments: list[str]) -> None:
@@ -69,7 +71,9 @@ def run(arguments: list[str]) -> None:
     from encdec.parallel.devices import keep_compiled_programs
 
     keep_compiled_programs(cache_folder())
-    translator = options.languages.of(translators.load_on(options.devices, options.run))
+    translator = options.languages.of(
+        translators.load_on(options.devices, options.run, options.devices.weights)
+    )
     translator = options.shortlist.of(translator)
     with _listen(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]

@@ -14,7 +14,7 @@ from encdec.cli.output import DASH, STDIN, writer
 from encdec.cli.parsing import check_batch_tokens, parse_for_run
 from encdec.cli.shortlist import ShortlistOptions
 from encdec.cli.translate_output import OutputOptions, TranslationLines
-from encdec.config import DeviceConfig
+from encdec.config import InferenceDeviceConfig
 from encdec.config.search import EnsembleOptions, SearchOptions
 from encdec.data.line_windows import line_windows
 from encdec.files import cache_folder
@@ -75,7 +75,9 @@ class _TranslateOptions:
         default_factory=ShortlistOptions
     )
     ensemble: Annotated[EnsembleOptions, OmitArgPrefixes] = field(default_factory=EnsembleOptions)
-    devices: Annotated[DeviceConfig, OmitArgPrefixes] = field(default_factory=DeviceConfig)
+    devices: Annotated[InferenceDeviceConfig, OmitArgPrefixes] = field(
+        default_factory=InferenceDeviceConfig
+    )
 
 
 def run(arguments: list[str]) -> None:
@@ -164,7 +166,9 @@ def _load(options: _TranslateOptions) -> "Translator":
 
     layout = Layout.parse(options.devices.layout)
     precision = chosen_precision(options.devices.precision)
-    translator = load_ensemble(options.runs, layout, precision, options.ensemble)
+    translator = load_ensemble(
+        options.runs, layout, precision, options.ensemble, options.devices.weights
+    )
     return options.shortlist.of(options.languages.of(translator))
 
 

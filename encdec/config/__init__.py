@@ -12,7 +12,7 @@ from typing import Any
 
 from encdec.config.checks import check_types, fits, nearest, require, type_name
 from encdec.config.data import DataConfig
-from encdec.config.devices import DeviceConfig, TrainingDeviceConfig
+from encdec.config.devices import DeviceConfig, InferenceDeviceConfig, TrainingDeviceConfig
 from encdec.config.families import family, family_name, family_names
 from encdec.config.fine_tuning import FineTuningConfig
 from encdec.config.models import AttentionConfig, ModelConfig, Seq2SeqConfig
@@ -28,6 +28,7 @@ __all__ = [
     "DeviceConfig",
     "EnsembleOptions",
     "FineTuningConfig",
+    "InferenceDeviceConfig",
     "ModelConfig",
     "RunConfig",
     "SearchOptions",

@@ -10,7 +10,7 @@ from encdec.data import vocabulary
 from encdec.files import shortened
 from encdec.inference.translator import Translator, load
 from encdec.parallel.layout import SINGLE_DEVICE, Layout
-from encdec.types import Batch, InputError, Precision
+from encdec.types import Batch, InputError, Precision, Weights
 
 EQUAL_MEMBERS = EnsembleOptions()
 """The mean of the probabilities, with equal weights."""
@@ -90,6 +90,7 @@ def load_ensemble(
     layout: Layout = SINGLE_DEVICE,
     precision: Precision = "float32",
     options: EnsembleOptions = EQUAL_MEMBERS,
+    weights: Weights = "float32",
 ) -> Translator:
     """Opens run folders as an ensemble; a single folder is opened as by `load`.
 
@@ -98,6 +99,7 @@ def load_ensemble(
       layout: the devices to translate on.
       precision: of matrix products.
       options: how the distributions are averaged, and the weight of each run.
+      weights: of their matrices, see `load`.
 
     Raises:
       InputError: no folder is given, one cannot be opened (see `load`), target vocabularies differ,
@@ -115,5 +117,5 @@ def load_ensemble(
             "runs are averaged"
         )
     options.weights_of(len(paths))  # refused before anything is opened
-    members = [load(path, layout, precision) for path in paths]
+    members = [load(path, layout, precision, weights) for path in paths]
     return members[0] if len(members) == 1 else Ensemble(members, options)

@@ -53,9 +53,9 @@ def with_output(
     first = jnp.zeros((shortlist.shape[0], 1), jnp.int32)
     factors, _, _ = apply(memory, cache, first, method="decode_factors")
     assert isinstance(factors, LogitFactors)
-    columns = factors.kernel.shape[1]
+    columns = factors.matrix.shape[1]
     local = shortlist - collectives.axis_index(shards) * columns
-    kernel = jnp.take(factors.kernel.T, local, 0, mode="clip").swapaxes(1, 2)  # [B, D, K]
+    kernel = jnp.take(factors.matrix.T, local, 0, mode="clip").swapaxes(1, 2)  # [B, D, K]
     bias = jnp.zeros(shortlist.shape, kernel.dtype)
     if factors.bias is not None:
         bias = jnp.take(factors.bias, local, mode="clip")

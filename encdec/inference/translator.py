@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import jax
 import numpy as np
 
 from encdec.config import DeviceConfig
@@ -23,17 +24,17 @@ from encdec.inference.self_attention import self_attention_maps
 from encdec.inference.sources import encode_sources, example_numbers
 from encdec.inference.translation import Translation, blank_translation, read_translations
 from encdec.models import registry
-from encdec.models.interface import has_factors
+from encdec.models.interface import EncoderDecoder, has_factors, has_int8
 from encdec.parallel import sharding
 from encdec.parallel.devices import chosen_precision
-from encdec.parallel.layout import SINGLE_DEVICE, Layout, scans_layers
+from encdec.parallel.layout import SINGLE_DEVICE, Layout, layout_devices, scans_layers
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, build_model
 from encdec.runs.run import Run
 from encdec.search.constraints import TextConstraints, TextError, constrain
 from encdec.search.interface import Processor, check_processors
 from encdec.search.phrase_texts import Phrase
-from encdec.types import Batch, InputError, MapKind, Params, Precision
+from encdec.types import Batch, InputError, MapKind, Params, Precision, Weights
 
 
 class Translator:
@@ -367,7 +368,10 @@ def _candidates(count: int, options: SearchOptions) -> int:
 
 
 def load(
-    path: str | Path, layout: Layout = SINGLE_DEVICE, precision: Precision = "float32"
+    path: str | Path,
+    layout: Layout = SINGLE_DEVICE,
+    precision: Precision = "float32",
+    weights: Weights = "float32",
 ) -> Translator:
     """Opens a run folder with its best parameters.
 
@@ -375,10 +379,12 @@ def load(
       path: the folder.
       layout: the devices to translate on.
       precision: of matrix products.
+      weights: int8 rounds matrices, and what they are multiplied by, to 8 bits, which is faster on
+        a CPU; log-probabilities are those of this rounded model.
 
     Raises:
       InputError: the folder is not a run folder, is damaged or has no best checkpoint yet, or its
-        model cannot be split over these devices.
+        model cannot be split over these devices or have these weights.
     """
     run = runs.load(path)
     if not isinstance(layout, Layout):
@@ -390,12 +396,37 @@ def load(
             f"precision = {precision!r} is unknown: give one of {', '.join(get_args(Precision))}"
         )
     layout.check_model(run.config.model)
+    model = build_model(run)
+    _check_weights(run, model, layout, weights)
     params, step = best_params(run)
-    split = sharding.shard_specs(params, registry.split_axes(build_model(run)), layout)
+    if weights == "int8":
+        params = model.int8_params(params)
+        return Translator(run, jax.device_put(params), step, layout, precision)
+    split = sharding.shard_specs(params, registry.split_axes(model), layout)
     return Translator(run, sharding.shard(params, split, layout), step, layout, precision)
 
 
-def load_on(options: DeviceConfig, path: str | Path) -> Translator:
+def _check_weights(run: Run, model: EncoderDecoder, layout: Layout, weights: Weights) -> None:
+    """Raises InputError if the model cannot have these weights on these devices."""
+    if weights not in get_args(Weights):
+        raise InputError(
+            f"weights = {weights!r} is unknown: give one of {', '.join(get_args(Weights))}"
+        )
+    if weights == "float32":
+        return
+    if not has_int8(model):
+        raise InputError(
+            f"weights = {weights!r} cannot be used with {run.path}, a run of "
+            f"{run.config.model_name}: only a Transformer can have them"
+        )
+    if layout.size > 1 or layout_devices(layout)[0].platform != "cpu":
+        raise InputError(
+            f"weights = {weights!r} is for one CPU, not for layout {layout} on "
+            f"{layout_devices(layout)[0].platform}: give layout 1x1 and JAX_PLATFORMS=cpu"
+        )
+
+
+def load_on(options: DeviceConfig, path: str | Path, weights: Weights = "float32") -> Translator:
     """Opens a run folder as `load` does, with the layout and precision of a command's options."""
     layout = Layout.parse(options.layout)
-    return load(path, layout, chosen_precision(options.precision))
+    return load(path, layout, chosen_precision(options.precision), weights)

@@ -124,6 +124,17 @@ class EncoderDecoder(nn.Module):
         """
         raise self._undefined("decode_step or decode_factors")
 
+    def int8_params(self, params: Params) -> Params:
+        """Parameters whose matrices are 8-bit integers, in a form that this module computes with.
+
+        Args:
+          params: of NumPy arrays.
+
+        Returns:
+          A pytree of NumPy arrays for `apply`; see `encdec.models.layers.int8_params`.
+        """
+        raise self._undefined("int8_params")
+
     def self_attention_maps(self, intermediates: Any) -> dict[MapKind, Array]:
         """The maps of kinds "encoder" and "decoder", for settings that declare them.
 
@@ -146,6 +157,11 @@ class EncoderDecoder(nn.Module):
 def has_factors(model: EncoderDecoder) -> bool:
     """Whether a family defines `decode_factors`, so that its search may have a shortlist."""
     return type(model).decode_factors is not EncoderDecoder.decode_factors
+
+
+def has_int8(model: EncoderDecoder) -> bool:
+    """Whether a family defines `int8_params`."""
+    return type(model).int8_params is not EncoderDecoder.int8_params
 
 
 def bind(model: nn.Module, params: Params) -> Callable[..., Any]:

@@ -9,14 +9,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from encdec.ops import dropout as dropout_ops
+from encdec.ops import int8
+from encdec.ops.int8 import Int8
 from encdec.ops.products import matmul, with_gradients_at_once
 from encdec.ops.recurrence import CELLS, CellConstants, initial, output, unroll, with_constants
 from encdec.ops.scan import Weights
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
-from encdec.types import Array, Precision
+from encdec.types import Array, Params, Precision
 
 glorot = nn.initializers.xavier_uniform()
 """Glorot and Bengio 2010, equation 16."""
@@ -30,6 +33,28 @@ HEADS, COLUMNS, VOCABULARY = "heads", "mlp", "vocabulary"
 def split_init(init: Callable[..., Array], *axes: str | None) -> Callable[..., Any]:
     """An initializer for a parameter with these logical axes; None for an axis that stays whole."""
     return nn.with_partitioning(init, axes)
+
+
+_VALUES, _SCALES = "_values", "_scales"
+"""What the names of an `Int8` end with, which replaces a matrix or, of an embedding, joins it."""
+
+
+def int8_params(name: str, matrix: np.ndarray) -> Params:
+    """The parameters of a module that has a matrix [outputs, inputs] as `Int8`.
+
+    Args:
+      name: that of the parameter.
+      matrix: float [outputs, inputs].
+    """
+    values, scales = int8.quantize(matrix)
+    return {name + _VALUES: values, name + _SCALES: scales}
+
+
+def given_int8(module: nn.Module, name: str) -> Int8 | None:
+    """The `Int8` [outputs, inputs] that a module was given for a parameter, or None."""
+    if not module.has_variable("params", name + _VALUES):
+        return None
+    return Int8(*(module.get_variable("params", name + end) for end in (_VALUES, _SCALES)))
 
 
 class Dense(nn.Module):
@@ -54,8 +79,11 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[..., inputs] -> float32 [..., features]."""
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        y = matmul(x, kernel, self.precision)
+        if (rows := given_int8(self, "kernel")) is not None:
+            y = int8.matmul(x, rows)
+        else:
+            kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+            y = matmul(x, kernel, self.precision)
         y = collectives.reduce_from_model_parallel(y, self.shards)
         return y + self.param("bias", self.bias_init, (self.features,)) if self.use_bias else y
 
@@ -77,6 +105,7 @@ class Embedding(nn.Module):
         init = split_init(nn.initializers.normal(self.width**-0.5), VOCABULARY, None)
         rows = collectives.shard_size(self.vocabulary, self.shards)
         self.embedding = self.param("embedding", init, (rows, self.width))
+        self.int8 = given_int8(self, "embedding")  # for where it is the output layer as well
 
     def __call__(self, tokens: Array) -> Array:
         """int32 [...] -> float32 [..., width]."""
@@ -128,7 +157,9 @@ class Output(nn.Module):
         """Declares the columns that this device holds."""
         columns = collectives.shard_size(self.vocabulary, self.shards)
         kernel, bias = split_init(glorot, None, VOCABULARY), split_init(zeros, VOCABULARY)
-        self.kernel = self.param("kernel", kernel, (self.inputs, columns))
+        self.kernel: Any = given_int8(self, "kernel")
+        if self.kernel is None:
+            self.kernel = self.param("kernel", kernel, (self.inputs, columns))
         self.bias = self.param("bias", bias, (columns,)) if self.has_bias else None
 
 

@@ -12,6 +12,7 @@ from encdec.ops.cross_entropy import (
     part_rows,
     token_log_probs,
 )
+from encdec.ops.int8 import Int8
 from encdec.parallel import collectives, devices
 from encdec.parallel.layout import Layout, layout_devices
 from encdec.types import Array, Batch, Params, Precision
@@ -42,8 +43,10 @@ def batch_loss(
     Returns:
       The sums over this device's sentences; the same on all devices that the model is split over.
     """
-    factors = _factors(model, params, batch, key, tgt_in)
-    return cross_entropy(*factors, smoothing, *_split(model), rows)
+    features, kernel, bias, labels, mask = _factors(model, params, batch, key, tgt_in)
+    assert not isinstance(kernel, Int8)  # which has no gradient
+    split = _split(model)
+    return cross_entropy(features, kernel, bias, labels, mask, smoothing, *split, rows)
 
 
 def batch_log_probs(model: Any, params: Params, batch: Batch, rows: int | None = None) -> Array:
@@ -66,7 +69,7 @@ def rows_of_logits(model: Any, layout: Layout) -> int:
 
 def _factors(
     model: Any, params: Params, batch: Batch, key: Array | None, tgt_in: Array | None
-) -> tuple[Array, Array, Array | None, Array, Array]:
+) -> tuple[Array, Array | Int8, Array | None, Array, Array]:
     """Features [B, T, D], kernel and bias of the last linear map, labels and their mask [B, T]."""
     rngs = None if key is None else {"dropout": key}
     src, src_mask, tgt, tgt_mask = map(jnp.asarray, batch)

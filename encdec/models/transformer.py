@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from encdec.config import TransformerConfig
 from encdec.models import layer_stack
 from encdec.models.interface import EncoderDecoder
-from encdec.models.layers import Dropout, Embedding, Output, OutputBias, rate
+from encdec.models.layers import Dropout, Embedding, Output, OutputBias, int8_params, rate
 from encdec.models.transformer_attention import KeyValue, for_search
 from encdec.models.transformer_layers import DecoderLayer, EncoderLayer, make_norm
 from encdec.models.transformer_positions import PositionEncoding, RelativeBias
 from encdec.ops.cross_entropy import LogitFactors
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
-from encdec.types import Array, Kept, MapKind
+from encdec.types import Array, Kept, MapKind, Params
 
 
 class TransformerMemory(NamedTuple):
@@ -224,6 +224,21 @@ class Transformer(EncoderDecoder):
         cache = TransformerCache(kept, cache.position + 1, slots)
         return self._factors(x), jnp.concatenate(maps, 2), cache
 
+    def int8_params(self, params: Params) -> Params:
+        """As in `EncoderDecoder`: matrices of all layers, and that of the output."""
+        result: dict[str, Any] = {
+            name: _int8_layer(tree) if name.startswith(("encoder_", "decoder_")) else tree
+            for name, tree in params.items()
+        }
+        if self.config.tie_embeddings:
+            table = params["tgt_embedding"]["embedding"]
+            result["tgt_embedding"] = {"embedding": table} | int8_params("embedding", table)
+        else:
+            output = dict(params["logits"])
+            kernel = output.pop("kernel")
+            result["logits"] = output | int8_params("kernel", kernel.T)
+        return result
+
     def self_attention_maps(self, intermediates: Any) -> dict[MapKind, Array]:
         """As in `EncoderDecoder`: float32 [B, L, H, S, S] and [B, L, H, T, T]."""
 
@@ -282,10 +297,28 @@ class Transformer(EncoderDecoder):
             x = x * c.width**-0.5
         if c.tie_embeddings:
             bias = self.logits.bias if c.has_output_bias else None
-            return LogitFactors(x, self.tgt_embedding.embedding.T, bias)
+            embedding = self.tgt_embedding
+            kernel = embedding.embedding.T if embedding.int8 is None else embedding.int8
+            return LogitFactors(x, kernel, bias)
         return LogitFactors(x, self.logits.kernel, self.logits.bias)
 
     def _all_logits(self, factors: LogitFactors) -> Array:
         """Logits of the whole vocabulary from those of each device: [B, T, V]."""
         logits = collectives.all_gather(factors.logits(self.precision), self.shards, along=-1)
         return logits[..., : self.tgt_vocabulary]
+
+
+def _int8_layer(layer: Params) -> Params:
+    """The parameters of a layer, with `Int8` for its kernels [inputs, outputs], W^Q, W^K and W^V
+    [D, H, K], and W^O [H, K, D]."""
+    result: dict[str, Any] = {}
+    for name, leaf in layer.items():
+        if isinstance(leaf, dict):
+            result[name] = _int8_layer(leaf)
+        elif name in ("kernel", "wq", "wk", "wv"):
+            result |= int8_params(name, leaf.reshape(len(leaf), -1).T)
+        elif name == "wo":
+            result |= int8_params(name, leaf.reshape(-1, leaf.shape[-1]).T)
+        else:
+            result[name] = leaf
+    return result

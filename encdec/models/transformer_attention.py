@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from encdec.config import TransformerConfig
-from encdec.models.layers import HEADS, Dropout, split_init, zeros
-from encdec.ops import flash_attention, masks, packed_heads
+from encdec.models.layers import HEADS, Dropout, given_int8, split_init, zeros
+from encdec.ops import flash_attention, int8, masks, packed_heads
 from encdec.ops.attention import attend, dot_product_attention_weights
+from encdec.ops.int8 import Int8
 from encdec.ops.products import einsum, input_dtype, kept
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
@@ -45,17 +46,22 @@ class Attention(nn.Module):
     precision: Precision = "float32"
 
     def setup(self) -> None:
-        """Declares W^Q, W^K and W^V as [D, H, K], W^O as [H, K, D], and their biases, if any."""
+        """Declares W^Q, W^K and W^V as [D, H, K], W^O as [H, K, D], and their biases, if any.
+
+        As `Int8` they are [H K, D] and [D, H K].
+        """
         c = self.config
         heads = (collectives.shard_size(c.heads, self.shards), c.width_of_head)
         uniform = partial(nn.initializers.variance_scaling, 1, "fan_avg", "uniform")
         # The fans are those of the matrices [D, H K] and [H K, D] of the paper.
         flat = split_init(uniform(in_axis=0, out_axis=(1, 2)), None, HEADS, None)
         joined = split_init(uniform(in_axis=(0, 1), out_axis=2), HEADS, None, None)
-        self.wq, self.wk, self.wv = (
-            self.param(name, flat, (c.width, *heads)) for name in ("wq", "wk", "wv")
+        names = ("wq", "wk", "wv", "wo")
+        inits = ((flat, (c.width, *heads)),) * 3 + ((joined, (*heads, c.width)),)
+        self.wq, self.wk, self.wv, self.wo = (
+            self.param(name, *init) if (given := given_int8(self, name)) is None else given
+            for name, init in zip(names, inits, strict=True)
         )
-        self.wo = self.param("wo", joined, (*heads, c.width))
         self.bq = self.bk = self.bv = self.bo = None
         if c.biases == "all":
             self.bq, self.bk, self.bv = (
@@ -67,19 +73,26 @@ class Attention(nn.Module):
 
     def queries(self, x: Array) -> Array:
         """[B, T, D] -> [B, T, H, K]."""
-        return _add(einsum("btd,dhk->bthk", x, self.wq, self.precision), self.bq)
+        return _add(self._heads(x, self.wq), self.bq)
 
     def project(self, x: Array) -> KeyValue:
         """Keys and values [B, S, H, K] of [B, S, D]."""
-        keys = einsum("bsd,dhk->bshk", x, self.wk, self.precision)
-        values = einsum("bsd,dhk->bshk", x, self.wv, self.precision)
-        return KeyValue(_add(keys, self.bk), _add(values, self.bv))
+        return KeyValue(
+            _add(self._heads(x, self.wk), self.bk), _add(self._heads(x, self.wv), self.bv)
+        )
 
     def project_all(self, x: Array) -> tuple[Array, Array, Array]:
         """Queries, keys and values, each [B, T, H, K], of the same [B, T, D], in one product."""
-        kernel = jnp.concatenate([self.wq, self.wk, self.wv], 1)
-        q, k, v = jnp.split(einsum("btd,dhk->bthk", x, kernel, self.precision), 3, 2)
+        axis = 0 if isinstance(self.wq, Int8) else 1  # of the heads
+        kernel = jax.tree.map(lambda *each: jnp.concatenate(each, axis), self.wq, self.wk, self.wv)
+        q, k, v = jnp.split(self._heads(x, kernel), 3, 2)
         return _add(q, self.bq), _add(k, self.bk), _add(v, self.bv)
+
+    def _heads(self, x: Array, kernel: Array | Int8) -> Array:
+        """[B, T, D] times [D, H, K] or Int8 [H K, D] -> [B, T, H, K]."""
+        if isinstance(kernel, Int8):
+            return int8.matmul(x, kernel).reshape(*x.shape[:2], -1, self.config.width_of_head)
+        return einsum("btd,dhk->bthk", x, kernel, self.precision)
 
     def __call__(
         self, queries: Array, past: KeyValue, mask: Array | None, bias: Array | None = None
@@ -165,7 +178,10 @@ class Attention(nn.Module):
 
     def _join(self, heads: Array) -> Array:
         """[B, T, H, K] W^O + b."""
-        parts = einsum("bthk,hkd->btd", heads, self.wo, self.precision)
+        if isinstance(self.wo, Int8):
+            parts = int8.matmul(heads.reshape(*heads.shape[:2], -1), self.wo)
+        else:
+            parts = einsum("bthk,hkd->btd", heads, self.wo, self.precision)
         return _add(collectives.reduce_from_model_parallel(parts, self.shards), self.bo)
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from encdec.ops import int8
+from encdec.ops.int8 import Int8
 from encdec.ops.products import input_dtype, matmul
 from encdec.parallel import collectives
 from encdec.parallel.collectives import Axis
@@ -43,19 +45,24 @@ class LogitFactors(NamedTuple):
 
     Attributes:
       features: float32 [B, T, D].
-      kernel: float32 [D, V].
+      kernel: float32 [D, V], or its transpose as `Int8`.
       bias: float32 [V], or None.
     """
 
     features: Array
-    kernel: Array
+    kernel: Array | Int8
     bias: Array | None
+
+    @property
+    def matrix(self) -> Array:
+        """The kernel, float32 [D, V]."""
+        return self.kernel.matrix.T if isinstance(self.kernel, Int8) else self.kernel
 
     def logits(self, precision: Precision = "float32") -> Array:
         """float32 [B, T, V], by a product of this precision."""
         plain = partial(_logits, precision=precision)
-        if self.bias is None or precision == "bfloat16":  # which must not round the bias
-            return plain(*self)
+        if isinstance(self.kernel, Int8) or self.bias is None or precision == "bfloat16":
+            return plain(*self)  # the bias must not be rounded
 
         # A CPU would pass over all logits once more to add the bias, so there it is one more row of
         # the kernel. On other devices such a product has a bad shape, and nothing to win.
@@ -138,7 +145,7 @@ def cross_entropy(
 
 def token_log_probs(
     features: Array,
-    kernel: Array,
+    kernel: Array | Int8,
     bias: Array | None,
     labels: Array,
     mask: Array,
@@ -153,21 +160,25 @@ def token_log_probs(
     only its columns of them.
 
     Args:
-      features, kernel, bias, labels, mask, vocabulary, axis, precision, rows: as in
-        `cross_entropy`.
+      features, bias, labels, mask, vocabulary, axis, precision, rows: as in `cross_entropy`.
+      kernel: as there, or its transpose as `Int8`.
 
     Returns:
       float32 [B, T], nats; 0 where the mask is False.
     """
-    kind = _Kind(0.0, kernel.shape[1] if vocabulary is None else vocabulary, axis, precision)
-    kernel = kernel.astype(input_dtype(precision))
+    if isinstance(kernel, Int8):
+        columns = len(kernel.values)
+    else:
+        columns = kernel.shape[1]
+        kernel = kernel.astype(input_dtype(precision))
+    kind = _Kind(0.0, columns if vocabulary is None else vocabulary, axis, precision)
 
     def part(operands: tuple[Array, Targets]) -> Array:
         x, targets = operands
         terms = _label_terms(kind, _logits(x, kernel, bias, precision), targets.labels)
         return jnp.where(targets.mask, terms.at_label - terms.log_sum, 0)
 
-    rows = rows or part_rows(kernel.shape[1], is_cpu=True)
+    rows = rows or part_rows(columns, is_cpu=True)
     parts = jax.lax.map(part, _in_parts(features, labels, mask, rows))
     return parts.reshape(-1)[: labels.size].reshape(labels.shape)
 
@@ -241,8 +252,8 @@ def _backward(_: _Kind, gradients: Operands, cotangent: LossSums) -> tuple[Opera
 _by_parts.defvjp(_forward, _backward)
 
 
-def _logits(x: Array, kernel: Array, bias: Array | None, precision: Precision) -> Array:
-    z = matmul(x, kernel, precision)
+def _logits(x: Array, kernel: Array | Int8, bias: Array | None, precision: Precision) -> Array:
+    z = int8.matmul(x, kernel) if isinstance(kernel, Int8) else matmul(x, kernel, precision)
     return z if bias is None else z + bias
 
 

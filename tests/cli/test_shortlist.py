@@ -1,10 +1,12 @@
-"""`encdec shortlist`, and `translate` with its table."""
+"""`encdec shortlist`, `translate` with its table, and 8-bit weights: what makes a CPU faster."""
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
 
+from encdec.config import AttentionConfig
 from tests.commands import refused
 from tests.small_run import small_run
 
@@ -49,3 +51,20 @@ def test_what_cannot_be_used_is_refused(run: Path, tmp_path: Path, encdec) -> No
     evaluated = encdec("evaluate", run, "--shortlist", other)
     refused(evaluated, "1 of 1 lines")
     assert not (tmp_path / "table").exists()
+
+
+def test_weights_of_8_bits(run: Path, tmp_path: Path, encdec) -> None:
+    translated = encdec("translate", run, "--weights", "int8", "--json", stdin=b"Mai\n7\n")
+    assert (translated.code, len(translated.out.splitlines())) == (0, 2)
+    text = tmp_path / "pairs.tsv"
+    text.write_text("Mai\t05\n7\t07\n")
+    losses = {}
+    for weights in ("float32", "int8"):
+        scored = encdec("score", run, "--weights", weights, "--tsv", text)
+        losses[weights] = [float(line.split("\t")[0]) for line in scored.out.splitlines()]
+    assert losses["int8"] != losses["float32"]
+    assert losses["int8"] == pytest.approx(losses["float32"], abs=0.3)
+    evaluated = encdec("evaluate", run, "--tsv", text, "--weights", "int8", "--json")
+    assert json.loads(evaluated.out)["weights"] == "int8"
+    rnn = small_run(tmp_path / "rnn", AttentionConfig(embed=4, hidden=6)).path
+    refused(encdec("translate", rnn, "--weights", "int8", stdin=b"7\n"), "only a Transformer")
