@@ -39,7 +39,13 @@ def small_run(
     `ending` is the output bias of the end token: the higher it is, the shorter the translations.
     """
     made = dates(200, 0)
-    data = DataConfig(vocabulary=kind, joint_vocabulary=joint)
+    longest = (model.longest_sentence or 257) - 1  # and the end token
+    data = DataConfig(
+        vocabulary=kind,
+        joint_vocabulary=joint,
+        max_source_length=longest,
+        max_target_length=longest,
+    )
     source = vocabulary.build(kind, [*made.train.src, *(made.train.tgt if joint else [])], None)
     target = source if joint else vocabulary.build(kind, made.train.tgt, None)
     config = RunConfig(model, data, TrainingConfig(max_steps=1))

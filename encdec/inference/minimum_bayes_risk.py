@@ -15,7 +15,8 @@ def by_expected_utility(
     """The different candidates with the highest expected chrF against all of them, best first.
 
     Draws are equally weighted references (Eikema and Aziz 2020, section 6); those of an n-best list
-    have the weights of their probabilities (Kumar and Byrne 2004, equation 12).
+    have the weights of their probabilities (Kumar and Byrne 2004, equation 12). Tokens that several
+    groups of a beam have found count once.
 
     Args:
       candidates: translations of one text, with the scores of the search.
@@ -26,10 +27,12 @@ def by_expected_utility(
       Translations whose score is their expected chrF, 0 to 100. Of equal ones the score of the
       search decides, and of several with the same text only the best one is returned.
     """
-    log_probs = np.array([one.log_prob for one in candidates])
-    weights = (
-        np.ones(len(candidates)) if drawn else np.exp(log_probs - log_probs.max(initial=-np.inf))
-    )
+    weights = np.ones(len(candidates))
+    if not drawn:
+        log_probs = np.array([one.log_prob for one in candidates])
+        tokens = [tuple(one.tgt_ids) for one in candidates]
+        is_first = [tokens.index(ids) == i for i, ids in enumerate(tokens)]
+        weights = np.exp(log_probs - log_probs.max(initial=-np.inf)) * is_first
     utilities = expected_chrf([one.text for one in candidates], weights)
     order = sorted(range(len(candidates)), key=lambda i: (-utilities[i], -candidates[i].score))
     best: dict[str, Translation] = {}

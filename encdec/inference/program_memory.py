@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from encdec.types import InputError
 
 _FUSED = {"broadcast_in_dim", "iota"}
 """What a compiler never keeps, because whatever reads it can make it."""
@@ -16,11 +19,13 @@ attention may fill a device."""
 
 
 def scaled_bytes(bytes_of: Callable[[int], int], length: int) -> int:
-    """At least `bytes_of(length)`; below 1,024 tokens a part of what a longer sentence needs."""
-    if length >= _LONG:
-        return bytes_of(length)
+    """At least `bytes_of(length)`; below 1,024 tokens a part of what a longer sentence needs, if a
+    model can have one so long."""
     longer = max(_SHORTEST, 1 << (length - 1).bit_length())
-    return -(-bytes_of(longer) * length // longer)
+    if length < _LONG:
+        with suppress(InputError):
+            return -(-bytes_of(longer) * length // longer)
+    return bytes_of(length)
 
 
 def peak_bytes(function: Callable[..., Any], *arguments: Any) -> int:

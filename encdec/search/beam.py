@@ -62,8 +62,8 @@ def beam_parts(
     At each step the 2 W likeliest continuations of the live hypotheses are the candidates. Those
     among the first W that end have finished, and the W best of all that ever finished, by score,
     are kept. The first W candidates that do not end live on. At the maximum length the first W
-    candidates count as finished whether they end or not: they are cut. With W = 1 this is greedy
-    search; with W >= V^T it is exhaustive.
+    candidates count as finished whether they end or not: they are cut. With W = 1 and stop "first"
+    this is greedy search; with W >= V^T it is exhaustive.
 
     A sentence is done at its maximum length or, once W hypotheses have finished, by `stop`:
 

@@ -126,7 +126,8 @@ def constrain(
             banned.append(of_all + [reader.automaton("ban", text) for text in more])
         with given.blame(row, given.prefixes):
             prefix = options.prefix if given.prefixes is None else given.prefixes[row]
-            prefixes.append(prefix_ids(prefix, ids, banned[row], int(limit), vocabulary))
+            most = int(limit) - options.force_end  # whose last token is the end
+            prefixes.append(prefix_ids(prefix, ids, banned[row], most, vocabulary))
     if options.force_first:
         prefixes = [one or [*vocabulary.before] for one in prefixes]
     phrases: list[list[Automaton]] = [[] for _ in max_lengths]

@@ -232,7 +232,9 @@ def _parts(
     if static.method == "greedy" and required is None:
         return greedy_parts(step, memory, init_cache, limits, **common)
     if static.method != "sample":
-        common |= {"beams": static.beam, "stop": static.stop, "required": required}
+        # A greedy search ends with its first hypothesis, whatever would stop a beam.
+        stop = "first" if static.method == "greedy" else static.stop
+        common |= {"beams": static.beam, "stop": stop, "required": required}
         if static.beam_groups == 1:
             return beam_parts(step, memory, init_cache, limits, **common)
         penalty = arrays.diversity_penalty

@@ -23,7 +23,8 @@ def translator(tmp_path_factory: pytest.TempPathFactory) -> Translator:
 
 
 def made(text: str, score: float, log_prob: float) -> Translation:
-    return replace(blank_translation(), text=text, score=score, log_prob=log_prob)
+    ids = [*map(ord, text), round(-10 * log_prob)]  # other tokens for another probability
+    return replace(blank_translation(), text=text, score=score, log_prob=log_prob, tgt_ids=ids)
 
 
 def expected(candidates: list[Translation], weights: list[float]) -> list[float]:
@@ -83,3 +84,10 @@ def test_more_than_there_can_be_is_refused(translator: Translator, encdec) -> No
     path: Path = translator.run.path
     refused(encdec("translate", path, "--mbr", 6, stdin=b"a\n"), "mbr = 6", "beam = 5", "sample")
     refused(encdec("translate", path, "--mbr", -1, stdin=b"a\n"), "mbr = -1")
+
+
+def test_tokens_that_several_groups_found_count_once() -> None:
+    once = [made("ein Hund", -1, -2), made("eine Katze", -2, -1.9), made("zwei Hunde", -3, -2.5)]
+    expected = by_expected_utility(once, 3, drawn=False)
+    found = by_expected_utility([*once, once[0], once[2], once[0]], 3, drawn=False)
+    assert found == expected

@@ -1,15 +1,21 @@
 """The memory of a function, estimated from its operations."""
 
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import encdec
 from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig, TransformerConfig
 from encdec.inference.decoding import encoding_bytes
 from encdec.inference.program_memory import peak_bytes, scaled_bytes
 from encdec.models import registry
+from encdec.types import InputError
+from tests.small_run import SMALL, small_run
 
 X = jax.ShapeDtypeStruct((7, 3), jnp.float32)
 MODELS: dict[str, ModelConfig] = {
@@ -69,3 +75,22 @@ def test_it_is_near_what_the_compiler_counts(
     counted = jax.jit(encode).lower(registry.abstract(model), *source).compile().memory_analysis()
     needed = counted.temp_size_in_bytes + counted.output_size_in_bytes
     assert 0.3 < encoding_bytes(model, length) / needed < 2
+
+
+def test_a_model_without_so_many_positions_is_asked_for_the_length_itself() -> None:
+    def bytes_of(length: int) -> int:
+        if length > 40:
+            raise InputError("too long")
+        return 100 * length
+
+    assert scaled_bytes(bytes_of, 13) == 1300
+    with pytest.raises(InputError, match="too long"):
+        scaled_bytes(bytes_of, 41)
+
+
+def test_sources_as_long_as_the_positions_are_translated_and_scored(tmp_path: Path) -> None:
+    small_run(tmp_path / "run", replace(SMALL, positions="learned", max_positions=40))
+    translator = encdec.load(tmp_path / "run")
+    text = "1" * 39  # and the end token
+    assert len(translator(text).src_tokens) == 40
+    assert np.isfinite(encdec.score(translator, [(text, "1")]).loss)

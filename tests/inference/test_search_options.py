@@ -1,6 +1,7 @@
 """Search options from the user to the search, by Python and by the command line."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -217,3 +218,20 @@ def test_misuse_in_python_is_named(translator: Translator) -> None:
             translator.translate(TEXTS, options, processors=[Forgetful()])
     with pytest.raises(InputError, match=r"prefix = \['19'\] is not a text"):
         SearchOptions(prefix=["19"])
+
+
+def test_a_greedy_line_does_not_depend_on_phrases_of_its_neighbours(translator) -> None:
+    texts = [f"{day}. {month} 19{year}" for day in (3, 14) for month in "ab" for year in (12, 70)]
+    options = SearchOptions(beam=1, length_penalty=1, length_penalty_kind="mean", max_extra=20)
+    alone = translator.translate(texts, options)
+    beside = translator.translate([*texts, "7"], options, phrases=[[]] * len(texts) + [["1"]])
+    assert [one.tgt_tokens for one in beside[:-1]] == [one.tgt_tokens for one in alone]
+    assert "1" in beside[-1].text
+
+
+@pytest.mark.parametrize("beam", [1, 2])
+def test_a_prefix_leaves_room_for_a_forced_end(translator, beam: int) -> None:
+    options = SearchOptions(beam=beam, max_ratio=0, max_extra=4, force_end=True)
+    assert translator("7", replace(options, prefix="123")).text == "123"
+    with pytest.raises(InputError, match=r"prefix = '1234' has 4 tokens, but .* at most 3"):
+        translator("7", replace(options, prefix="1234"))

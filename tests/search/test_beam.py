@@ -135,9 +135,12 @@ def test_a_later_stop_finds_no_worse() -> None:
     assert best["never"] > best["first"]
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6])
-def test_beam_one_is_greedy(alpha: float) -> None:
-    model = table(8, seed=3, eos=0.5)
+@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize(
+    "penalty", [LengthPenalty(0.0), LengthPenalty(0.6), LengthPenalty(1.0, "mean")]
+)
+def test_beam_one_that_ends_first_is_greedy(penalty: LengthPenalty, seed: int) -> None:
+    model = table(8, seed=seed, eos=0.5)
     max_lengths = jnp.asarray([6, 11, 0])
     both = [
         search(
@@ -147,10 +150,10 @@ def test_beam_one_is_greedy(alpha: float) -> None:
             max_len=11,
             specials=SPECIALS,
             banned=BANNED,
-            penalty=LengthPenalty(alpha),
+            penalty=penalty,
             with_attention=True,
         )
-        for search in (greedy, partial(beam_search, beams=1))
+        for search in (greedy, partial(beam_search, beams=1, stop="first"))
     ]
     one, other = jax.device_get(both)
     np.testing.assert_array_equal(one.tokens, other.tokens)
