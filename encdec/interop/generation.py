@@ -19,6 +19,8 @@ _IGNORED = {
     "typical_p": 1.0,
     "eta_cutoff": 0.0,
     "min_p": None,
+    "top_h": None,
+    "stop_strings": None,
     "encoder_repetition_penalty": 1.0,
     "encoder_no_repeat_ngram_size": 0,
     "exponential_decay_length_penalty": None,
@@ -153,9 +155,11 @@ def _most_tokens(fields: Fields, say: Callable[[str], None]) -> int:
 
 def _least_tokens(fields: Fields) -> int:
     """The fewest tokens of a translation, the end token included."""
-    least: int = fields.get("min_length", int, 0)
     new = fields.get("min_new_tokens", int)
-    return max(least, new + 1 if new else 0)
+    if new is not None:  # which has precedence there
+        return int(new) + 1 if new else 0
+    least: int = fields.get("min_length", int, 0)
+    return least
 
 
 def _banned(fields: Fields, specials: SpecialIds) -> tuple[tuple[str, ...], bool]:

@@ -36,7 +36,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     translation, the end token, then padding, and to lengths int32 [B], end tokens included.
     """
     target = run.tgt_vocabulary
-    options = replace(run.config.search, beam=1, sample=False)
+    options = replace(run.config.search, beam=1, beam_groups=1, mbr=0, sample=False)
     longest = run.config.model.longest_sentence
     if longest is not None and source_length > longest:
         raise InputError(
@@ -53,7 +53,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
         edges=None if banned is None else word_edges(target.surfaces),
         banned=ids,
     )
-    prefix = prefix_ids(options.prefix, ids, never, max_len, target)
+    prefix = prefix_ids(options.prefix, ids, never, max_len - options.force_end, target)
     first = jnp.array(prefix or (target.before if options.force_first else ()), jnp.int32)
     model = Model((build_model(run),), "probabilities")
     shared = Shared(arrays, jnp.ones(1))

@@ -175,6 +175,8 @@ def test_lengths_and_what_is_not_followed() -> None:
         assert (fixed.max_extra, fixed.min_length) == (20, min(least, 21))
         check_min_length(fixed, np.full(3, 20))
     assert said == ["g.json: diversity_penalty = 0.5 is not followed"]
+    assert options({"max_length": 30, "min_length": 9, "min_new_tokens": 2}).min_length == 3
+    assert options({"max_length": 30, "min_length": 9}).min_length == 9
     sampled = {"do_sample": True, "temperature": 0.3, "top_p": 0.9, "epsilon_cutoff": 3e-4}
     drawn = options({"max_new_tokens": 30, **sampled})
     assert (drawn.max_extra, drawn.sample, drawn.temperature) == (30, True, 0.3)
