@@ -17,6 +17,7 @@ from encdec.config import (
     DataConfig,
     FineTuningConfig,
     RunConfig,
+    SearchOptions,
     TrainingConfig,
     TrainingDeviceConfig,
 )
@@ -92,7 +93,10 @@ def _request(arguments: list[str]) -> TrainRequest:
     init = options.fine_tuning.init_from
     init = init and str(Path(init).absolute())
     tuning = replace(options.fine_tuning, init_from=init)
-    config = RunConfig(options.sizes, absolute(data), options.training, options.seed, tuning)
+    search = origin.config.search if origin else SearchOptions()
+    config = RunConfig(
+        options.sizes, absolute(data), options.training, options.seed, tuning, search
+    )
     if origin:
         check_model_matches(origin.config, config, origin.folder)
         if not data.has_corpus and name is None:

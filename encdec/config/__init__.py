@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from encdec.config.checks import check_types, fits, nearest, require, type_name
-from encdec.config.data import DataConfig
+from encdec.config.data import CORPUS_SETTINGS, DataConfig
 from encdec.config.devices import DeviceConfig, InferenceDeviceConfig, TrainingDeviceConfig
 from encdec.config.families import family, family_name, family_names
 from encdec.config.fine_tuning import FineTuningConfig
@@ -88,6 +88,14 @@ class RunConfig:
     def model_name(self) -> str:
         """The name of the model's family."""
         return family_name(self.model)
+
+    def without_corpus(self) -> "RunConfig":
+        """These settings for another corpus: without what the run trained on and began from."""
+        none = DataConfig()
+        corpus: Any = {name: getattr(none, name) for name in CORPUS_SETTINGS}
+        return dataclasses.replace(
+            self, data=dataclasses.replace(self.data, **corpus), fine_tuning=FineTuningConfig()
+        )
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:

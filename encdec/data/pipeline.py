@@ -162,6 +162,8 @@ def bucket_training(
     if sampling:
         source = _sampled_lengths(examples.src, sampling.src_vocab, sampling.alpha)
         target = _sampled_lengths(examples.tgt, sampling.tgt_vocab, sampling.alpha)
+        if longest := config.model.longest_sentence:  # more has no positions
+            source, target = (np.minimum(lengths, longest) for lengths in (source, target))
     bucketing = make_buckets(
         source,
         target,

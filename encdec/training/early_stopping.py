@@ -35,6 +35,10 @@ class EarlyStopping(NamedTuple):
             validations=self.validations + 1,
         )
 
+    def without(self, step: int) -> "EarlyStopping":
+        """The state where nothing is validated: the latest parameters are the best ones."""
+        return self._replace(best=None, waited=0, step=step)
+
     def is_over(self, patience: int) -> bool:
         """Whether training has waited for `patience` validations; a patience of 0 never ends it."""
         return 0 < patience <= self.waited

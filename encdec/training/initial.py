@@ -23,8 +23,8 @@ class Initial(NamedTuple):
 
     Attributes:
       params: float32 pytree: the parameters before the first step, as on a single device.
-      vocabularies: the source and target vocabulary of these parameters; None to build vocabularies
-        from the corpus.
+      vocabularies: the source and target vocabulary of these parameters, whose text is prepared as
+        the settings of the new run say; None to build vocabularies from the corpus.
       original: the folder of an imported model's own files, which the new run gets too.
     """
 
@@ -65,7 +65,8 @@ def _with_origin(config: RunConfig, path: str) -> RunConfig:
 
 
 def read_initial(config: RunConfig, init: Init | None, folder: Path) -> Initial | None:
-    """Reads the initial parameters of a run; None if it is resumed or they are random.
+    """Reads the initial parameters of a run; None if they are random, or if it is resumed and the
+    settings name no other run than those that it has.
 
     Args:
       config: settings from `name_origin`.
@@ -76,14 +77,18 @@ def read_initial(config: RunConfig, init: Init | None, folder: Path) -> Initial 
       InputError: the run to begin from cannot be used, or low-rank additions would be added to
         random parameters.
     """
-    if init is None and runs.is_run(folder) and checkpoints.steps(folder, "latest"):
-        return None
+    named = config.fine_tuning.init_from
+    is_resumed = runs.is_run(folder) and bool(checkpoints.steps(folder, "latest"))
+    if init is None and is_resumed:
+        begun = runs.read_config(folder).fine_tuning.init_from
+        if named in (None, begun):
+            return None
     if isinstance(init, Initial):
-        return init
+        return init._replace(vocabularies=_preprocessed(config, init.vocabularies))
     if init is not None and not isinstance(init, Run | str | Path):
         return Initial(init)
-    if config.fine_tuning.init_from:
-        return _of_run(config, config.fine_tuning.init_from)
+    if named:
+        return _of_run(config, named)
     if config.fine_tuning.lora_rank:
         raise InputError(
             "lora_rank trains additions to trained parameters, but these would be random: name a "
@@ -104,12 +109,21 @@ def _of_run(config: RunConfig, folder: str) -> Initial:
         # A language that stays is left as it is: Marian's have no source language to choose.
         changed = (new if new != old else None for old, new in zip(has, asks, strict=True))
         origin = runs.with_languages(origin, *changed)
-    ways = preprocessings(config.data)
+    vocabularies = _preprocessed(config, (origin.src_vocabulary, origin.tgt_vocabulary))
+    return Initial(params, vocabularies, origin.original)
+
+
+def _preprocessed(
+    config: RunConfig, vocabularies: tuple[Vocabulary, Vocabulary] | None
+) -> tuple[Vocabulary, Vocabulary] | None:
+    """Vocabularies of text that is prepared as the settings say, as the run opens them later."""
+    if vocabularies is None:
+        return None
     source, target = (
         with_preprocessing(v.vocabulary if isinstance(v, PreprocessedVocabulary) else v, way)
-        for v, way in zip((origin.src_vocabulary, origin.tgt_vocabulary), ways, strict=True)
+        for v, way in zip(vocabularies, preprocessings(config.data), strict=True)
     )
-    return Initial(params, (source, target), origin.original)
+    return source, target
 
 
 def check_same_start(run: Run, initial: Initial | None) -> None:

@@ -204,8 +204,8 @@ class _Loop:
     def _validate(self, params: Params) -> tuple[EarlyStopping, Verdict]:
         """Evaluates parameters; returns the state of early stopping and the callbacks' verdict."""
         done, stopping = self.at.done, self.at.stopping
-        if self.evaluate is None:  # equal values: the latest parameters are the best
-            return stopping.after(0.0, 0.0, done), Verdict()
+        if self.evaluate is None:
+            return stopping.without(done), Verdict()
         metrics = self.evaluate(params)
         row = {"kind": "valid", "step": done, **metrics}
         verdict = call_all(self.callbacks, done, row, self.at.state)

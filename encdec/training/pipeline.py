@@ -82,6 +82,11 @@ def read_data(
     Raises:
       InputError: the data cannot be read or used.
     """
+    if config.data.reverse and config.data.corpus is None:
+        raise InputError(
+            "reverse needs a corpus of two languages: exchange source and target of files, or give "
+            "tsv_columns = 2 1"
+        )
     corpus = None if given is None else as_corpus(given)
     if corpus is None or not has_batches(corpus):
         return read_corpus(config, say, corpus)

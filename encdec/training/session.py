@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 import jax
+import numpy as np
 
 from encdec.files import write_text
 from encdec.ops.seeds import key_from_words, seed_words
@@ -189,17 +190,21 @@ def _reason(end: LoopEnd, patience: int) -> str:
 
 
 def _diverged(run: Run, error: DivergedError) -> InputError:
-    """The error for a loss that is not finite; writes the batch to the run folder as text."""
+    """The error for a loss that is not finite; writes a batch of text to the run folder."""
     path = run.path / "diverged.jsonl"
-    rows = zip(*(jax.device_get((error.batch.src, error.batch.tgt))), strict=True)
-    texts = [(run.src_vocabulary.decode(s), run.tgt_vocabulary.decode(t)) for s, t in rows]
-    lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in texts if any(pair)]
-    if processes.is_main_process():
-        write_text(path, "".join(lines))
+    src, tgt = jax.device_get((error.batch.src, error.batch.tgt))
     good = checkpoints.steps(run.path, "latest")
     kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was saved"
+    if np.issubdtype(src.dtype, np.integer):
+        rows = zip(src, tgt, strict=True)
+        texts = [(run.src_vocabulary.decode(s), run.tgt_vocabulary.decode(t)) for s, t in rows]
+        lines = [json.dumps(pair, ensure_ascii=False) + "\n" for pair in texts if any(pair)]
+        if processes.is_main_process():
+            write_text(path, "".join(lines))
+        kept += f", the batch's {len(lines)} sentences are in {path}: look at them"
+    else:
+        kept += ": look at the batch of this step"
     return InputError(
-        f"step {error.step}: {error}; {kept}, the batch's {len(lines)} sentences are in {path}: "
-        "look at them, or train a new run with a lower learning_rate, a longer warmup or a "
-        "clip_norm"
+        f"step {error.step}: {error}; {kept}, or train a new run with a lower learning_rate, a "
+        "longer warmup or a clip_norm"
     )

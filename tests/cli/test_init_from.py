@@ -79,7 +79,8 @@ def test_all_settings_but_the_corpus_are_those_of_the_run(tmp_path: Path) -> Non
     first = small_run(tmp_path / "first")
     data = replace(first.config.data, max_source_length=77, num_buckets=5, date_sentences=9)
     training = replace(first.config.training, label_smoothing=0.05, max_steps=123)
-    config = replace(first.config, data=data, training=training)
+    search = replace(first.config.search, beam=3, no_repeat_ngram=2, force_end=True)
+    config = replace(first.config, data=data, training=training, search=search)
     run = replace(first, path=tmp_path / "run", config=config)
     runs.create(run)
     config = parse_train(["--init-from", str(run.path), "--tsv", "other.tsv"]).config
@@ -87,3 +88,4 @@ def test_all_settings_but_the_corpus_are_those_of_the_run(tmp_path: Path) -> Non
     default = DataConfig().date_sentences
     assert config.data == replace(data, tsv=file, date_sentences=default)
     assert config.training == training
+    assert config.search == search

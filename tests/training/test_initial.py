@@ -26,9 +26,11 @@ from encdec.inference import translator as translators
 from encdec.inference.translator import Translator
 from encdec.parallel.layout import SINGLE_DEVICE
 from encdec.runs import checkpoints
+from encdec.runs import run as runs
 from encdec.runs.parameters import best_params, digest, parameter_count
 from encdec.runs.run import Run
 from encdec.training.fine_tuning import merge, roles_of_run
+from encdec.training.initial import Initial
 from encdec.training.start import begin
 from encdec.training.trainer import train
 from encdec.types import InputError
@@ -177,3 +179,44 @@ def test_a_run_that_began_otherwise_is_not_resumed(origin: Run, tmp_path: Path) 
     shutil.copytree(origin.path, other)
     with pytest.raises(InputError, match="began with random parameters: to resume it as it is"):
         train(CONFIG, run=other, init=best_params(origin)[0], say=silent)
+
+
+def test_another_run_that_the_settings_name_is_compared_on_resume(
+    origin: Run, tmp_path: Path
+) -> None:
+    tuned = replace(CONFIG, fine_tuning=FineTuningConfig(init_from=str(origin.path)))
+    train(tuned, run=tmp_path / "run", say=silent)
+    moved = tmp_path / "moved"
+    shutil.copytree(origin.path, moved)
+    same = replace(CONFIG, fine_tuning=FineTuningConfig(init_from=str(moved)))
+    assert train(same, run=tmp_path / "run", say=silent).trained_steps == 0
+    other = train(replace(CONFIG, seed=1), run=tmp_path / "other", say=silent).run
+    named = replace(CONFIG, fine_tuning=FineTuningConfig(init_from=str(other.path)))
+    with pytest.raises(InputError, match="began with other parameters"):
+        train(named, run=tmp_path / "run", say=silent)
+    with pytest.raises(InputError, match="began with random parameters"):
+        train(replace(named, seed=1), run=other.path, say=silent)
+
+
+def test_given_vocabularies_prepare_text_as_the_settings_say(origin: Run, tmp_path: Path) -> None:
+    vocabularies = origin.src_vocabulary, origin.tgt_vocabulary
+    initial = Initial(best_params(origin)[0], vocabularies)
+    settings = replace(CONFIG, data=replace(CONFIG.data, lowercase=True))
+    run = train(settings, run=tmp_path / "run", init=initial, say=silent).run
+    assert run.src_vocabulary.encode("MAI") == vocabularies[0].encode("mai")
+    assert runs.load(run.path).src_vocabulary.encode("MAI") == vocabularies[0].encode("mai")
+
+
+def test_settings_without_their_corpus_begin_from_the_run(origin: Run, tmp_path: Path) -> None:
+    tsv = tmp_path / "pairs.tsv"
+    tsv.write_text("".join(f"{day} Mai\t05-{day}\n" for day in range(60)))
+    data = replace(CONFIG.data, tsv=(str(tsv),), holdout=2)
+    first = train(replace(CONFIG, data=data), run=tmp_path / "first", say=silent).run
+    pairs = [(f"{day} Juni", f"06-{day}") for day in range(40)]
+    for number, name in enumerate(("second", "third")):
+        config = runs.load(first.path).config.without_corpus()
+        assert (config.model, config.training) == (CONFIG.model, CONFIG.training)
+        second = train(config, pairs, run=tmp_path / name, init=first.path, say=silent)
+        assert second.trained_steps == 2
+        first = second.run
+        assert not first.config.data.tsv, number

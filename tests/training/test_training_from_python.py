@@ -29,8 +29,10 @@ from encdec.runs import checkpoints
 from encdec.runs import run as runs
 from encdec.runs.metrics_log import read_metrics
 from encdec.runs.parameters import abstract_params, best_params, build_model
+from encdec.training import session
 from encdec.training.optimizer import optimizer
 from encdec.training.step import init_state, train_step
+from encdec.training.step_reports import DivergedError
 from encdec.types import InputError
 
 PAIRS = [(f"{a} + {b}", str(a + b)) for a in range(12) for b in range(11)]
@@ -477,3 +479,33 @@ def test_another_corpus_for_a_run_that_is_there_is_refused(trained: Path, encdec
     found = encdec("train", "--resume", trained)
     assert found.code == 2
     assert "passed to encdec.train" in found.err
+
+
+def test_validation_that_comes_later_chooses_the_best(tmp_path: Path) -> None:
+    given = [batch(tgt=np.random.default_rng(0).integers(4, 9, (3, 5), np.int32))] * 2
+    settings = config({"vocabulary_size": 9}, max_steps=2, warmup=0, learning_rate=0.01)
+    run = train(settings, given, run=tmp_path / "run").run.path
+    assert checkpoints.steps(run, "best") == [2]
+    more = replace(settings, training=replace(settings.training, max_steps=8))
+    train(more, encdec.Corpus(given, given[:1]), run=run)
+    losses = {
+        row["step"]: row["loss"]
+        for row in read_metrics(run / "metrics.jsonl")
+        if row["kind"] == "valid"
+    }
+    assert checkpoints.steps(run, "best") == [min(losses, key=lambda step: losses[step])]
+    assert min(losses) > 2
+
+
+def test_a_loss_that_is_not_finite_on_features_is_told(trained: Path) -> None:
+    features = batch(src=np.ones((3, 5, 2), np.float32))
+    error = session._diverged(runs.load(trained), DivergedError(7, features, "the loss is nan"))
+    assert str(error).startswith("step 7: the loss is nan; the checkpoint of step ")
+    assert "is kept: look at the batch of this step, or train a new run" in str(error)
+    assert not (trained / "diverged.jsonl").exists()
+
+
+def test_corpus_settings_without_a_corpus_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="reverse needs a corpus of two languages"):
+        train(config({"reverse": True}), PAIRS, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
