@@ -1,6 +1,9 @@
 """`encdec serve`: serves a page to translate in."""
 
+import asyncio
 import ipaddress
+import logging
+import os
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -17,6 +20,9 @@ from encdec.config.search import SearchOptions
 from encdec.files import cache_folder
 from encdec.serving.limits import Limits
 from encdec.types import InputError
+
+_SHUTDOWN_SECONDS = 30
+"""From SIGTERM or the first Ctrl+C to the end of requests that are still at work."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,16 @@ def run(arguments: list[str]) -> None:
         page = app.application(
             translator, options.limits, hosts, search, _log if options.log_requests else None
         )
-        print(f"{options.run} at http://{host}:{port} (Ctrl+C ends)", flush=True)
-        settings = uvicorn.Config(page, log_level="warning", lifespan="off", server_header=False)
+        shown = f"[{host}]" if ":" in host else host
+        print(f"{options.run} at http://{shown}:{port} (Ctrl+C ends)", flush=True)
+        settings = uvicorn.Config(
+            page,
+            log_level="warning",
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         uvicorn.Server(settings).run([listener])
 
 
@@ -105,14 +119,21 @@ def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the server is more than that the end has cut off a request."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Opens a socket that listens on an address, before the server is built."""
     if not 0 <= port <= 65535:
         raise InputError(f"port = {port} cannot be used: it must be from 0 to 65535")
     try:
-        return socket.create_server((host, port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
         raise InputError(
             f"{host}:{port} cannot be listened on ({reason}): name another by --host or --port"
         ) from error

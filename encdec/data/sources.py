@@ -15,6 +15,9 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from encdec.files import shortened
 from encdec.types import InputError
 
+_GZIP = b"\x1f\x8b"
+"""The beginning of a gzip file."""
+
 Pair = tuple[str, str]
 """A source text and its translation."""
 
@@ -276,10 +279,12 @@ def decode_lines(stream: Iterable[bytes], name: str, first: int = 1) -> Iterator
       first: the number of the first line.
 
     Raises:
-      InputError: a line is not UTF-8.
+      InputError: a line is not UTF-8, or the file is compressed.
     """
     for number, line in enumerate(stream, first):
         if number == 1:
+            if line.startswith(_GZIP):
+                raise InputError(f"{name} is a gzip file: unpack it, or name it .gz")
             line = line.removeprefix(codecs.BOM_UTF8)
         try:
             yield line.removesuffix(b"\n").removesuffix(b"\r").decode()

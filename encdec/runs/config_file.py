@@ -47,7 +47,9 @@ def read(path: Path) -> tuple[dict[str, Any], RunConfig]:
     """
     try:
         tree = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(tree, dict) or "format" not in tree:
         other = ""

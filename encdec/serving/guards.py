@@ -1,5 +1,6 @@
 """Guards around the application: which host names it answers for, and a line for each request."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -8,6 +9,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from encdec.serving.answers import JSONAnswer
+
+_ADDRESS = re.compile(r"[\w.:%-]{1,64}", re.ASCII)
+"""Of a client, or its name; nothing that could pass for another part of a line."""
 
 
 class Hosts:
@@ -75,6 +79,8 @@ class RequestLog:
         finally:
             now = datetime.now().astimezone().isoformat(timespec="seconds")
             client = (scope.get("client") or ("-",))[0]
+            if not _ADDRESS.fullmatch(client):  # a proxy, or who plays one, has written it
+                client = ascii(client[:64])
             seconds = time.monotonic() - start
             path = ascii(scope["path"])[1:-1]  # without control characters
             self._say(f"{now} {client} {scope['method']} {path} {status or '-'} {seconds:.3f}")

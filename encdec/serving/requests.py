@@ -61,7 +61,7 @@ class Asked:
 
 async def read_json(request: Request, limits: Limits) -> Mapping[str, Any]:
     """Reads the body as a JSON object; stops reading a body that is too long."""
-    if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         # A form on another site cannot send this type without a preflight request.
         raise RefusalError(415, "send application/json")
     most = 12 * limits.most_characters + 1000  # a character has at most 12 bytes: \uXXXX\uXXXX

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -14,6 +15,7 @@ from encdec.config import AttentionConfig, ModelConfig, Seq2SeqConfig
 from encdec.config.search import SearchOptions
 from encdec.data.dates import dates
 from encdec.inference import translator
+from encdec.interop.stablehlo import greedy_program
 from encdec.runs import checkpoints
 from encdec.runs import run as runs
 from encdec.runs.parameters import best_params
@@ -105,6 +107,15 @@ def test_a_length_is_checked_in_python_too(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="source_length is for stablehlo, not for safetensors"):
         encdec.export_run(path, out, "safetensors", source_length=9)
     assert not out.exists()
+
+
+def test_a_search_of_groups_or_of_risk_is_exported_as_greedy(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run")
+    search = SearchOptions(beam=4, beam_groups=2, mbr=3)
+    params, other = best_params(run)[0], replace(run, config=replace(run.config, search=search))
+    with jax.numpy_dtype_promotion("standard"):  # limits are ratios of int32
+        whole, greedy = (greedy_program(one, params, 9) for one in (other, run))
+    assert whole.mlir_module() == greedy.mlir_module()
 
 
 def test_where_there_is_no_room_one_line_says_so(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+
+from encdec.cli import serve
 from tests.commands import refused
 from tests.small_run import small_run
 
@@ -39,6 +42,12 @@ def test_it_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
             assert process.wait(30) == -signal.SIGTERM
         finally:
             process.kill()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_it_listens_on_ipv6() -> None:
+    with serve._listen("::1", 0) as listener:
+        assert listener.getsockname()[0] == "::1"
 
 
 def test_what_cannot_be_served_is_refused(tmp_path: Path, encdec, monkeypatch) -> None:

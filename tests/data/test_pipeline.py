@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from encdec import files
-from encdec.config import DataConfig, RunConfig, TrainingConfig
+from encdec.config import DataConfig, RunConfig, TrainingConfig, TransformerConfig
 from encdec.data.dates import dates
 from encdec.data.pipeline import (
     bucket_training,
@@ -171,3 +172,22 @@ def test_shapes_have_room_for_four_of_five_segmentations(model, alpha: float) ->
             for ids in (tokens[i] for i in range(len(tokens)))
         ]
         assert 0.7 < np.mean(fit) < 0.95
+
+
+def test_shapes_of_segmentations_stay_within_the_positions() -> None:
+    data = DataConfig(subword_regularization=0.1, vocabulary_size=250, num_buckets=1)
+    vocabularies = build_vocabularies(data, InMemoryPairs(PAIRS), 0)
+    examples = encode_pairs(PAIRS, *vocabularies)
+    positions = max(int(side.max()) for side in examples.lengths()) + 1
+    lengths = {"max_source_length": positions - 1, "max_target_length": positions - 1}
+    config = RunConfig(
+        TransformerConfig(positions="learned", max_positions=positions),
+        replace(data, **lengths),
+    )
+    sampling = subword_sampling(data, vocabularies)
+    wide, fitting = (
+        bucket_training(one, examples, sampling, print)[0].buckets[0]
+        for one in (RunConfig(data=data), config)
+    )
+    assert max(wide.source_length, wide.target_length) > positions
+    assert max(fitting.source_length, fitting.target_length) == positions

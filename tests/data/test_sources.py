@@ -56,6 +56,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, monkeypatch) -> None:
         "cut.gz": (whole[:-9], " is a damaged gzip file"),
         "flipped.gz": (whole[:20] + b"\x00\xff\x00" + whole[23:], " is a damaged gzip file"),
         "plain.gz": (b"not gzip\n", " is not compressed, although its name ends in .gz: rename"),
+        "packed": (whole, " is a gzip file: unpack it, or name it .gz"),
         "empty.gz": (gzip.compress(b""), " is empty"),
     }
     for name, (content, complaint) in contents.items():

@@ -13,6 +13,7 @@ from encdec.config import DataConfig, RunConfig, TrainingConfig
 from encdec.data import vocabulary
 from encdec.data.sources import Pairs
 from encdec.data.text import PreprocessedVocabulary, Preprocessing
+from encdec.runs import config_file
 from encdec.runs import run as runs
 from encdec.runs.run import Run
 from encdec.types import InputError
@@ -261,3 +262,8 @@ def test_a_damaged_model_of_sentencepiece_does_not_reach_its_library(
 def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run folder .* cannot be used: File name too long"):
         runs.check_folder(tmp_path / ("a" * 300))
+
+
+def test_settings_that_cannot_be_read_are_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        config_file.read(tmp_path)

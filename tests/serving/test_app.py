@@ -358,6 +358,23 @@ def test_requests_that_wait_share_batches(
     assert found[96][1] == json.loads(alone[1][1])
 
 
+def test_the_content_type_is_read_as_one(address: str) -> None:
+    for kind, status in (("Application/JSON; charset=utf-8", 200), ("text/json", 415)):
+        assert asked(address, "translate", {"text": "7"}, **{"Content-Type": kind})[0] == status
+
+
+def test_who_plays_a_proxy_cannot_write_the_log(translator: Translator) -> None:
+    lines: list[str] = []
+    with served(application(translator, Limits(), ["*"], log=lines.append)) as address:
+        for name in ("10.1.2.3", "fe80::1%eth0", "x 1.2.3.4 POST /a 200", "\x9b2J"):
+            asked(address, "health", **{"X-Forwarded-For": name})
+    clients = [line.split(" ", 1)[1].split(" GET ")[0] for line in lines]
+    assert clients[:2] == ["10.1.2.3", "fe80::1%eth0"]
+    assert clients[2] == "'x 1.2.3.4 POST /a 200'"
+    assert clients[3].isascii()
+    assert clients[3].isprintable()
+
+
 def test_health_and_the_log_of_requests(translator: Translator) -> None:
     lines: list[str] = []
     with served(application(translator, Limits(), ["*"], log=lines.append)) as address:
