@@ -1,7 +1,7 @@
 """Terminology: which terms a source text contains, and what they demand of its translation.
 
 A term is found as words. One in lower case is found in any case, one with a capital only as it is
-written. Of terms that overlap in a text, the longest counts.
+written. Of terms that overlap in a text, the longest counts, and of equally long ones the first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -104,25 +104,35 @@ class Terminology:
         """The terms of a text, each once, in their order."""
         words = _words(text)
         lower = [word.lower() for word in words]
-        found: dict[Term, None] = {}
-        start = 0
-        while start < len(words):
-            count, terms = self._at(words, lower, start)
-            found |= dict.fromkeys(terms)
-            start += max(count, 1)
-        return [*found]
+        matches = [
+            (start, count, terms)
+            for start, first in enumerate(lower)
+            for count in range(1, min(self._longest.get(first, 0), len(words) - start) + 1)
+            if (terms := self._at(words, lower, slice(start, start + count)))
+        ]
+        is_free = [True] * len(words)
+        chosen: list[tuple[int, list[Term]]] = []
+        for start, count, terms in sorted(matches, key=lambda match: (-match[1], match[0])):
+            if all(is_free[start : start + count]):
+                is_free[start : start + count] = [False] * count
+                chosen.append((start, terms))
+        chosen.sort(key=lambda match: match[0])
+        return [*dict.fromkeys(term for _, terms in chosen for term in terms)]
 
-    def _at(
-        self, words: Sequence[str], lower: Sequence[str], start: int
-    ) -> tuple[int, Sequence[Term]]:
-        """The longest entry that begins at a word: its words and its terms."""
-        for count in range(self._longest.get(lower[start], 0), 0, -1):
-            exact = tuple(words[start : start + count])
-            folded = ("", *lower[start : start + count])
-            terms = self._entries.get(exact) or self._entries.get(folded)
-            if terms and len(exact) == count:
-                return count, terms
-        return 0, ()
+    def _at(self, words: Sequence[str], lower: Sequence[str], place: slice) -> list[Term]:
+        """The terms that are these words; one as it is written comes before one in any case."""
+        exact = self._entries.get(tuple(words[place]), [])
+        folded = self._entries.get(("", *lower[place]), [])
+        has = {term.banned for term in exact}
+        targets = {target for term in exact for target in term.targets}
+        return [
+            *exact,
+            *(
+                term
+                for term in folded
+                if term.banned not in has and targets.isdisjoint(term.targets)
+            ),
+        ]
 
 
 _is_word_character = lru_cache(maxsize=1 << 16)(is_word_character)

@@ -39,6 +39,10 @@ def test_the_longest_of_overlapping_terms_counts() -> None:
     assert found("a bank holiday, a bank and a bank", *pairs) == ["bank holiday", "bank"]
     assert found("River. Bank", *pairs) == ["river", "bank"]
     assert found("us in the US", ("us", "uns"), ("US", "USA")) == ["us", "US"]
+    several = [("a b", "X"), ("b c d", "Y"), ("a", "Z"), ("d e", "V")]
+    assert found("a b c d e", *several) == ["a", "b c d"]
+    assert found("a b c d", *several[:2]) == ["b c d"]
+    assert found("a b c", *several[:2]) == ["a b"]
 
 
 def test_scripts_without_spaces() -> None:
@@ -54,6 +58,11 @@ def test_both_kinds_belong_to_one_terminology() -> None:
     )
     assert [term.targets for term in both.find("a dog")] == [("Hund",), ("Köter",)]
     assert [term.targets for term in both.find("a hot dog")] == [("Hund",)]
+    cases = Terminology([*terms(("Java", "Java")), *terms(("java", "Kaffee"), banned=True)])
+    assert [term.targets for term in cases.find("Java")] == [("Java",), ("Kaffee",)]
+    assert [term.targets for term in cases.find("java")] == [("Kaffee",)]
+    cases = Terminology([*terms(("Java", "Java")), *terms(("java", "Java"), banned=True)])
+    assert [term.banned for term in cases.find("Java")] == [False]
     with pytest.raises(InputError, match="f, line 0 demands what f, line 0 forbids"):
         Terminology([*terms(("dog", "Hund")), *terms(("dog", "Hund"), banned=True)])
     with pytest.raises(InputError, match="f, line 0 and f, line 1 have the same source term 'dog'"):
