@@ -144,7 +144,7 @@ class BatchSearch:
           options, alignments: see `How`.
         """
         first = self.runs[0]
-        limit = int(target_limits(first, options, np.array([length]))[0])
+        limit = int(target_limits(self.runs, options, np.array([length]))[0])
         maps = len(first.config.model.map_names) // self.layout.model if alignments else 0
         hypothesis = hypothesis_bytes(
             first.tgt_vocabulary.size, self.bytes_per_token(1), maps * length, limit
@@ -203,7 +203,7 @@ class BatchSearch:
         static, arrays = split(
             how.options,
             vocabulary.specials,
-            max_len=int(target_limits(run, how.options, np.array([source_length]))[0]),
+            max_len=int(target_limits(self.runs, how.options, np.array([source_length]))[0]),
             edges=edges,
             with_attention=how.alignments,
             banned=how.constraints.banned_ids,

@@ -1,5 +1,6 @@
 """How long a translation may be."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,18 +9,19 @@ from encdec.config.search import MOST_TOKENS, SearchOptions
 from encdec.runs.run import Run
 
 
-def target_limits(run: Run, options: SearchOptions, lengths: Any) -> Any:
+def target_limits(runs: Sequence[Run], options: SearchOptions, lengths: Any) -> Any:
     """The most tokens that the translation of each source may have, int32 [B].
 
     Args:
-      run: says how much longer than their sources its training targets are, and how many positions
-        the model has.
+      runs: those that decode together. The first says how much longer than their sources its
+        training targets are, and the model with the fewest positions ends all.
       options: its `max_ratio` and `max_extra`.
       lengths: int [B], source tokens with the end token; NumPy or JAX.
     """
-    extra = run.extra_length if options.max_extra is None else options.max_extra
+    extra = runs[0].extra_length if options.max_extra is None else options.max_extra
     limits = max_target_lengths(lengths, options.max_ratio, extra)
-    longest = run.config.model.longest_sentence
+    positions = [run.config.model.longest_sentence for run in runs]
+    longest = min((n for n in positions if n is not None), default=None)
     return limits if longest is None else limits.clip(max=longest)
 
 

@@ -214,7 +214,7 @@ class Translator:
         constraints = constrain(
             options,
             self.run.tgt_vocabulary,
-            target_limits(self.run, options, sources[0].lengths()),
+            target_limits([member.run for member in self.members], options, sources[0].lengths()),
             TextConstraints(prefixes, phrases, bans).of(real, len(texts)),
         )
         if progress:

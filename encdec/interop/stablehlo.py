@@ -42,7 +42,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
         raise InputError(
             f"source_length = {source_length} cannot be used: the model has {longest} positions"
         )
-    max_len = int(target_limits(run, options, np.array([source_length]))[0])
+    max_len = int(target_limits([run], options, np.array([source_length]))[0])
     never = [PhraseReader(target).automaton("ban", text) for text in options.ban]
     banned = PhraseTable([never]).batch([0], 1)
     ids = banned_ids(options, target)
@@ -61,7 +61,7 @@ def greedy_program(run: Run, params: Params, source_length: int) -> export.Expor
     def program(src: Array) -> tuple[Array, Array]:
         src_mask = src != run.src_vocabulary.specials.pad
         lengths = src_mask.sum(1, dtype=jnp.int32)
-        max_lengths = target_limits(run, options, lengths)
+        max_lengths = target_limits([run], options, lengths)
 
         def each(x: Array) -> Array:
             return jnp.broadcast_to(x, (src.shape[0], *x.shape))

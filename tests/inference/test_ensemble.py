@@ -100,6 +100,18 @@ def test_two_transformers_split_over_devices_are_those_on_one(
         np.testing.assert_allclose([t.score for t in a], [t.score for t in b], rtol=1e-4)
 
 
+def test_the_fewest_positions_of_all_runs_end_a_translation(
+    paths: dict[str, Path], tmp_path: Path
+) -> None:
+    few = replace(SMALL, positions="learned", max_positions=16)
+    short = small_run(tmp_path / "short", few, ending=-9).path
+    options = encdec.SearchOptions(beam=2, max_ratio=0, max_extra=40)
+    for order in ([paths["transformer"], short], [short, paths["transformer"]]):
+        found = encdec.load_ensemble(order)(TEXTS[0][:9], options)
+        assert found.is_cut
+        assert len(found.tgt_ids) == 16
+
+
 def test_a_given_text_has_the_log_probability_that_the_search_gives_it(
     paths: dict[str, Path],
 ) -> None:
