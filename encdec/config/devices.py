@@ -31,7 +31,8 @@ class InferenceDeviceConfig(DeviceConfig):
 
     weights: Weights = "float32"
     """int8: matrices of a Transformer, and what they are multiplied by, are rounded to 8 bits:
-    faster on one CPU, and a quarter of the memory. Translations may change a little."""
+    faster on one CPU from JAX 0.11 on, and a quarter of the memory. Translations may change a
+    little."""
 
 
 @dataclass(frozen=True)
