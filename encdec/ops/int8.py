@@ -1,8 +1,9 @@
 """Products with matrices of 8-bit integers.
 
 A CPU multiplies 8-bit integers several times as fast as float32 numbers, and reads a quarter of the
-bytes; XLA makes use of that in JAX 0.11 and later, and was slower than with float32 in 0.7. Each row of a matrix has a scale with which its largest number is 127; the rows that it is
-multiplied by are rounded likewise, when they are known (Bhandare 2019).
+bytes. XLA makes use of that from JAX 0.11 on; in 0.7 float32 is faster. Each row of a matrix has a
+scale with which its largest number is 127; the rows that it is multiplied by are rounded likewise,
+when they are known (Bhandare 2019).
 """
 
 from typing import NamedTuple
