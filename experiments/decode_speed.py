@@ -1,4 +1,4 @@
-"""How fast does a run decode real sentences, beside another engine with the same weights?
+"""How fast does a run decode real sentences, compared with another engine that has its weights?
 
     pip install "encdec[ctranslate2]"   # without it only encdec is timed
     python -m experiments.decode_speed runs/en-de --source test.en
@@ -11,11 +11,11 @@ With `--sizes` a small Transformer is timed at the sizes of a preset, where it c
 function: translations, and so their lengths, are the same (`experiments/enlarge.py`).
 
 The run is exported to the peer's format where that can hold it. Both engines search the same
-sentences under the same rules, in float32, or with 8-bit weights, which each rounds in its own way:
-scores are means over tokens, the first finished
-hypotheses end a search, translations have the same longest length. After one call each they run in
-turn; figures are medians. A peer is timed with several settings, and its best counts. CTranslate2
-gets tokens, so it is spared the work of making them; the hub library's `generate` gets text.
+sentences under the same rules, in float32, or with 8-bit weights, which they round differently.
+Scores are means over tokens, the first finished hypotheses end a search, translations have the same
+longest length. After one call each they run in turn; figures are medians. A peer is timed with
+several settings, and its best counts. CTranslate2 gets tokens, so it is spared the work of making
+them; the hub library's `generate` gets text.
 
 The machine must be idle. Results, with devices and dates, stand in `experiments/README.md`.
 """
@@ -63,7 +63,7 @@ class Options:
     sizes: str | None = None
     """Preset whose sizes the Transformer is enlarged to; None for its own."""
     weights: Weights = "float32"
-    """Of both engines; int8 only beside CTranslate2."""
+    """Of both engines; int8 only with CTranslate2."""
     beams: tuple[int, ...] = (1, 5)
     """Beam widths; 1 is greedy search."""
     max_tokens: int = 60

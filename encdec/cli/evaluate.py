@@ -88,9 +88,7 @@ def run(arguments: list[str]) -> None:
     from encdec.runs.metrics_log import json_line
 
     keep_compiled_programs(cache_folder())
-    translator = options.languages.of(
-        translators.load_on(options.devices, options.run, options.devices.weights)
-    )
+    translator = options.languages.of(translators.load_on(options.devices, options.run))
     translator = options.shortlist.of(translator)
     metric_options = options.choices.options(translator.run.config)
     name, sources, references = _test_set(options, translator.run)

@@ -110,9 +110,7 @@ def run(arguments: list[str]) -> None:
     from encdec.parallel.devices import keep_compiled_programs
 
     keep_compiled_programs(cache_folder())
-    translator = options.languages.of(
-        translators.load_on(options.devices, options.run, options.devices.weights)
-    )
+    translator = options.languages.of(translators.load_on(options.devices, options.run))
     inputs = [*options.source, *options.target, *options.nbest, *options.tsv]
     with writer(options.output, inputs or [STDIN]) as out:
         for window in windows:

@@ -77,9 +77,7 @@ def run(arguments: list[str]) -> None:
     from encdec.parallel.devices import keep_compiled_programs
 
     keep_compiled_programs(cache_folder())
-    translator = options.languages.of(
-        translators.load_on(options.devices, options.run, options.devices.weights)
-    )
+    translator = options.languages.of(translators.load_on(options.devices, options.run))
     translator = options.shortlist.of(translator)
     with _listen(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]

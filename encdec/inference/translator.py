@@ -9,7 +9,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
-from encdec.config import DeviceConfig
+from encdec.config import InferenceDeviceConfig
 from encdec.config.search import SearchOptions
 from encdec.data.shortlist import BEST, Shortlist, read_shortlist
 from encdec.files import given_path
@@ -426,7 +426,7 @@ def _check_weights(run: Run, model: EncoderDecoder, layout: Layout, weights: Wei
         )
 
 
-def load_on(options: DeviceConfig, path: str | Path, weights: Weights = "float32") -> Translator:
-    """Opens a run folder as `load` does, with the layout and precision of a command's options."""
+def load_on(options: InferenceDeviceConfig, path: str | Path) -> Translator:
+    """Opens a run folder as `load` does, with what a command's options say of devices."""
     layout = Layout.parse(options.layout)
-    return load(path, layout, chosen_precision(options.precision), weights)
+    return load(path, layout, chosen_precision(options.precision), options.weights)

@@ -14,7 +14,12 @@ import jax
 
 from encdec import config as configs
 from encdec import files
-from encdec.config import DeviceConfig, RunConfig, TrainingDeviceConfig
+from encdec.config import (
+    DeviceConfig,
+    InferenceDeviceConfig,
+    RunConfig,
+    TrainingDeviceConfig,
+)
 from encdec.data.corpus import TrainingText
 from encdec.data.given_batches import GivenBatches
 from encdec.evaluation.compute import validation_metrics
@@ -66,7 +71,8 @@ class TrainResult:
 
         For a run on batches it reads and writes token ids as text, "17 4 9".
         """
-        return load_on(self.devices, self.run.path)
+        devices = InferenceDeviceConfig(self.devices.layout, self.devices.precision)
+        return load_on(devices, self.run.path)
 
 
 def train(

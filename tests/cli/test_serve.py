@@ -1,6 +1,8 @@
 """`encdec serve` from the outside."""
 
+import asyncio
 import json
+import logging
 import signal
 import socket
 import subprocess
@@ -61,3 +63,10 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path, encdec, monkeypatch) -
         refused(found, f"127.0.0.1:{port}", "in use", "--port")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     refused(encdec("serve", run), "uvicorn", 'pip install "encdec[serve]"')
+
+
+@pytest.mark.parametrize(("error", "shown"), [(asyncio.CancelledError(), False), (OSError(), True)])
+def test_a_request_that_the_end_cuts_off_is_no_news(error: BaseException, shown: bool) -> None:
+    of_error = (type(error), error, None)
+    record = logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, "Exception", (), of_error)
+    assert serve._is_news(record) == shown

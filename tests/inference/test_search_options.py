@@ -223,10 +223,11 @@ def test_misuse_in_python_is_named(translator: Translator) -> None:
 def test_a_greedy_line_does_not_depend_on_phrases_of_its_neighbours(translator) -> None:
     texts = [f"{day}. {month} 19{year}" for day in (3, 14) for month in "ab" for year in (12, 70)]
     options = SearchOptions(beam=1, length_penalty=1, length_penalty_kind="mean", max_extra=20)
-    alone = translator.translate(texts, options)
-    beside = translator.translate([*texts, "7"], options, phrases=[[]] * len(texts) + [["1"]])
-    assert [one.tgt_tokens for one in beside[:-1]] == [one.tgt_tokens for one in alone]
-    assert "1" in beside[-1].text
+    expected = translator.translate(texts, options)
+    phrases = [[]] * len(texts) + [["1"]]
+    *others, last = translator.translate([*texts, "7"], options, phrases=phrases)
+    assert [one.tgt_tokens for one in others] == [one.tgt_tokens for one in expected]
+    assert "1" in last.text
 
 
 @pytest.mark.parametrize("beam", [1, 2])
