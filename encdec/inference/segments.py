@@ -24,6 +24,8 @@ from encdec.types import Array, Memory, Params
 
 _FEWEST = 8
 """Rows of a device; a program of fewer would not be faster."""
+_FEW = 32
+"""The next number of rows after these: a program of 16 saves too little to be worth compiling."""
 _STRIDE = 4
 """Steps of a segment that is watched."""
 
@@ -83,7 +85,7 @@ def find(
     made = 0  # steps
     while True:
         rows = batch.sentences.max_lengths.shape[-1]
-        enough = rows // 2 if rows // 2 >= _FEWEST else 0
+        enough = rows // 2 if rows > _FEW else _FEWEST if rows > _FEWEST else 0
         until = min(room, made + _STRIDE) if watch else room
         limits = np.int32(until), np.int32(enough)
         state, progress = program(_advance)(params, shared, *batch, *limits)
@@ -102,7 +104,7 @@ def find(
             found = _put(found, gather(program(_result)(params, shared, *batch)), places)
             if most == 0:
                 return found
-            rows = max(_FEWEST, 1 << (most - 1).bit_length())
+            rows = max(_FEW, 1 << (most - 1).bit_length()) if most > _FEWEST else _FEWEST
         # Shards stop at steps of their own: one may be done at the last step, another not near it.
         if made >= room and further:
             room, *further = further
