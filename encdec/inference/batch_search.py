@@ -13,7 +13,14 @@ from encdec.data.batches import inference_batches, round_length
 from encdec.data.shortlist import Shortlist
 from encdec.data.tokens import Tokens
 from encdec.inference.beam_memory import SentenceBytes, check_sentence, hypothesis_bytes
-from encdec.inference.decoding import Model, Shared, Source, cache_bytes, encoding_bytes
+from encdec.inference.decoding import (
+    Model,
+    Shared,
+    Source,
+    cache_bytes,
+    encoding_bytes,
+    search_length,
+)
 from encdec.inference.limits import target_limits
 from encdec.inference.segments import Watch, find
 from encdec.inference.shortlisted import output_width
@@ -144,7 +151,8 @@ class BatchSearch:
           options, alignments: see `How`.
         """
         first = self.runs[0]
-        limit = int(target_limits(self.runs, options, np.array([length]))[0])
+        length = search_length(self.model.models[0], length)
+        limit = self._limit(options, length)
         maps = len(first.config.model.map_names) // self.layout.model if alignments else 0
         hypothesis = hypothesis_bytes(
             first.tgt_vocabulary.size, self.bytes_per_token(1), maps * length, limit
@@ -173,6 +181,10 @@ class BatchSearch:
 
         return inference_batches(source, tokens, most_rows)
 
+    def _limit(self, options: SearchOptions, length: int) -> int:
+        """The most tokens of the translation of a source with so many."""
+        return int(target_limits(self.runs, options, np.array([length]))[0])
+
     def bytes_per_token(self, beams: int) -> int:
         """Bytes of a device that a sentence's caches grow by with each token."""
         return beams * sum(map(cache_bytes, self._full_models())) // self.layout.model
@@ -196,14 +208,14 @@ class BatchSearch:
           sentences: of NumPy arrays, what each of the B sentences brings.
           how, watch: see there.
         """
-        run, source_length = self.runs[0], sources[0][0].shape[1]
-        vocabulary, edges = run.tgt_vocabulary, None
+        vocabulary, edges = self.runs[0].tgt_vocabulary, None
+        length = search_length(self.model.models[0], sources[0][1].shape[1])
         if sentences.banned is not None or sentences.phrases is not None:
             edges = word_edges(vocabulary.surfaces)
         static, arrays = split(
             how.options,
             vocabulary.specials,
-            max_len=int(target_limits(self.runs, how.options, np.array([source_length]))[0]),
+            max_len=self._limit(how.options, length),
             edges=edges,
             with_attention=how.alignments,
             banned=how.constraints.banned_ids,

@@ -11,12 +11,15 @@ import numpy as np
 from encdec.inference import shortlisted
 from encdec.inference.program_memory import peak_bytes, scaled_bytes
 from encdec.models import registry
-from encdec.models.interface import EncoderDecoder, bind, precision_of
+from encdec.models.interface import EncoderDecoder, bind, has_padding, precision_of
 from encdec.search import methods
 from encdec.search.ensemble import ensemble
 from encdec.search.loop import Search, map_hypotheses
 from encdec.search.methods import ArrayOptions, Sentences, StaticOptions
 from encdec.types import Array, Cache, DecodeStep, Memory, Params
+
+_LONGEST_ROUNDED = 128
+"""Longer sources are few."""
 
 Source = tuple[Array | np.ndarray, Array | np.ndarray]
 """src and src_mask, as in `Batch`."""
@@ -50,6 +53,8 @@ class Model(NamedTuple):
         params: tuple[Params, ...],
         sources: tuple[Source, ...],
         shortlist: Array | None = None,
+        *,
+        pads: bool = False,
     ) -> Memory:
         """The memory of each model.
 
@@ -57,11 +62,21 @@ class Model(NamedTuple):
           params: the parameters of each model, as one device holds them.
           sources: the same B source sentences for each model, in the ids of its own vocabulary.
           shortlist: int32 [B, K], see `Sentences`.
+          pads: static; whether memories are padded to the `search_length` of their sources.
         """
         bound = self._bound(params)
         each = [
             apply(*source, method="encode") for apply, source in zip(bound, sources, strict=True)
         ]
+        if pads:
+            each = [
+                apply(memory, search_length(model, mask.shape[1]), method="pad_memory")
+                if has_padding(model)
+                else memory
+                for model, apply, memory, (_, mask) in zip(
+                    self.models, bound, each, sources, strict=True
+                )
+            ]
         if shortlist is None:
             return tuple(each)
         return tuple(
@@ -125,6 +140,17 @@ def _step_of_one(step: DecodeStep) -> DecodeStep:
         return for_all(logits), for_all(attended), map_hypotheses(for_all, cache)
 
     return step_of_all
+
+
+def search_length(model: nn.Module, length: int) -> int:
+    """S of a search whose sources have `length` tokens, padding included.
+
+    Where the family of the model can pad a memory it is a power of two up to 128, so that few
+    programs are compiled; else it is `length`.
+    """
+    if length > _LONGEST_ROUNDED or not has_padding(model):
+        return length
+    return max(8, 1 << (length - 1).bit_length())
 
 
 @lru_cache(maxsize=32)

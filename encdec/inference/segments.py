@@ -155,7 +155,7 @@ def _begin(
     room: int,
 ) -> Unfinished:
     """Encodes a batch; where sentences have several hypotheses, its search has made one step."""
-    memory = model.encode(params, sources, sentences.shortlist)
+    memory = model.encode(params, sources, sentences.shortlist, pads=True)
     search = model.search(params, memory, sentences, shared, static, are_alike=True)
     state = search.start()._replace(cache=search.init_cache(room))
     if static.beam > 1 and static.max_len > 0:

@@ -70,6 +70,14 @@ class EncoderDecoder(nn.Module):
         """
         raise self._undefined("encode")
 
+    def pad_memory(self, memory: Memory, length: int) -> Memory:
+        """The memory of the same sources with more padding, S = length, as `encode` returns it.
+
+        A family need not define it. Where it does, a search has fewer different lengths S than the
+        encoder, and so fewer programs are compiled.
+        """
+        raise self._undefined("pad_memory")
+
     def init_cache(self, memory: Memory, beams: int, max_len: int) -> Cache:
         """The state of hypotheses that have no token yet.
 
@@ -157,6 +165,12 @@ class EncoderDecoder(nn.Module):
 def has_factors(model: EncoderDecoder) -> bool:
     """Whether a family defines `decode_factors`, so that its search may have a shortlist."""
     return type(model).decode_factors is not EncoderDecoder.decode_factors
+
+
+def has_padding(model: nn.Module) -> bool:
+    """Whether a family defines `pad_memory`."""
+    method = getattr(type(model), "pad_memory", EncoderDecoder.pad_memory)
+    return method is not EncoderDecoder.pad_memory
 
 
 def has_int8(model: EncoderDecoder) -> bool:

@@ -159,6 +159,17 @@ class Transformer(EncoderDecoder):
         key = self.make_rng("dropout") if self.has_rng("dropout") else None
         return layer_stack.scanned(layers, x, shared, biases, key, remat=self.remat)
 
+    def pad_memory(self, memory: TransformerMemory, length: int) -> TransformerMemory:
+        """As in `EncoderDecoder`: zeros that the mask hides."""
+        more = length - memory.mask.shape[1]
+        nothing = (0, 0)
+
+        def pad(x: Array, axis: int) -> Array:
+            return jnp.pad(x, [(0, more) if at == axis else nothing for at in range(x.ndim)])
+
+        source = (KeyValue(pad(keys, 3), pad(values, 2)) for keys, values in memory.source)
+        return TransformerMemory(tuple(source), pad(memory.mask, 1))
+
     def init_cache(self, memory: TransformerMemory, beams: int, max_len: int) -> TransformerCache:
         """As in `EncoderDecoder`: room for max_len tokens of each hypothesis."""
         batch = memory.mask.shape[0]

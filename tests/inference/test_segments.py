@@ -9,7 +9,7 @@ import pytest
 from encdec.config import AttentionConfig, TransformerConfig
 from encdec.config.search import SearchOptions
 from encdec.inference import segments
-from encdec.inference.decoding import Model, Shared
+from encdec.inference.decoding import Model, Shared, search_length
 from encdec.models import registry
 from encdec.parallel.layout import SINGLE_DEVICE
 from encdec.search.loop import unroll
@@ -59,6 +59,7 @@ def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monke
         return unroll(model.search((params,), memory, sentences, shared, static))
 
     rows: list[int] = []
+    widths: set[int] = set()
     program = segments._program
 
     def watched(*args: Any, **how: Any) -> Any:
@@ -67,6 +68,7 @@ def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monke
         def call(*given: Any) -> Any:
             if args[-1] is segments._advance:
                 rows.append(given[3].max_lengths.shape[0])
+                widths.add(given[2][0].mask.shape[1])
             return compiled(*given)
 
         return call
@@ -102,7 +104,11 @@ def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monke
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.log_probs, expected.log_probs, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(found.attention, expected.attention, atol=1e-5)
+    width = search_length(module, S)
+    assert widths == {width}
+    assert width == (8 if name == "transformer" else S)
+    np.testing.assert_allclose(found.attention[..., :S], expected.attention, atol=1e-5)
+    assert (found.attention[..., S:] == 0).all()
     assert found.lengths.max() > 16  # so that a second cache was needed
     jax.tree.map(np.testing.assert_array_equal, find(watch), found)
     assert len({place for place, _ in seen}) > 9
@@ -112,3 +118,16 @@ def test_rows_that_leave_change_nothing(name: str, options: SearchOptions, monke
         assert tokens or options.beam > 1 or options.sample  # the best so far may be empty
         if options.beam == 1 or options.sample:  # nothing is taken back
             assert tokens == found.tokens[place, 0, : len(tokens)].tolist()
+
+
+def test_sources_of_many_lengths_are_searched_at_few() -> None:
+    modules = {name: registry.build(config, V, V) for name, config in MODELS.items()}
+    lengths = [*range(1, 200)]
+    rounded = [search_length(modules["transformer"], length) for length in lengths]
+    assert set(rounded[:128]) == {8, 16, 32, 64, 128}
+    assert rounded[128:] == lengths[128:]
+    assert all(
+        length <= longer < max(2 * length, 9)
+        for length, longer in zip(lengths, rounded, strict=True)
+    )
+    assert [search_length(modules["attention"], length) for length in lengths] == lengths

@@ -16,6 +16,7 @@ from encdec.config import (
 )
 from encdec.data.batches import round_length
 from encdec.models import registry
+from encdec.models.interface import has_padding
 from encdec.types import InputError, Kept, SpecialIds
 from tests import oracles
 
@@ -198,6 +199,22 @@ def test_a_sentence_does_not_notice_padding_or_its_neighbours(bound: Bound) -> N
     logits = bound.full(src, tgt)
     wider = np.pad(src[::-1], ((0, 0), (0, 3)))
     np.testing.assert_allclose(bound.full(wider, tgt[::-1])[::-1], logits, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_of_a_memory_is_padding_of_its_sources(bound: Bound) -> None:
+    if not has_padding(bound.model):
+        pytest.skip("not every family can pad a memory")
+    (src, tgt), more = sentences(), 4
+    pad = partial(bound.model.apply, {"params": bound.params}, method="pad_memory")
+    memory = pad(bound.encode(src), S + more)
+    wider = bound.encode(np.pad(src, ((0, 0), (0, more))))
+    assert jax.tree.map(jnp.shape, memory) == jax.tree.map(jnp.shape, wider)
+    cache = bound.init_cache(memory, 1, T)
+    for t in range(T):
+        logits, weights, cache = bound.step(memory, cache, tgt[:, t : t + 1])
+        expected = bound.full(src, tgt)[:, t]
+        np.testing.assert_allclose(logits[:, 0], expected, rtol=1e-4, atol=2e-5)
+        assert (np.asarray(weights)[..., S:] == 0).all()
 
 
 def test_an_empty_sentence_is_finite(bound: Bound) -> None:
