@@ -17,6 +17,9 @@ longest length. After one call each they run in turn; figures are medians. A pee
 several settings, and its best counts. CTranslate2 gets tokens, so it is spared the work of making
 them; the hub library's `generate` gets text.
 
+The first call of encdec compiles its programs, or loads those that the cache of compiled programs
+has: with XDG_CACHE_HOME at an empty folder it is what a new machine waits.
+
 The machine must be idle. Results, with devices and dates, stand in `experiments/README.md`.
 """
 
@@ -206,7 +209,9 @@ def main(options: Options) -> None:
                     texts, search.beam, search, max_batch_tokens=options.max_batch_tokens
                 )
 
+            start = time.perf_counter()
             found = ours()
+            first = time.perf_counter() - start
             calls: Calls = {}
             if has_peer and options.peer == "ctranslate2":  # which adds the end token itself
                 sources = [best[0].src_tokens[:-1] for best in found]
@@ -215,6 +220,7 @@ def main(options: Options) -> None:
                 calls = transformers_calls(folder, texts, options, beam)
             seconds, *theirs = in_turn([ours, *calls.values()], options.repeats)
             line = f"beam {beam}: encdec {len(texts) / seconds:.1f} sentences/s"
+            line += f" (first call {first:.1f} s)"
             if calls:
                 fastest, setting = min(zip(theirs, calls, strict=True))
                 line += (

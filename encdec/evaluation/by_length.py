@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from encdec.evaluation.compute import Metrics, check_lengths, compute_metrics
+from encdec.evaluation.compute import Metrics, check_lengths, compute_metrics, several
 from encdec.evaluation.options import MetricOptions
 from encdec.types import InputError
 
@@ -62,7 +62,7 @@ def metrics_by_length(
     source_lengths: Sequence[int],
     bounds: Sequence[int] = BOUNDS,
     options: MetricOptions | None = None,
-    names: Iterable[str] = ("bleu",),
+    names: Iterable[str] | None = ("bleu",),
     sources: Sequence[str] | None = None,
 ) -> list[LengthBucket]:
     """Metrics of each range of source lengths; ranges without sentences are left out.
@@ -77,7 +77,7 @@ def metrics_by_length(
     """
     check_bounds(bounds)
     check_lengths(hypotheses, references, sources)
-    names = tuple(names)
+    names = None if names is None else tuple(several(names))
     if len(source_lengths) != len(hypotheses):
         raise InputError(f"{len(hypotheses)} translations but {len(source_lengths)} source lengths")
     rows_of: list[list[int]] = [[] for _ in range(len(bounds) + 1)]

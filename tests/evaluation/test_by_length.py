@@ -20,8 +20,8 @@ def by_length(lengths, *more, **how) -> list[LengthBucket]:
     return metrics_by_length(HYPOTHESES, [REFERENCES], lengths, *more, **how)
 
 
-def test_each_range_is_evaluated_by_itself() -> None:
-    names = ("bleu", "exact_match")
+@pytest.mark.parametrize("names", [("bleu", "exact_match"), None])
+def test_each_range_is_evaluated_by_itself(names: tuple[str, ...] | None) -> None:
     found = by_length(LENGTHS, (3, 6, 8), names=names)
     assert [(c.shortest, c.longest) for c in found] == [(0, 3), (4, 6), (9, None)]  # none 7 to 8
     assert [c.label for c in found] == ["0 to 3", "4 to 6", "9 and more"]
