@@ -248,5 +248,5 @@ def agreement(found: list[list[encdec.Translation]], theirs: Found) -> str:
 
 
 if __name__ == "__main__":
-    with as_command("decode_speed.py"):
+    with as_command("decode_speed.py", trains=False):
         main(tyro.cli(Options, description=__doc__))

@@ -224,5 +224,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with as_command("markup.py"):
+    with as_command("markup.py", trains=False):
         main(tyro.cli(Options, description=__doc__))

@@ -86,5 +86,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with as_command("shortlist.py"):
+    with as_command("shortlist.py", trains=False):
         main(tyro.cli(Options, description=__doc__))

@@ -102,5 +102,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    with as_command("terminology.py"):
+    with as_command("terminology.py", trains=False):
         main(tyro.cli(Options, description=__doc__))

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[0] == "--version":
         print(f"encdec {encdec.__version__}")
         return
-    with as_command("encdec"):
+    with as_command("encdec", trains=arguments[0] == "train"):
         name, *rest = arguments
         if name not in COMMANDS:
             raise InputError(f"unknown command {name!r}{nearest(name, COMMANDS)} (encdec --help)")
@@ -66,15 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextmanager
-def as_command(program: str) -> Iterator[None]:
-    """Runs its body as the work of this process, which keeps the memory that it frees.
+def as_command(program: str, *, trains: bool = True) -> Iterator[None]:
+    """Runs its body as the work of this process.
 
     Where the body fails, the process ends with one line on stderr and an exit code.
 
     Args:
       program: the name that the line begins with.
+      trains: whether to keep the memory that is freed, with which training is faster; without it
+        programs are compiled faster, and nothing else is slower.
     """
-    keep_freed_memory()
+    if trains:
+        keep_freed_memory()
     try:
         yield
         _flush()

@@ -151,11 +151,11 @@ class BatchSearch:
           options, alignments: see `How`.
         """
         first = self.runs[0]
-        length = search_length(self.model.models[0], length)
-        limit = self._limit(options, length)
+        padded = search_length(self.model.models[0], length)
+        limit = self._limit(options, padded)
         maps = len(first.config.model.map_names) // self.layout.model if alignments else 0
         hypothesis = hypothesis_bytes(
-            first.tgt_vocabulary.size, self.bytes_per_token(1), maps * length, limit
+            first.tgt_vocabulary.size, self.bytes_per_token(1), maps * padded, limit
         )
         models = self._full_models()
         source = sum(encoding_bytes(model, length) for model in models) // self.layout.model

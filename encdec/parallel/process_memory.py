@@ -20,11 +20,11 @@ def keep_freed_memory() -> None:
     system fills every page with zeros before it gives it out. A training step on a CPU frees all
     that it takes, so this took a fifth of its time. `trim_heap` gives back what is kept.
 
-    Only the main heap is kept whole, so threads share few heaps: with one, threads that compile
-    wait for each other, and with four, small training steps are slow again. Threads that have
-    another heap already go on with it: call this before JAX computes anything.
+    Only the main heap can be kept, so all threads share it. Those that have another one already go
+    on with it: call this before JAX computes anything. Threads that compile wait for each other at
+    this heap, and a search gains nothing: this is for training.
     """
-    _set_malloc({_ARENA_MAX: 2, _MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1})
+    _set_malloc({_ARENA_MAX: 1, _MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1})
 
 
 def keep_less_beside(held: int) -> None:

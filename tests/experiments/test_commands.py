@@ -58,7 +58,7 @@ def test_options_that_a_docstring_names_exist(script: str, capsys) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_bad_input_ends_each_with_one_line(script: str) -> None:
-    assert SCRIPTS[script].endswith(f'''
+    assert SCRIPTS[script].replace(", trains=False", "").endswith(f'''
 if __name__ == "__main__":
     with as_command("{script}.py"):
         main(tyro.cli(Options, description=__doc__))
