@@ -58,7 +58,8 @@ def test_options_that_a_docstring_names_exist(script: str, capsys) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_bad_input_ends_each_with_one_line(script: str) -> None:
-    assert SCRIPTS[script].replace(", trains=False", "").endswith(f'''
+    text = SCRIPTS[script].replace(", trains=False", "")
+    assert text.endswith(f'''
 if __name__ == "__main__":
     with as_command("{script}.py"):
         main(tyro.cli(Options, description=__doc__))
