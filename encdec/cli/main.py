@@ -74,7 +74,7 @@ def as_command(program: str, *, trains: bool = True) -> Iterator[None]:
     Args:
       program: the name that the line begins with.
       trains: whether to keep the memory that is freed, with which training is faster; without it
-        programs are compiled faster, and nothing else is slower.
+        programs are compiled faster, and a search is no slower.
     """
     if trains:
         keep_freed_memory()

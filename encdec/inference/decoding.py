@@ -19,7 +19,7 @@ from encdec.search.methods import ArrayOptions, Sentences, StaticOptions
 from encdec.types import Array, Cache, DecodeStep, Memory, Params
 
 _LONGEST_ROUNDED = 128
-"""Longer sources are few."""
+"""Source tokens up to which `search_length` rounds; longer sources are few."""
 
 Source = tuple[Array | np.ndarray, Array | np.ndarray]
 """src and src_mask, as in `Batch`."""

@@ -85,7 +85,7 @@ def find(
     made = 0  # steps
     while True:
         rows = batch.sentences.max_lengths.shape[-1]
-        enough = rows // 2 if rows > _FEW else _FEWEST if rows > _FEWEST else 0
+        enough = _fewer_rows(rows)
         until = min(room, made + _STRIDE) if watch else room
         limits = np.int32(until), np.int32(enough)
         state, progress = program(_advance)(params, shared, *batch, *limits)
@@ -104,7 +104,7 @@ def find(
             found = _put(found, gather(program(_result)(params, shared, *batch)), places)
             if most == 0:
                 return found
-            rows = max(_FEW, 1 << (most - 1).bit_length()) if most > _FEWEST else _FEWEST
+            rows = _rows_for(most)
         # Shards stop at steps of their own: one may be done at the last step, another not near it.
         if made >= room and further:
             room, *further = further
@@ -113,6 +113,18 @@ def find(
         local = order[layout.local_data.start : layout.local_data.stop].reshape(-1)
         order = sharding.shard_batch(local, layout)
         batch = program(_regroup, room=room)(params, shared, *batch, order)
+
+
+def _rows_for(count: int) -> int:
+    """The fewest rows of a program that so many sentences of a device fit into."""
+    return _FEWEST if count <= _FEWEST else max(_FEW, 1 << (count - 1).bit_length())
+
+
+def _fewer_rows(rows: int) -> int:
+    """The rows of the next smaller program; 0 if there is none."""
+    if rows > _FEW:
+        return rows // 2
+    return _FEWEST if rows > _FEWEST else 0
 
 
 def _put(found: SearchResult | None, new: SearchResult, places: np.ndarray) -> SearchResult:

@@ -201,9 +201,13 @@ def test_a_sentence_does_not_notice_padding_or_its_neighbours(bound: Bound) -> N
     np.testing.assert_allclose(bound.full(wider, tgt[::-1])[::-1], logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "bound",
+    [c for c in CONFIGS if has_padding(registry.build(c, SRC, TGT))],
+    ids=name,
+    indirect=True,
+)
 def test_padding_of_a_memory_is_padding_of_its_sources(bound: Bound) -> None:
-    if not has_padding(bound.model):
-        pytest.skip("not every family can pad a memory")
     (src, tgt), more = sentences(), 4
     pad = partial(bound.model.apply, {"params": bound.params}, method="pad_memory")
     memory = pad(bound.encode(src), S + more)
